@@ -1,0 +1,154 @@
+"""The bundle that training hands to serving: files, their manifest, and what is checked on opening.
+
+Members are verified by size and sha256 before anything reads them; nothing in a bundle is pickled.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MANIFEST = "manifest.json"
+GRAPH = "model.onnx"
+GOLDEN = "golden.json"
+FORMAT = 1
+LOGIT_TOLERANCE = 1e-4
+"""Golden scores may differ by this much in the logit: batch sizes change the last bits."""
+
+
+class BundleRefused(ValueError):
+    """A bundle that is not what its manifest says, or not made for this use case."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a bundle."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself."""
+
+    format: int
+    use_case: str
+    model: str
+    features: tuple[str, ...]
+    """Feature columns of `dense`, in order; the declared numeric fields follow them."""
+    categorical: tuple[tuple[str, int], ...]
+    """(field, buckets) of each column of `ids`."""
+    numeric: tuple[tuple[str, float], ...]
+    """(field, default) of each numeric input."""
+    feature_digests: Mapping[str, str]
+    """Feature group -> digest of the definition it was trained on."""
+    contract_version: str
+    metrics: Mapping[str, Any]
+    members: Mapping[str, Member]
+
+    def digest(self) -> str:
+        """sha256 of the manifest's canonical JSON: the tag under which a version is registered."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Canonical JSON."""
+        return json.dumps(asdict(self), sort_keys=True, indent=1)
+
+
+def seal(folder: Path, manifest_without_members: Mapping[str, Any]) -> Manifest:
+    """Write the manifest over every file in `folder` and return it."""
+    members = {
+        path.name: Member(path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST
+    }
+    manifest = Manifest(format=FORMAT, members=members, **manifest_without_members)
+    (folder / MANIFEST).write_text(manifest.to_json())
+    return manifest
+
+
+def open_bundle(folder: Path, digest: str) -> Manifest:
+    """The verified manifest of the bundle in `folder`; raises BundleRefused naming what differs.
+
+    `digest` is the one under which the version is registered.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleRefused(f"{folder}: no {MANIFEST}: export the version again")
+    try:
+        raw = json.loads(path.read_text())
+        members = {name: Member(**m) for name, m in raw.pop("members").items()}
+        pairs = {k: tuple(tuple(p) for p in raw.pop(k)) for k in ("categorical", "numeric")}
+        features = tuple(raw.pop("features"))
+        manifest = Manifest(members=members, features=features, **pairs, **raw)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BundleRefused(f"{path}: not a bundle manifest: {error!r}") from error
+    if manifest.format != FORMAT:
+        raise BundleRefused(f"{path}: format {manifest.format}, this reader knows {FORMAT}")
+    if manifest.digest() != digest:
+        raise BundleRefused(f"{path}: digest {manifest.digest()}, registered as {digest}")
+    for name in (GRAPH, GOLDEN):
+        if name not in members:
+            raise BundleRefused(f"{path}: lists no {name}")
+    for name, member in members.items():
+        _verify(folder, name, member)
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    if stray := present - {MANIFEST, *members}:
+        raise BundleRefused(f"{folder}: holds {sorted(stray)}, which the manifest does not list")
+    return manifest
+
+
+def check_inputs(manifest: Manifest, ids: np.ndarray, dense: np.ndarray) -> None:
+    """The boundary before every engine: dtype, width, row count, id range, finiteness.
+
+    Raises BundleRefused naming the array and the column.
+    """
+    shapes = {
+        "ids": (ids, np.dtype(np.int64), len(manifest.categorical)),
+        "dense": (dense, np.dtype(np.float32), len(manifest.features) + len(manifest.numeric)),
+    }
+    for name, (array, dtype, width) in shapes.items():
+        if array.dtype != dtype or array.ndim != 2 or array.shape[1] != width:
+            raise BundleRefused(
+                f"{name}: {array.dtype}{list(array.shape)}, needs {dtype}[rows, {width}]"
+            )
+    if not len(ids) or len(ids) != len(dense):
+        raise BundleRefused(f"ids and dense: {len(ids)} and {len(dense)} rows, need as many, not 0")
+    for j, (field, buckets) in enumerate(manifest.categorical):
+        if ids[:, j].min() < 0 or ids[:, j].max() >= buckets:
+            raise BundleRefused(f"ids[{field}]: outside 0 … {buckets - 1}")
+    if not np.isfinite(dense).all():
+        column = int(np.flatnonzero(~np.isfinite(dense).all(axis=0))[0])
+        names = [*manifest.features, *(name for name, _ in manifest.numeric)]
+        raise BundleRefused(f"dense[{names[column]}]: not finite")
+
+
+def check_golden(expected: np.ndarray, scores: np.ndarray) -> None:
+    """Raise BundleRefused when a golden row's logit moved by more than `LOGIT_TOLERANCE`."""
+    gap = np.abs(_logit(expected) - _logit(scores))
+    if not np.isfinite(gap).all() or gap.max() > LOGIT_TOLERANCE:
+        raise BundleRefused(
+            f"golden rows: logits differ by {gap.max():.2e}, at most {LOGIT_TOLERANCE:g} allowed"
+        )
+
+
+def _logit(p: np.ndarray) -> np.ndarray:
+    p = np.clip(np.asarray(p, np.float64), 1e-9, 1 - 1e-9)
+    return np.log(p) - np.log1p(-p)
+
+
+def _verify(folder: Path, name: str, member: Member) -> None:
+    path = folder / name
+    if Path(name).name != name or path.is_symlink() or not path.is_file():
+        raise BundleRefused(f"{folder}: member {name!r} is no plain file of the bundle")
+    if path.stat().st_size != member.bytes:
+        raise BundleRefused(
+            f"{path}: {path.stat().st_size} bytes, the manifest says {member.bytes}"
+        )
+    if hashlib.sha256(path.read_bytes()).hexdigest() != member.sha256:
+        raise BundleRefused(f"{path}: sha256 differs from the manifest")

@@ -1,0 +1,112 @@
+"""The event contract: an Open Data Contract Standard v3 document and the rules it states.
+
+Spark schema, Great Expectations suite and the validation of single records derive from it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from open_data_contract_standard.model import OpenDataContractStandard, SchemaProperty
+from pydantic import ValidationError
+
+FieldType = Literal["string", "integer", "number", "boolean", "timestamp"]
+
+_TYPES = ("string", "integer", "number", "boolean", "timestamp")
+_OPTIONS = {"minimum", "maximum", "pattern", "minLength", "maxLength"}
+
+REQUIRED_FIELDS = {"event_id": "string", "event_type": "string", "event_time": "timestamp"}
+"""What every event contract must declare, so that ingest and features have something to hold."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of an event and every rule the contract states about it."""
+
+    name: str
+    type: FieldType
+    required: bool
+    required_for: tuple[str, ...]
+    """Event types that need the field although others may lack it."""
+    values: tuple[str, ...]
+    minimum: float | None
+    maximum: float | None
+    min_length: int | None
+    max_length: int | None
+    pattern: str | None
+    description: str
+
+    @cached_property
+    def regex(self) -> re.Pattern[str] | None:
+        """The declared pattern, compiled; a value must match it whole."""
+        return re.compile(self.pattern) if self.pattern else None
+
+
+@dataclass(frozen=True)
+class Contract:
+    """An event contract as the planes use it."""
+
+    name: str
+    version: str
+    fields: Mapping[str, Field]
+    max_future_skew: int
+    """How far (µs) an event time may lie beyond the record's arrival."""
+
+    @cached_property
+    def event_types(self) -> tuple[str, ...]:
+        """The declared values of `event_type`."""
+        return self.fields["event_type"].values
+
+
+def read_contract(path: Path) -> Contract:
+    """The contract in the ODCS v3 file `path`; ValueError naming file and rule if it is none."""
+    try:
+        document = OpenDataContractStandard.from_file(str(path))
+    except (ValidationError, TypeError) as error:
+        raise ValueError(f"{path}: not an Open Data Contract Standard document: {error}") from error
+    if document.kind != "DataContract" or not (document.apiVersion or "").startswith("v3."):
+        raise ValueError(f"{path}: kind DataContract and apiVersion v3.* are needed")
+    if not document.schema_ or len(document.schema_) != 1:
+        raise ValueError(f"{path}: exactly one schema object (the events) is needed")
+    properties = document.schema_[0].properties or []
+    fields = {str(prop.name): _field(path, prop) for prop in properties}
+    for name, kind in REQUIRED_FIELDS.items():
+        if name not in fields or fields[name].type != kind or not fields[name].required:
+            raise ValueError(f"{path}: needs the required field {name} of logicalType {kind}")
+    if not fields["event_type"].values:
+        raise ValueError(f"{path}: event_type must declare its enum")
+    custom = {c.property: c.value for c in document.customProperties or []}
+    skew = custom.get("maxFutureSkewSeconds")
+    if not isinstance(skew, int | float) or skew < 0:
+        raise ValueError(f"{path}: customProperties must declare maxFutureSkewSeconds >= 0")
+    return Contract(
+        name=str(document.id), version=str(document.version), fields=fields,
+        max_future_skew=int(skew * 1_000_000),
+    )  # fmt: skip
+
+
+def _field(path: Path, prop: SchemaProperty) -> Field:
+    if prop.logicalType not in _TYPES:
+        raise ValueError(
+            f"{path}: {prop.name}: logicalType {prop.logicalType!r} is not in {_TYPES}"
+        )
+    options: dict[str, Any] = prop.logicalTypeOptions or {}
+    if unknown := set(options) - _OPTIONS:
+        raise ValueError(f"{path}: {prop.name}: logicalTypeOptions {sorted(unknown)} not supported")
+    custom = {c.property: c.value for c in prop.customProperties or []}
+    return Field(
+        name=str(prop.name),
+        type=cast(FieldType, prop.logicalType),
+        required=bool(prop.required),
+        required_for=tuple(cast(list[str], custom.get("requiredFor") or [])),
+        values=tuple(str(item.value) for item in prop.enum or []),
+        minimum=options.get("minimum"),
+        maximum=options.get("maximum"),
+        min_length=options.get("minLength"),
+        max_length=options.get("maxLength"),
+        pattern=options.get("pattern"),
+        description=prop.description or "",
+    )

@@ -1,0 +1,100 @@
+"""Statistics on which models are judged: pure functions of arrays, numpy only."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval and the number of rows behind it; NaN where it has no meaning."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """JSON-ready: NaN becomes None."""
+        return {k: None if isinstance(v, float) and v != v else v for k, v in asdict(self).items()}
+
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+"""(labels 0/1 [n], probabilities [n]) -> value."""
+
+_CLIP = 1e-7
+
+
+def log_losses(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """float64[n]: each row's -log likelihood; probabilities are clipped to [1e-7, 1 - 1e-7]."""
+    p = np.clip(np.asarray(scores, np.float64), _CLIP, 1 - _CLIP)
+    return -np.where(np.asarray(labels) > 0, np.log(p), np.log1p(-p))
+
+
+def log_loss(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Mean negative log likelihood in nats."""
+    return float(log_losses(labels, scores).mean())
+
+
+def auc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the ROC curve with ties at half (Mann-Whitney); NaN with one class only."""
+    labels = np.asarray(labels) > 0
+    positives, negatives = int(labels.sum()), int((~labels).sum())
+    if not positives or not negatives:
+        return float("nan")
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    rank = np.cumsum(counts) - (counts - 1) / 2
+    return float(
+        (rank[inverse][labels].sum() - positives * (positives + 1) / 2) / (positives * negatives)
+    )
+
+
+def calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error over bins of equal size (Guo et al. 2017, equal-mass variant)."""
+    order = np.argsort(scores, kind="stable")
+    labels = np.asarray(labels, np.float64)[order]
+    scores = np.asarray(scores, np.float64)[order]
+    parts = np.array_split(np.arange(len(scores)), min(bins, len(scores)))
+    gaps = [abs(labels[p].mean() - scores[p].mean()) * len(p) for p in parts if len(p)]
+    return float(sum(gaps) / len(scores))
+
+
+def bootstrap(
+    metric: Metric,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    confidence: float = 0.95,
+    draws: int = 400,
+    seed: int = 0,
+) -> Estimate:
+    """A metric with its percentile bootstrap interval over rows (Efron & Tibshirani 1993)."""
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    if not len(labels):
+        return Estimate(float("nan"), float("nan"), float("nan"), 0)
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(draws):
+        pick = rng.integers(0, len(labels), len(labels))
+        values.append(metric(labels[pick], scores[pick]))
+    known = [value for value in values if value == value]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(known, [tail, 1 - tail]) if known else (float("nan"),) * 2
+    return Estimate(metric(labels, scores), float(low), float(high), len(labels))
+
+
+def paired_difference(
+    labels: np.ndarray,
+    candidate: np.ndarray,
+    baseline: np.ndarray,
+    confidence: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """Mean log loss of candidate minus baseline on the same rows, bootstrapped; < 0 is better."""
+    gap = log_losses(labels, candidate) - log_losses(labels, baseline)
+    rng = np.random.default_rng(seed)
+    means = [gap[rng.integers(0, len(gap), len(gap))].mean() for _ in range(draws)]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Estimate(float(gap.mean()), float(low), float(high), len(gap))

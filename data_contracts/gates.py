@@ -1,0 +1,72 @@
+"""Gates: checks with value, limit and verdict, and the decision they add up to. Pure functions."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from data_contracts.evidence import Estimate, paired_difference
+
+Verdict = Literal["pass", "fail", "cannot judge"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One gate's answer."""
+
+    name: str
+    verdict: Verdict
+    value: str
+    limit: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """All checks of a move; it fails with any failed check, and says when the data cannot tell."""
+
+    stage: str
+    checks: tuple[Check, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        verdicts = {check.verdict for check in self.checks}
+        if "fail" in verdicts:
+            return "fail"
+        return "cannot judge" if "cannot judge" in verdicts else "pass"
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        checks = [asdict(check) for check in self.checks]
+        return {"stage": self.stage, "verdict": self.verdict, "checks": checks}
+
+
+def limit_check(name: str, value: float, limit: float, n: int, unit: str = "") -> Check:
+    """Pass when `value` is at most `limit`."""
+    verdict: Verdict = "pass" if value <= limit else "fail"
+    return Check(name, verdict, f"{value:.4g}{unit}", f"<= {limit:.4g}{unit}", n)
+
+
+def better_than(
+    name: str,
+    labels: np.ndarray,
+    candidate: np.ndarray,
+    baseline: np.ndarray,
+    confidence: float,
+) -> Check:
+    """Pass when the paired log-loss difference is below 0 with its whole interval.
+
+    Fail when it is above 0 with its whole interval; else the data cannot tell.
+    """
+    if len(set(np.asarray(labels).tolist())) < 2:
+        return Check(name, "cannot judge", "one class only", "log loss difference < 0", len(labels))
+    gap: Estimate = paired_difference(labels, candidate, baseline, confidence)
+    verdict: Verdict = "pass" if gap.high < 0 else "fail" if gap.low > 0 else "cannot judge"
+    shown = f"{gap.value:+.5f} [{gap.low:+.5f}, {gap.high:+.5f}]"
+    return Check(name, verdict, shown, "log loss difference < 0", gap.n)
+
+
+def first_version(checks: Sequence[Check]) -> Decision:
+    """The decision about a version where no champion stands to compare with."""
+    return Decision("first version", tuple(checks))

@@ -1,0 +1,37 @@
+"""What a label is: which events are rows, which later events make a row positive, and until when."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from data_contracts.clock import duration
+from data_contracts.contract import Contract
+
+
+@dataclass(frozen=True)
+class Label:
+    """One row per event of type `on`; positive when a matching event follows in time.
+
+    Positive: an event of a type in `positive`, whose fields equal the row's by `match`, at a time
+    t with row time <= t <= row time + `within`.
+    """
+
+    on: str
+    positive: tuple[str, ...]
+    match: Mapping[str, str]
+    """Row field -> field of the positive event, e.g. `{"event_id": "impression_id"}`."""
+    within: str
+    first_per: tuple[str, ...] = field(default=())
+    """Keep only the earliest row (ties by event_id) of each combination of these fields."""
+
+    @property
+    def window(self) -> int:
+        """The attribution window in µs; a row is mature once the log is complete to its end."""
+        return duration(self.within)
+
+    def check(self, contract: Contract) -> None:
+        """Raise ValueError naming the field when the label does not fit the contract."""
+        if unknown := {self.on, *self.positive} - set(contract.event_types):
+            raise ValueError(f"label: event types {sorted(unknown)} are not declared")
+        named = {*self.match, *self.match.values(), *self.first_per}
+        if unknown := named - set(contract.fields):
+            raise ValueError(f"label: fields {sorted(unknown)} are not in {contract.name}")

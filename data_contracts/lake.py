@@ -1,0 +1,99 @@
+"""Where everything of one use case lies under the root folder: tables, logs, stores, reports."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Paths under `root`; shared stores at the root, the rest in the use case's folder."""
+
+    root: Path
+    use_case: str
+
+    @property
+    def home(self) -> Path:
+        return self.root / self.use_case
+
+    @property
+    def imported(self) -> Path:
+        """Canonical events of the importer, one `YYYY-MM-DD.jsonl` a day, not yet ingested."""
+        return self.home / "imported"
+
+    @property
+    def landing(self) -> Path:
+        """The landing log: append-only JSON-lines files, the stream's source."""
+        return self.home / "landing"
+
+    @property
+    def events(self) -> Path:
+        """Delta: one row per event_id, with seq and origin."""
+        return self.home / "events"
+
+    @property
+    def duplicates(self) -> Path:
+        """Delta: origins of records that repeat an event, with its id and seq."""
+        return self.home / "duplicates"
+
+    @property
+    def quarantine(self) -> Path:
+        """Delta: records that broke the contract or conflict, with payload, reasons and origin."""
+        return self.home / "quarantine"
+
+    @property
+    def tiles(self) -> Path:
+        """Delta: packed state, one row per (group, key, day)."""
+        return self.home / "tiles"
+
+    @property
+    def training_set(self) -> Path:
+        """Delta: one row per mature label row, features at its query time."""
+        return self.home / "training_set"
+
+    @property
+    def prediction_log(self) -> Path:
+        """Framed records as the replicas append them."""
+        return self.home / "prediction_log"
+
+    @property
+    def predictions(self) -> Path:
+        """Delta: one row per predicted candidate."""
+        return self.home / "predictions"
+
+    @property
+    def outcomes(self) -> Path:
+        """Delta: predictions joined with their matured labels."""
+        return self.home / "outcomes"
+
+    @property
+    def stream(self) -> Path:
+        """Checkpoint, progress, lease and write clock of the one writer."""
+        return self.home / "stream"
+
+    @property
+    def online(self) -> Path:
+        """The Feast repository: feature_store.yaml, registry and the local online store."""
+        return self.home / "online"
+
+    @property
+    def reports(self) -> Path:
+        """HTML and JSON reports of the planes."""
+        return self.home / "reports"
+
+    @property
+    def keys(self) -> Path:
+        """Hashed API keys."""
+        return self.root / "keys.json"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Tracking and registry URI."""
+        return f"sqlite:///{(self.root / 'mlflow' / 'mlflow.db').resolve()}"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        return (self.root / "mlflow" / "artifacts").resolve()
+
+    @property
+    def dagster_home(self) -> Path:
+        return (self.root / "dagster").resolve()

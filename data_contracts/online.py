@@ -1,0 +1,24 @@
+"""Names of the online store that its writer and its readers agree on."""
+
+from data_contracts.features import FeatureGroup
+from data_contracts.use_case import UseCase
+
+
+def view_name(group: FeatureGroup) -> str:
+    """The Feast feature view of a group: a changed definition is another view."""
+    return f"{group.name}_{group.digest[:12]}"
+
+
+def state_name(group: FeatureGroup) -> str:
+    """The one BYTES feature of that view: the packed state of a key."""
+    return f"{group.name}_state"
+
+
+def project_name(use_case: UseCase) -> str:
+    """The Feast project of a use case."""
+    return use_case.name
+
+
+def service_name(use_case: UseCase) -> str:
+    """The Feast feature service that holds all views a model of this use case reads."""
+    return f"{use_case.name}_features"

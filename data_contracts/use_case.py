@@ -1,0 +1,196 @@
+"""A use case: one folder of declarations from which every plane derives its part."""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from data_contracts.contract import Contract, read_contract
+from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
+from data_contracts.features import FeatureGroup
+from data_contracts.labels import Label
+
+CONTRACT = "events.odcs.yaml"
+Canonical = Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
+"""A raw row of the source's log to its canonical events (JSON-ready dicts)."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The model and how it is trained."""
+
+    categorical: tuple[Categorical, ...]
+    numeric: tuple[Numeric, ...] = ()
+    embedding_dim: int = 8
+    cross_layers: int = 2
+    hidden: tuple[int, ...] = (64, 32)
+    dropout: float = 0.1
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    batch_size: int = 512
+    max_epochs: int = 12
+    patience: int = 2
+    """Epochs without a better validation log loss before training stops."""
+    seed: int = 7
+
+
+@dataclass(frozen=True)
+class Split:
+    """Shares of the training set by time: the first for training, the next for validation."""
+
+    train: float = 0.70
+    validation: float = 0.15
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Limits a first version must keep; quality is judged against baselines, not a number."""
+
+    max_latency_ms: float = 20.0
+    """p99 of scoring 21 rows in process."""
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class OffPolicy:
+    """Value a policy from the log of another one with known propensities."""
+
+    logged: str
+    """`policy` of the logging rows, whose `propensity` is recorded."""
+    target: str
+    """`policy` of the rows that give the on-policy figure."""
+    action_distribution: str
+    """CSV in the use case's folder: item_id, position, probability."""
+
+
+@dataclass(frozen=True)
+class Retrain:
+    """When a model is trained again by itself."""
+
+    cron: str = "0 3 * * *"
+    drift_share: float = 0.5
+    """Share of drifted inputs that makes a window drifted."""
+    windows: int = 3
+    """How many last windows are looked at …"""
+    alarms: int = 2
+    """… and how many of them must have drifted."""
+    cooldown: str = "1d"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What `use_case.py` of a folder assigns to `USE_CASE`."""
+
+    groups: tuple[FeatureGroup, ...]
+    label: Label
+    model: ModelSpec
+    start: str
+    """First day of the log, `YYYY-MM-DD`: where the daily partitions begin."""
+    request_field: str | None = None
+    """Field that joins rows of one page; without it every row is its own request."""
+    split: Split = field(default_factory=Split)
+    gates: Gates = field(default_factory=Gates)
+    retrain: Retrain = field(default_factory=Retrain)
+    off_policy: OffPolicy | None = None
+    log: str | None = None
+    """The embedded raw log in the folder, used where none is named."""
+    owner: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class UseCase:
+    """A loaded and checked use case; `folder` is where its declarations lie."""
+
+    name: str
+    folder: Path
+    contract: Contract
+    declared: Declaration
+
+    @property
+    def groups(self) -> tuple[FeatureGroup, ...]:
+        return self.declared.groups
+
+    @property
+    def label(self) -> Label:
+        return self.declared.label
+
+    @property
+    def model(self) -> ModelSpec:
+        return self.declared.model
+
+    @cached_property
+    def entities(self) -> tuple[str, ...]:
+        """The event fields that are keys of feature groups, each once."""
+        return tuple(dict.fromkeys(group.entity for group in self.groups))
+
+    @cached_property
+    def feature_names(self) -> tuple[str, ...]:
+        """All features in the order in which models take them."""
+        return tuple(name for group in self.groups for name in group.feature_names)
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """Fields a prediction row may carry: keys, categorical and numeric inputs."""
+        named = [c.field for c in self.model.categorical if c.field != HOUR_OF_DAY]
+        return tuple(
+            dict.fromkeys((*self.entities, *named, *(n.field for n in self.model.numeric)))
+        )
+
+    @cached_property
+    def canonical(self) -> Canonical:
+        """The importer's function from a raw row to canonical events."""
+        return _module(self.folder, "importer").canonical
+
+    @property
+    def log(self) -> Path | None:
+        """The embedded raw log, if there is one."""
+        return self.folder / self.declared.log if self.declared.log else None
+
+
+def load_use_case(reference: str) -> UseCase:
+    """The use case called `reference`, or the one in the folder at that path.
+
+    Raises ValueError naming what is missing or wrong and how to mend it.
+    """
+    home = Path(__file__).parent
+    folder = Path(reference) if (Path(reference) / CONTRACT).is_file() else home / reference
+    if not (folder / CONTRACT).is_file():
+        known = sorted(path.parent.name for path in home.glob(f"*/{CONTRACT}"))
+        raise ValueError(
+            f"use case {reference!r}: no folder with an {CONTRACT}; name one of "
+            f"{', '.join(known)} or give the path to such a folder"
+        )
+    folder = folder.resolve()
+    contract = read_contract(folder / CONTRACT)
+    declared: Declaration = _module(folder, "use_case").USE_CASE
+    for group in declared.groups:
+        group.check(contract)
+    declared.label.check(contract)
+    use_case = UseCase(folder.name, folder, contract, declared)
+    if unknown := set(use_case.inputs) - set(contract.fields):
+        raise ValueError(
+            f"use case {folder.name}: inputs {sorted(unknown)} are not in the contract"
+        )
+    if len(set(use_case.feature_names)) != len(use_case.feature_names):
+        raise ValueError(f"use case {folder.name}: two features share a name: rename a group")
+    return use_case
+
+
+def _module(folder: Path, name: str) -> ModuleType:
+    """The Python file `name` of a use case's folder, loaded once per folder."""
+    path = folder / f"{name}.py"
+    if not path.is_file():
+        raise ValueError(f"use case {folder.name}: {path} is missing")
+    key = f"headrace_use_case_{folder.as_posix().replace('/', '_')}_{name}"
+    if key not in sys.modules:
+        spec = importlib.util.spec_from_file_location(key, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[key] = module
+    return sys.modules[key]

@@ -1,0 +1,116 @@
+"""The Feast side of the writer: objects generated from the use case, packed state written by key."""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, ValueType
+from feast.types import Bytes
+
+from data_contracts.features import FeatureGroup
+from data_contracts.lake import Lake
+from data_contracts.online import project_name, service_name, state_name, view_name
+from data_contracts.tiles import State, decode, encode
+from data_contracts.use_case import UseCase
+
+_CONFIG = "feature_store.yaml"
+_CLOCK = "write_clock.json"
+_TIME = "event_timestamp"
+
+
+def apply(use_case: UseCase, lake: Lake) -> FeatureStore:
+    """Create or update the Feast repository of a use case and return its store.
+
+    One entity per key field, one view with a BYTES state per feature group, one service over all.
+    """
+    lake.online.mkdir(parents=True, exist_ok=True)
+    config = {
+        "project": project_name(use_case),
+        "provider": "local",
+        "registry": {"path": str((lake.online / "registry.db").resolve()), "cache_mode": "thread"},
+        "online_store": {"type": "sqlite", "path": str((lake.online / "online.db").resolve())},
+        "offline_store": {"type": "file"},
+        "entity_key_serialization_version": 3,
+    }
+    _write(lake.online / _CONFIG, json.dumps(config, indent=1))
+    store = FeatureStore(repo_path=str(lake.online))
+    entities = {
+        name: Entity(name=name, join_keys=[name], value_type=ValueType.STRING)
+        for name in use_case.entities
+    }
+    views = [_view(group, entities[group.entity], lake) for group in use_case.groups]
+    service = FeatureService(name=service_name(use_case), features=list(views))
+    store.apply([*entities.values(), *views, service])
+    return store
+
+
+def _view(group: FeatureGroup, entity: Entity, lake: Lake) -> FeatureView:
+    source = FileSource(
+        name=f"{view_name(group)}_tiles",
+        path=str(lake.tiles.resolve()),
+        timestamp_field=_TIME,
+    )
+    return FeatureView(
+        name=view_name(group),
+        entities=[entity],
+        ttl=timedelta(0),
+        schema=[Field(name=state_name(group), dtype=Bytes)],
+        source=source,
+        description=group.description,
+        owner=group.owner,
+        tags={"digest": group.digest},
+    )
+
+
+class OnlineStates:
+    """Packed states by key in Feast's online store; the only writer of it."""
+
+    def __init__(self, use_case: UseCase, lake: Lake) -> None:
+        self._store = apply(use_case, lake)
+        self._clock = WriteClock(lake.stream / _CLOCK)
+
+    def read(self, group: FeatureGroup, keys: Iterable[str]) -> dict[str, State]:
+        """The states of those keys that have one."""
+        wanted = list(keys)
+        if not wanted:
+            return {}
+        answer = self._store.get_online_features(
+            features=[f"{view_name(group)}:{state_name(group)}"],
+            entity_rows=[{group.entity: key} for key in wanted],
+        ).to_dict()
+        found = zip(answer[group.entity], answer[state_name(group)], strict=True)
+        return {key: decode(group, packed) for key, packed in found if packed is not None}
+
+    def write(self, group: FeatureGroup, states: Mapping[str, State]) -> None:
+        """Write the states, all at one write time that is later than any before."""
+        if not states:
+            return
+        packed = [encode(group, state) for state in states.values()]
+        moment = self._clock.tick()
+        frame = pd.DataFrame({group.entity: list(states), state_name(group): packed, _TIME: moment})
+        self._store.write_to_online_store(view_name(group), frame)
+
+
+class WriteClock:
+    """max(wall, last + 1 µs), kept beside the checkpoint: some stores drop writes that do not advance."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last = json.loads(path.read_text())["last"] if path.exists() else 0
+
+    def tick(self) -> datetime:
+        """The next write time, strictly later than the last, also after a restart."""
+        self._last = max(time.time_ns() // 1000, self._last + 1)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        _write(self._path, json.dumps({"last": self._last}))
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._last)
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text)
+    os.replace(part, path)
