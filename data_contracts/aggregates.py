@@ -122,7 +122,7 @@ Aggregate = Count | Sum | Mean | Min | Max
 
 @dataclass(frozen=True)
 class Rate:
-    """A smoothed ratio of two counts of the same group: (num + prior x strength) / (den + strength)."""
+    """A smoothed ratio of two counts of the group: (num + prior x strength) / (den + strength)."""
 
     numerator: str
     denominator: str

@@ -80,24 +80,27 @@ def open_bundle(folder: Path, digest: str) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise BundleRefused(f"{folder}: no {MANIFEST}: export the version again")
+    content = path.read_bytes()
+    if (found := hashlib.sha256(content).hexdigest()) != digest:
+        raise BundleRefused(f"{path}: digest {found}, registered as {digest}: fetch it again")
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(content)
+        if raw["format"] != FORMAT:
+            raise BundleRefused(f"{path}: format {raw['format']}, this reader knows {FORMAT}")
         members = {name: Member(**m) for name, m in raw.pop("members").items()}
         pairs = {k: tuple(tuple(p) for p in raw.pop(k)) for k in ("categorical", "numeric")}
         features = tuple(raw.pop("features"))
         manifest = Manifest(members=members, features=features, **pairs, **raw)
+    except BundleRefused:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BundleRefused(f"{path}: not a bundle manifest: {error!r}") from error
-    if manifest.format != FORMAT:
-        raise BundleRefused(f"{path}: format {manifest.format}, this reader knows {FORMAT}")
-    if manifest.digest() != digest:
-        raise BundleRefused(f"{path}: digest {manifest.digest()}, registered as {digest}")
     for name in (GRAPH, GOLDEN):
         if name not in members:
             raise BundleRefused(f"{path}: lists no {name}")
     for name, member in members.items():
         _verify(folder, name, member)
-    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if _is_leaf(p)}
     if stray := present - {MANIFEST, *members}:
         raise BundleRefused(f"{folder}: holds {sorted(stray)}, which the manifest does not list")
     return manifest
@@ -130,6 +133,10 @@ def check_inputs(manifest: Manifest, ids: np.ndarray, dense: np.ndarray) -> None
 
 def check_golden(expected: np.ndarray, scores: np.ndarray) -> None:
     """Raise BundleRefused when a golden row's logit moved by more than `LOGIT_TOLERANCE`."""
+    if expected.shape != scores.shape or not expected.size:
+        raise BundleRefused(
+            f"golden rows: {list(scores.shape)} scores for {list(expected.shape)} expected"
+        )
     gap = np.abs(_logit(expected) - _logit(scores))
     if not np.isfinite(gap).all() or gap.max() > LOGIT_TOLERANCE:
         raise BundleRefused(
@@ -140,6 +147,10 @@ def check_golden(expected: np.ndarray, scores: np.ndarray) -> None:
 def _logit(p: np.ndarray) -> np.ndarray:
     p = np.clip(np.asarray(p, np.float64), 1e-9, 1 - 1e-9)
     return np.log(p) - np.log1p(-p)
+
+
+def _is_leaf(path: Path) -> bool:
+    return path.is_symlink() or not path.is_dir()
 
 
 def _verify(folder: Path, name: str, member: Member) -> None:

@@ -14,7 +14,7 @@ DAY = 24 * HOUR
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
 _TIME = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:[0-5]\d)\Z", re.ASCII
 )
 
 
@@ -57,19 +57,22 @@ def parse_time(text: str) -> int:
     """
     if not _TIME.match(text):
         raise ValueError(f"not an RFC 3339 time with an offset: {text[:64]!r}")
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"outside the years 1 to 9999 in UTC: {text!r}") from None
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def format_time(us: int) -> str:
     """The RFC 3339 form of `us` in UTC, always with six digits of fraction."""
     moment = _EPOCH + timedelta(microseconds=us)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond:06d}Z"
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def duration(text: str) -> int:
     """Microseconds of `90s`, `10m`, `24h` or `30d`; ValueError for anything else."""
-    match = re.fullmatch(r"([1-9]\d*)([smhd])", text)
+    match = re.fullmatch(r"([1-9][0-9]*)([smhd])", text)
     if not match:
         raise ValueError(f"not a duration like '90s', '10m', '24h', '30d': {text!r}")
     return int(match[1]) * _UNITS[match[2]]
@@ -77,4 +80,4 @@ def duration(text: str) -> int:
 
 def day_of(us: int) -> str:
     """The UTC day of `us` as `YYYY-MM-DD`."""
-    return (_EPOCH + timedelta(microseconds=us)).strftime("%Y-%m-%d")
+    return (_EPOCH + timedelta(microseconds=us)).date().isoformat()

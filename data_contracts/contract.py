@@ -12,11 +12,17 @@ from typing import Any, Literal, cast
 
 from open_data_contract_standard.model import OpenDataContractStandard, SchemaProperty
 from pydantic import ValidationError
+from yaml import YAMLError
 
 FieldType = Literal["string", "integer", "number", "boolean", "timestamp"]
 
 _TYPES = ("string", "integer", "number", "boolean", "timestamp")
-_OPTIONS = {"minimum", "maximum", "pattern", "minLength", "maxLength"}
+_RANGE = {"minimum": int | float, "maximum": int | float}
+_OPTIONS = {
+    "string": {"minLength": int, "maxLength": int, "pattern": str},
+    "integer": _RANGE,
+    "number": _RANGE,
+}
 
 REQUIRED_FIELDS = {"event_id": "string", "event_type": "string", "event_time": "timestamp"}
 """What every event contract must declare, so that ingest and features have something to hold."""
@@ -65,7 +71,7 @@ def read_contract(path: Path) -> Contract:
     """The contract in the ODCS v3 file `path`; ValueError naming file and rule if it is none."""
     try:
         document = OpenDataContractStandard.from_file(str(path))
-    except (ValidationError, TypeError) as error:
+    except (ValidationError, TypeError, UnicodeDecodeError, YAMLError) as error:
         raise ValueError(f"{path}: not an Open Data Contract Standard document: {error}") from error
     if document.kind != "DataContract" or not (document.apiVersion or "").startswith("v3."):
         raise ValueError(f"{path}: kind DataContract and apiVersion v3.* are needed")
@@ -73,14 +79,23 @@ def read_contract(path: Path) -> Contract:
         raise ValueError(f"{path}: exactly one schema object (the events) is needed")
     properties = document.schema_[0].properties or []
     fields = {str(prop.name): _field(path, prop) for prop in properties}
+    if len(fields) != len(properties):
+        raise ValueError(f"{path}: two properties share a name")
     for name, kind in REQUIRED_FIELDS.items():
         if name not in fields or fields[name].type != kind or not fields[name].required:
             raise ValueError(f"{path}: needs the required field {name} of logicalType {kind}")
+    if "arrived_at" not in fields or fields["arrived_at"].type != "timestamp":
+        raise ValueError(f"{path}: needs the field arrived_at of logicalType timestamp")
     if not fields["event_type"].values:
         raise ValueError(f"{path}: event_type must declare its enum")
+    for name, field in fields.items():
+        if unknown := set(field.required_for) - set(fields["event_type"].values):
+            raise ValueError(
+                f"{path}: {name}: requiredFor names {sorted(unknown)}, no values of event_type"
+            )
     custom = {c.property: c.value for c in document.customProperties or []}
     skew = custom.get("maxFutureSkewSeconds")
-    if not isinstance(skew, int | float) or skew < 0:
+    if not isinstance(skew, int | float) or not 0 <= skew < float("inf"):
         raise ValueError(f"{path}: customProperties must declare maxFutureSkewSeconds >= 0")
     return Contract(
         name=str(document.id), version=str(document.version), fields=fields,
@@ -94,12 +109,25 @@ def _field(path: Path, prop: SchemaProperty) -> Field:
             f"{path}: {prop.name}: logicalType {prop.logicalType!r} is not in {_TYPES}"
         )
     options: dict[str, Any] = prop.logicalTypeOptions or {}
-    if unknown := set(options) - _OPTIONS:
-        raise ValueError(f"{path}: {prop.name}: logicalTypeOptions {sorted(unknown)} not supported")
+    allowed = _OPTIONS.get(prop.logicalType, {})
+    for option, value in options.items():
+        if option not in allowed:
+            raise ValueError(
+                f"{path}: {prop.name}: logicalTypeOptions {option} is not supported for "
+                f"{prop.logicalType}, only {sorted(allowed)}"
+            )
+        if not isinstance(value, allowed[option]) or isinstance(value, bool):
+            raise ValueError(f"{path}: {prop.name}: {option} {value!r} has the wrong type")
+    try:
+        re.compile(options.get("pattern", ""))
+    except re.error as error:
+        raise ValueError(f"{path}: {prop.name}: pattern: {error}") from error
+    if prop.enum and prop.logicalType != "string":
+        raise ValueError(f"{path}: {prop.name}: an enum needs logicalType string")
     custom = {c.property: c.value for c in prop.customProperties or []}
     return Field(
         name=str(prop.name),
-        type=cast(FieldType, prop.logicalType),
+        type=prop.logicalType,
         required=bool(prop.required),
         required_for=tuple(cast(list[str], custom.get("requiredFor") or [])),
         values=tuple(str(item.value) for item in prop.enum or []),

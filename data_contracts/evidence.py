@@ -1,6 +1,6 @@
 """Statistics on which models are judged: pure functions of arrays, numpy only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -60,6 +60,15 @@ def calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 15) ->
     return float(sum(gaps) / len(scores))
 
 
+def percentile_interval(draws: Sequence[float], confidence: float) -> tuple[float, float]:
+    """The central interval that holds the share `confidence` of the draws; NaN without draws."""
+    if not draws:
+        return float("nan"), float("nan")
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def bootstrap(
     metric: Metric,
     labels: np.ndarray,
@@ -73,14 +82,12 @@ def bootstrap(
     if not len(labels):
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
     rng = np.random.default_rng(seed)
-    values = []
+    values: list[float] = []
     for _ in range(draws):
         pick = rng.integers(0, len(labels), len(labels))
         values.append(metric(labels[pick], scores[pick]))
     known = [value for value in values if value == value]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(known, [tail, 1 - tail]) if known else (float("nan"),) * 2
-    return Estimate(metric(labels, scores), float(low), float(high), len(labels))
+    return Estimate(metric(labels, scores), *percentile_interval(known, confidence), len(labels))
 
 
 def paired_difference(
@@ -94,7 +101,5 @@ def paired_difference(
     """Mean log loss of candidate minus baseline on the same rows, bootstrapped; < 0 is better."""
     gap = log_losses(labels, candidate) - log_losses(labels, baseline)
     rng = np.random.default_rng(seed)
-    means = [gap[rng.integers(0, len(gap), len(gap))].mean() for _ in range(draws)]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Estimate(float(gap.mean()), float(low), float(high), len(gap))
+    means = [float(gap[rng.integers(0, len(gap), len(gap))].mean()) for _ in range(draws)]
+    return Estimate(float(gap.mean()), *percentile_interval(means, confidence), len(gap))

@@ -8,8 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from data_contracts.aggregates import Accumulator, Aggregate, Columns, Rate
-from data_contracts.contract import Contract
+from data_contracts.aggregates import EXACT, Accumulator, Aggregate, Columns, Count, Rate
+from data_contracts.contract import Contract, Field
 from data_contracts.windows import Window
 
 
@@ -25,8 +25,8 @@ class FeatureGroup:
     """The event field that holds the key, e.g. `user_id`."""
     aggregates: Mapping[str, Aggregate]
     windows: tuple[Window, ...]
-    rates: Mapping[str, Rate] = field(default_factory=dict)
-    defaults: Mapping[str, float] = field(default_factory=dict)
+    rates: Mapping[str, Rate] = field(default_factory=dict[str, Rate])
+    defaults: Mapping[str, float] = field(default_factory=dict[str, float])
     """Per aggregate: the value where its window holds nothing (0.0 unless declared)."""
     owner: str = ""
     description: str = ""
@@ -67,7 +67,7 @@ class FeatureGroup:
     def lift(self, events: Columns) -> np.ndarray:
         """int64[n, accumulators]: each event's own contribution to the state."""
         columns = [part.lift(events) for part in self.accumulators]
-        return np.stack(columns, axis=1) if columns else np.empty((0, 0), np.int64)
+        return np.stack(columns, axis=1)
 
     def finalize(self, states: Mapping[Window, np.ndarray]) -> np.ndarray:
         """float64[n, features] from int64[n, accumulators] for each window."""
@@ -95,11 +95,14 @@ class FeatureGroup:
         names = contract.fields
         if self.entity not in names:
             raise ValueError(f"group {self.name}: entity {self.entity!r} is not in {contract.name}")
-        for window in self.windows:
-            try:
-                assert window.hop > 0
-            except ValueError as error:
-                raise ValueError(f"group {self.name}: window {window.width}: {error}") from error
+        if names[self.entity].type != "string":
+            raise ValueError(f"group {self.name}: entity {self.entity!r} is not a string")
+        if not self.aggregates or not self.windows:
+            raise ValueError(f"group {self.name}: declare at least one aggregate and one window")
+        try:
+            _ = self.hops
+        except ValueError as error:
+            raise ValueError(f"group {self.name}: {error}") from error
         for part in self.accumulators:
             if unknown := set(part.where) - types:
                 raise ValueError(
@@ -109,17 +112,37 @@ class FeatureGroup:
                 continue
             if part.field not in names:
                 raise ValueError(f"group {self.name}: field {part.field!r} is not in the contract")
-            kind = names[part.field].type
-            if kind not in ("integer", "number"):
-                raise ValueError(f"group {self.name}: field {part.field!r} is {kind}, not a number")
-            if kind == "number" and not part.counts and part.reduce == "add" and part.scale == 1:
-                raise ValueError(
-                    f"group {self.name}: the sum of {part.field!r} needs a scale (e.g. 1000000): "
-                    "a float sum depends on the order of its events"
-                )
+            self._check_number(part, names[part.field])
         for name, rate in self.rates.items():
             for side in (rate.numerator, rate.denominator):
-                if side not in self.aggregates:
-                    raise ValueError(f"group {self.name}: rate {name}: no aggregate {side!r}")
+                if not isinstance(self.aggregates.get(side), Count):
+                    raise ValueError(f"group {self.name}: rate {name}: {side!r} is no Count")
+            if not rate.strength > 0:
+                raise ValueError(f"group {self.name}: rate {name}: strength must be above 0")
         if unknown := set(self.defaults) - set(self.aggregates):
             raise ValueError(f"group {self.name}: defaults for unknown {sorted(unknown)}")
+
+    def _check_number(self, part: Accumulator, field: Field) -> None:
+        if field.type not in ("integer", "number"):
+            raise ValueError(
+                f"group {self.name}: field {field.name!r} is {field.type}, not a number"
+            )
+        if part.counts:
+            return
+        if part.scale < 1:
+            raise ValueError(f"group {self.name}: {field.name!r}: scale {part.scale} is below 1")
+        if field.type == "number" and part.reduce == "add" and part.scale == 1:
+            raise ValueError(
+                f"group {self.name}: the sum of {field.name!r} needs a scale (e.g. 1000000): "
+                "a float sum depends on the order of its events"
+            )
+        if field.minimum is None or field.maximum is None:
+            raise ValueError(
+                f"group {self.name}: {field.name!r}: declare minimum and maximum in the contract, "
+                "or one valid event could overflow the state"
+            )
+        if max(-field.minimum, field.maximum) * part.scale >= EXACT:
+            raise ValueError(
+                f"group {self.name}: {field.name!r}: its range x scale {part.scale} reaches 2^53: "
+                "lower one of them"
+            )

@@ -1,4 +1,4 @@
-"""What a label is: which events are rows, which later events make a row positive, and until when."""
+"""What a label is: which events are rows, what makes a row positive, and until when."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,8 +30,17 @@ class Label:
 
     def check(self, contract: Contract) -> None:
         """Raise ValueError naming the field when the label does not fit the contract."""
+        try:
+            duration(self.within)
+        except ValueError as error:
+            raise ValueError(f"label: within: {error}") from error
+        if not self.positive or not self.match:
+            raise ValueError("label: `positive` and `match` must name what makes a row positive")
         if unknown := {self.on, *self.positive} - set(contract.event_types):
             raise ValueError(f"label: event types {sorted(unknown)} are not declared")
         named = {*self.match, *self.match.values(), *self.first_per}
         if unknown := named - set(contract.fields):
             raise ValueError(f"label: fields {sorted(unknown)} are not in {contract.name}")
+        for ours, theirs in self.match.items():
+            if contract.fields[ours].type != contract.fields[theirs].type:
+                raise ValueError(f"label: {ours!r} and {theirs!r} differ in type and never match")

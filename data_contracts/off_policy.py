@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_contracts.evidence import Estimate
+from data_contracts.evidence import Estimate, percentile_interval
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def off_policy_value(
     draws: int = 1000,
     seed: int = 0,
 ) -> OffPolicyValue:
-    """IPS (Horvitz & Thompson 1952) and SNIPS (Swaminathan & Joachims 2015) with bootstrap intervals.
+    """IPS (Horvitz & Thompson 1952), SNIPS (Swaminathan & Joachims 2015), bootstrap intervals.
 
     `rewards` float[n]; `logged` and `target`: probability of the logged action under each policy.
     Raises ValueError when a logged probability is not in (0, 1].
@@ -34,22 +34,20 @@ def off_policy_value(
         raise ValueError("off-policy value: needs rows, each with a logged propensity in (0, 1]")
     weight = target / logged
     rng = np.random.default_rng(seed)
-    ips, snips = [], []
+    ips: list[float] = []
+    snips: list[float] = []
     for _ in range(draws):
         pick = rng.integers(0, len(rewards), len(rewards))
         w, r = weight[pick], rewards[pick]
-        ips.append((w * r).mean())
-        snips.append((w * r).sum() / w.sum() if w.sum() else float("nan"))
-    tail = [(1 - confidence) / 2, (1 + confidence) / 2]
-    n = len(rewards)
+        ips.append(float((w * r).mean()))
+        if total := float(w.sum()):
+            snips.append(float((w * r).sum()) / total)
     total = float(weight.sum())
+    normalised = float((weight * rewards).sum()) / total if total else float("nan")
+    n = len(rewards)
     return OffPolicyValue(
-        Estimate(float((weight * rewards).mean()), *map(float, np.quantile(ips, tail)), n),
-        Estimate(
-            float((weight * rewards).sum() / total) if total else float("nan"),
-            *map(float, np.nanquantile(snips, tail)),
-            n,
-        ),
-        total**2 / float((weight**2).sum()) if total else 0.0,
-        float(weight.max()),
+        ips=Estimate(float((weight * rewards).mean()), *percentile_interval(ips, confidence), n),
+        snips=Estimate(normalised, *percentile_interval(snips, confidence), n),
+        effective_sample_size=total**2 / float((weight**2).sum()) if total else 0.0,
+        max_weight=float(weight.max()),
     )

@@ -1,7 +1,8 @@
 """The prediction log: length-prefixed, checksummed JSON records that one replica's boot appends.
 
-Frame: `length u32 | crc32 u32 | payload`, little-endian. A torn tail is cut by the reader; records
-carry `n` from 0 per file, so a gap is counted exactly. One record is one answered request.
+Frame: `length u32 | crc32 of payload u32 | crc32 of those 8 bytes u32 | payload`, little-endian, so
+that a damaged length cannot pass for a torn tail, which the reader cuts. Records carry `n` from 0
+per file, so a gap is counted exactly. One record is one answered request.
 """
 
 import json
@@ -14,7 +15,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_FRAME = struct.Struct("<II")
+_HEAD = struct.Struct("<II")
+_SEAL = struct.Struct("<I")
+_FRAME = _HEAD.size + _SEAL.size
 SUFFIX = ".predictions"
 
 
@@ -25,20 +28,24 @@ def prediction_id(use_case: str, request_id: str, position: int) -> str:
 
 
 class PredictionLog:
-    """Appends to `{folder}/{replica}-{boot}.predictions`; not shared between processes."""
+    """Appends to a new file `{folder}/{replica}-{boot}.predictions`; not shared between processes.
+
+    FileExistsError when that boot has a log already: its numbers would start again at 0.
+    """
 
     def __init__(self, folder: Path, replica: str, boot: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{replica}-{boot}{SUFFIX}"
-        self._file: BinaryIO = open(self.path, "ab", buffering=0)
+        self._file: BinaryIO = self.path.open("xb", buffering=0)
         self._n = 0
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Append one record; OSError when the disk refuses (the number is consumed: a gap)."""
-        payload = json.dumps({"n": self._n, **record}, separators=(",", ":")).encode()
+        payload = json.dumps({**record, "n": self._n}, separators=(",", ":")).encode()
         self._n += 1
         end = self._file.seek(0, os.SEEK_END)
-        frame = _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+        head = _HEAD.pack(len(payload), zlib.crc32(payload))
+        frame = head + _SEAL.pack(zlib.crc32(head)) + payload
         if self._file.write(frame) != len(frame):
             self._file.truncate(end)
             raise OSError(
@@ -76,13 +83,15 @@ def read_log(path: Path) -> Reading:
 
 def _frames(path: Path, data: bytes) -> Iterator[tuple[bytes, int]]:
     at = 0
-    while at + _FRAME.size <= len(data):
-        length, checksum = _FRAME.unpack_from(data, at)
-        end = at + _FRAME.size + length
-        if end > len(data):
+    while at + _FRAME <= len(data):
+        head = data[at : at + _HEAD.size]
+        length, checksum = _HEAD.unpack(head)
+        end = at + _FRAME + length
+        payload = data[at + _FRAME : end]
+        sound = _SEAL.unpack_from(data, at + _HEAD.size)[0] == zlib.crc32(head)
+        if sound and end > len(data):
             return
-        payload = data[at + _FRAME.size : end]
-        if zlib.crc32(payload) != checksum:
+        if not sound or zlib.crc32(payload) != checksum:
             raise ValueError(f"{path}: record at byte {at} fails its checksum: restore the file")
         yield payload, end
         at = end

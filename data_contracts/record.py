@@ -3,8 +3,9 @@
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from data_contracts.clock import parse_time
 from data_contracts.contract import Contract, Field
@@ -44,7 +45,7 @@ def parse_record(contract: Contract, raw: bytes) -> Event:
         raise Refused([f"record: not one JSON object: {error}"]) from None
     if not isinstance(value, dict):
         raise Refused([f"record: a JSON {type(value).__name__}, an object is needed"])
-    return check_event(contract, value)
+    return check_event(contract, cast(dict[str, Any], value))
 
 
 def check_event(contract: Contract, value: Mapping[str, Any]) -> Event:
@@ -53,7 +54,7 @@ def check_event(contract: Contract, value: Mapping[str, Any]) -> Event:
     event: Event = {}
     for name, field in contract.fields.items():
         try:
-            event[name] = _typed(field, value.get(name))
+            event[name] = check_value(field, value.get(name))
         except ValueError as error:
             reasons.append(f"{name}: {error}")
     kind = event.get("event_type")
@@ -85,7 +86,8 @@ def payload_digest(event: Event) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _typed(field: Field, value: Any) -> Any:
+def check_value(field: Field, value: Any) -> Any:
+    """The typed value of one field, None for null; ValueError with value and rule otherwise."""
     if value is None:
         return None
     match field.type:
@@ -143,9 +145,8 @@ def _range(field: Field, value: float) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise Refused([f"{_show(name)}: stands twice" for name in twice])
+        times = Counter(name for name, _ in pairs)
+        raise Refused([f"{_show(name)}: stands {n} times" for name, n in times.items() if n > 1])
     return found
 
 

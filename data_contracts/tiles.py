@@ -113,10 +113,10 @@ def advance(
     if not keys:
         return {}
     moment = np.array([max(as_of, states[k].as_of) if k in states else as_of for k in keys])
-    tables = []
+    tables: list[np.ndarray] = []
     for i, key in enumerate(keys):
         if key in states:
-            tables.append(_with_key(states[key].rows, i))
+            tables.append(with_key(states[key].rows, i))
         fresh = batch[key]
         tables.append(raw_rows(np.full(len(fresh), i), fresh[:, 0], fresh[:, 1:]))
     rows = np.concatenate(tables)
@@ -131,7 +131,7 @@ def advance(
 def read(group: FeatureGroup, states: Iterable[State | None], q: int) -> np.ndarray:
     """float64[keys, features] at query time `q` (µs); a missing state reads as no event at all."""
     found = list(states)
-    tables = [_with_key(s.rows, i) for i, s in enumerate(found) if s is not None and len(s.rows)]
+    tables = [with_key(s.rows, i) for i, s in enumerate(found) if s is not None and len(s.rows)]
     width = STATE + len(group.accumulators)
     rows = np.concatenate(tables) if tables else np.empty((0, width), np.int64)
     return group.finalize(window_states(group, rows, len(found), q))
@@ -167,5 +167,6 @@ def decode(group: FeatureGroup, packed: bytes) -> State:
     return State(seq, as_of, rows)
 
 
-def _with_key(rows: np.ndarray, key: int) -> np.ndarray:
+def with_key(rows: np.ndarray, key: int) -> np.ndarray:
+    """A key's `(hop, start, accumulators…)` table as rows of a row table under index `key`."""
     return np.column_stack([np.full(len(rows), key, np.int64), rows])

@@ -1,14 +1,18 @@
 """A use case: one folder of declarations from which every plane derives its part."""
 
+import hashlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from data_contracts.clock import duration
 from data_contracts.contract import Contract, read_contract
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
 from data_contracts.features import FeatureGroup
@@ -64,7 +68,9 @@ class OffPolicy:
     target: str
     """`policy` of the rows that give the on-policy figure."""
     action_distribution: str
-    """CSV in the use case's folder: item_id, position, probability."""
+    """CSV in the use case's folder: the `action` fields and `probability`."""
+    action: tuple[str, ...] = ("item_id", "position")
+    """Event fields that say what was chosen, and where."""
 
 
 @dataclass(frozen=True)
@@ -167,18 +173,62 @@ def load_use_case(reference: str) -> UseCase:
         )
     folder = folder.resolve()
     contract = read_contract(folder / CONTRACT)
-    declared: Declaration = _module(folder, "use_case").USE_CASE
+    declared = getattr(_module(folder, "use_case"), "USE_CASE", None)
+    if not isinstance(declared, Declaration):
+        raise ValueError(f"{folder / 'use_case.py'}: must assign a Declaration to USE_CASE")
+    use_case = UseCase(folder.name, folder, contract, declared)
+    try:
+        _check(use_case)
+    except ValueError as error:
+        raise ValueError(f"use case {folder.name}: {error}") from error
+    return use_case
+
+
+def _check(use_case: UseCase) -> None:
+    contract, declared = use_case.contract, use_case.declared
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", use_case.name):
+        raise ValueError("its folder's name must be lower-case letters, digits and _: rename it")
     for group in declared.groups:
         group.check(contract)
-    declared.label.check(contract)
-    use_case = UseCase(folder.name, folder, contract, declared)
-    if unknown := set(use_case.inputs) - set(contract.fields):
-        raise ValueError(
-            f"use case {folder.name}: inputs {sorted(unknown)} are not in the contract"
-        )
+    names = [group.name for group in declared.groups]
+    if not names or len(set(names)) != len(names):
+        raise ValueError("needs feature groups, each with its own name")
     if len(set(use_case.feature_names)) != len(use_case.feature_names):
-        raise ValueError(f"use case {folder.name}: two features share a name: rename a group")
-    return use_case
+        raise ValueError("two features share a name: rename an aggregate, rate or group")
+    declared.label.check(contract)
+    if unknown := set(use_case.inputs) - set(contract.fields):
+        raise ValueError(f"inputs {sorted(unknown)} are not in the contract")
+    for column in declared.model.categorical:
+        least = 25 if column.field == HOUR_OF_DAY else 2
+        if column.buckets < least:
+            raise ValueError(f"input {column.field!r}: {column.buckets} buckets, needs {least}")
+    for number in declared.model.numeric:
+        if contract.fields[number.field].type not in ("integer", "number"):
+            raise ValueError(f"numeric input {number.field!r} is no number in the contract")
+    if declared.request_field not in (None, *contract.fields):
+        raise ValueError(f"request_field {declared.request_field!r} is not in the contract")
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", declared.start):
+        raise ValueError(f"start {declared.start!r} is no day like 2019-11-24")
+    date.fromisoformat(declared.start)
+    share = declared.split
+    if not (share.train > 0 and share.validation > 0 and share.train + share.validation < 1):
+        raise ValueError("split: train and validation must be above 0 and leave rows for the test")
+    retrain = declared.retrain
+    if not 1 <= retrain.alarms <= retrain.windows:
+        raise ValueError(
+            f"retrain: {retrain.alarms} alarms of {retrain.windows} windows never ring"
+        )
+    try:
+        duration(retrain.cooldown)
+    except ValueError as error:
+        raise ValueError(f"retrain: cooldown: {error}") from error
+    if declared.off_policy is not None:
+        if missing := {"policy", "propensity"} - set(contract.fields):
+            raise ValueError(f"off_policy: needs the fields {sorted(missing)} in the contract")
+        if not (use_case.folder / declared.off_policy.action_distribution).is_file():
+            raise ValueError(f"off_policy: {declared.off_policy.action_distribution} is missing")
+    if use_case.log is not None and not use_case.log.exists():
+        raise ValueError(f"log {use_case.log} is missing")
 
 
 def _module(folder: Path, name: str) -> ModuleType:
@@ -186,11 +236,15 @@ def _module(folder: Path, name: str) -> ModuleType:
     path = folder / f"{name}.py"
     if not path.is_file():
         raise ValueError(f"use case {folder.name}: {path} is missing")
-    key = f"headrace_use_case_{folder.as_posix().replace('/', '_')}_{name}"
+    place = hashlib.blake2b(path.as_posix().encode(), digest_size=8).hexdigest()
+    key = f"headrace_{name}_{place}"
     if key not in sys.modules:
         spec = importlib.util.spec_from_file_location(key, path)
         assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        sys.modules[key] = module
+        sys.modules[key] = module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[key]
+            raise ValueError(f"{path} cannot be loaded: {error!r}") from error
     return sys.modules[key]

@@ -65,6 +65,8 @@ class Tumbling:
     def hop(self) -> int:
         width = duration(self.width)
         hop_of(width)
+        if width % HOPS[0]:
+            raise ValueError(f"a tumbling window holds whole 10 s, got {self.width}: round it")
         return max(hop for hop in HOPS if width % hop == 0)
 
     def bounds(self, q: Time) -> tuple[Time, Time]:

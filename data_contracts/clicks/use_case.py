@@ -61,5 +61,5 @@ USE_CASE = Declaration(
         dropout=0.2,
     ),
     off_policy=OffPolicy("random", "bts", "sample/bts_action_distribution.csv"),
-    log="sample",
+    log="sample/obd.parquet",
 )

@@ -1,0 +1,25 @@
+"""What each stage of the loop found: one JSON file a stage under `lake.reports`."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from data_contracts.lake import Lake
+
+
+def write_result(lake: Lake, stage: str, result: Mapping[str, Any]) -> None:
+    """Replace the result of `stage` (a noun such as `events`)."""
+    lake.reports.mkdir(parents=True, exist_ok=True)
+    path = lake.reports / f"{stage}.json"
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(result, indent=1, allow_nan=False))
+    os.replace(part, path)
+
+
+def read_result(lake: Lake, stage: str) -> dict[str, Any]:
+    """The last result of `stage`; ValueError naming the command when it has not run."""
+    path = lake.reports / f"{stage}.json"
+    if not path.is_file():
+        raise ValueError(f"{path}: stage {stage} has not run: run `headrace demo` or that stage")
+    return json.loads(path.read_text())

@@ -1,0 +1,228 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_contracts.aggregates import Count, Max, Mean, Rate, Sum
+from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
+from data_contracts.use_case import CONTRACT, OffPolicy, load_use_case
+from data_contracts.windows import Sliding
+
+CLICKS = load_use_case("clicks")
+USER, ITEM = CLICKS.groups
+LABEL, MODEL = CLICKS.label, CLICKS.model
+
+DECLARATION = """
+from data_contracts.use_case import load_use_case
+USE_CASE = load_use_case("clicks").declared
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A use case of its own in a folder outside the package, with the contract of clicks."""
+    folder = tmp_path / "my_shop"
+    folder.mkdir()
+    shutil.copy(CLICKS.folder / CONTRACT, folder)
+    return folder
+
+
+def declare(folder: Path, text: str) -> str:
+    (folder / "use_case.py").write_text(text)
+    return str(folder)
+
+
+def user(**changes: Any) -> dict[str, Any]:
+    return {"groups": (replace(USER, **changes), ITEM)}
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "no group": ({"groups": ()}, "needs feature groups"),
+    "two groups of one name": (user(name="item"), "each with its own name"),
+    "an unknown key": (user(entity="visitor"), "group user: entity 'visitor'"),
+    "a key that is no string": (user(entity="position"), "entity 'position' is not a string"),
+    "no aggregate": (user(aggregates={}, rates={}, defaults={}), "at least one aggregate"),
+    "no window": (user(windows=()), "at least one aggregate and one window"),
+    "a narrow window": (user(windows=(Sliding("90s"),)), "group user: .* at least 100 s"),
+    "a window in weeks": (user(windows=(Sliding("1w"),)), "group user: not a duration .* '1w'"),
+    "a window twice": (user(windows=(Sliding("1h"),) * 2), "two features share a name"),
+    "a rate named like an aggregate": (
+        user(rates={"clicks": Rate("clicks", "impressions", 0.1, 10.0)}),
+        "two features share a name",
+    ),
+    "an unknown event type": (
+        user(aggregates={"n": Count(where=("purchase",))}, rates={}, defaults={}),
+        "group user: event types .'purchase'. are not declared",
+    ),
+    "an unknown field": (
+        user(aggregates={"n": Sum("price")}, rates={}, defaults={}),
+        "group user: field 'price' is not in the contract",
+    ),
+    "a sum of strings": (
+        user(aggregates={"n": Sum("policy")}, rates={}, defaults={}),
+        "field 'policy' is string, not a number",
+    ),
+    "a float sum": (
+        user(aggregates={"n": Mean("affinity")}, rates={}, defaults={}),
+        "sum of 'affinity' needs a scale",
+    ),
+    "a scale of nothing": (
+        user(aggregates={"n": Max("affinity", scale=0)}, rates={}, defaults={}),
+        "'affinity': scale 0 is below 1",
+    ),
+    "a scale that overflows": (
+        user(aggregates={"n": Max("affinity", scale=10**10)}, rates={}, defaults={}),
+        "'affinity': its range x scale 10000000000 reaches 2.53",
+    ),
+    "a rate of nothing": (
+        user(rates={"r": Rate("buys", "clicks", 0.1, 1.0)}),
+        "rate r: 'buys' is no Count",
+    ),
+    "a rate of means": (
+        user(rates={"r": Rate("clicks", "position", 0.1, 1.0)}),
+        "rate r: 'position' is no Count",
+    ),
+    "a rate without strength": (
+        user(rates={"r": Rate("clicks", "impressions", 0.1, 0.0)}),
+        "rate r: strength must be above 0",
+    ),
+    "a default of nothing": (user(defaults={"price": 1.0}), "defaults for unknown .'price'."),
+    "a label of an unknown type": (
+        {"label": replace(LABEL, on="view")},
+        "label: event types .'view'. are not declared",
+    ),
+    "a label of unknown fields": (
+        {"label": replace(LABEL, first_per=("session",))},
+        "label: fields .'session'. are not in clicks",
+    ),
+    "a label that nothing makes positive": (
+        {"label": replace(LABEL, positive=())},
+        "label: `positive`",
+    ),
+    "a label matched by nothing": ({"label": replace(LABEL, match={})}, "label: .*`match`"),
+    "a label matched across types": (
+        {"label": replace(LABEL, match={"position": "impression_id"})},
+        "label: 'position' and 'impression_id' differ in type",
+    ),
+    "a label within no time": (
+        {"label": replace(LABEL, within="soon")},
+        "label: within: not a duration .* 'soon'",
+    ),
+    "an unknown input": (
+        {"model": replace(MODEL, categorical=(Categorical("colour", 8),))},
+        "inputs .'colour'. are not in the contract",
+    ),
+    "one bucket": (
+        {"model": replace(MODEL, categorical=(Categorical("user_id", 1),))},
+        "input 'user_id': 1 buckets, needs 2",
+    ),
+    "a short day": (
+        {"model": replace(MODEL, categorical=(Categorical(HOUR_OF_DAY, 24),))},
+        "input 'hour_of_day': 24 buckets, needs 25",
+    ),
+    "a numeric input of strings": (
+        {"model": replace(MODEL, numeric=(Numeric("policy", 0.0),))},
+        "numeric input 'policy' is no number",
+    ),
+    "an unknown request field": ({"request_field": "page"}, "request_field 'page'"),
+    "a start that is no day": ({"start": "24.11.2019"}, "start '24.11.2019' is no day"),
+    "a start on no day": ({"start": "2019-02-30"}, "day is out of range|day .*2019-02-30"),
+    "a split without a test": (
+        {"split": replace(CLICKS.declared.split, train=0.9)},
+        "split: train and validation",
+    ),
+    "alarms that never ring": (
+        {"retrain": replace(CLICKS.declared.retrain, alarms=4)},
+        "retrain: 4 alarms of 3 windows",
+    ),
+    "a cooldown in weeks": (
+        {"retrain": replace(CLICKS.declared.retrain, cooldown="1w")},
+        "retrain: cooldown: not a duration .* '1w'",
+    ),
+    "a policy without its distribution": (
+        {"off_policy": OffPolicy("random", "bts", "actions.csv")},
+        "off_policy: actions.csv is missing",
+    ),
+    "a log that is not there": ({"log": "log.parquet"}, "log .*log.parquet is missing"),
+}
+
+
+WRONG_FILE = """
+from dataclasses import replace
+from {module} import CLICKS, WRONG
+USE_CASE = replace(CLICKS.declared, **({{"log": None, "off_policy": None}} | WRONG[{name!r}][0]))
+"""
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_declaration_is_refused_by_use_case_and_fault(folder: Path, name: str) -> None:
+    reference = declare(folder, WRONG_FILE.format(module=__name__, name=name))
+    with pytest.raises(ValueError, match=WRONG[name][1]) as refused:
+        load_use_case(reference)
+    assert str(refused.value).startswith("use case my_shop: ")
+
+
+BROKEN = {
+    "nothing": ("", "must assign a Declaration to USE_CASE"),
+    "another value": ("USE_CASE = {}", "must assign a Declaration to USE_CASE"),
+    "a syntax error": ("USE_CASE = (", "use_case.py cannot be loaded: SyntaxError"),
+    "a missing module": ("import no_such_module", "use_case.py cannot be loaded: ModuleNotFound"),
+    "a word too many": (
+        "from data_contracts.windows import Sliding\nSliding('1h', hop='1m')",
+        "use_case.py cannot be loaded: TypeError",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_refused_by_name(folder: Path, name: str) -> None:
+    text, reason = BROKEN[name]
+    with pytest.raises(ValueError, match=reason):
+        load_use_case(declare(folder, text))
+
+
+def test_an_unknown_use_case_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"use case 'klicks': no folder .* one of clicks"):
+        load_use_case("klicks")
+
+
+def test_a_folder_without_its_declarations_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"use case my_shop: .*use_case.py is missing"):
+        load_use_case(str(folder))
+
+
+def test_a_folder_whose_name_cannot_name_tables_is_refused(folder: Path) -> None:
+    other = folder.rename(folder.with_name("My-Shop"))
+    with pytest.raises(ValueError, match="use case My-Shop: its folder's name"):
+        load_use_case(declare(other, DECLARATION))
+
+
+def test_a_folder_outside_the_package_is_a_use_case_like_any_other(folder: Path) -> None:
+    shutil.copytree(CLICKS.folder / "sample", folder / "sample")
+    mine = load_use_case(declare(folder, DECLARATION))
+    assert ("my_shop", CLICKS.feature_names) == (mine.name, mine.feature_names)
+    assert ("user_id", "item_id") == mine.entities
+    assert ("user_id", "item_id", "position", "affinity") == mine.inputs
+
+
+def test_two_folders_of_like_names_are_two_use_cases(tmp_path: Path) -> None:
+    bare = "log=None, off_policy=None"
+    for nested in ("a_b/shop", "a/b_shop/shop"):
+        folder = tmp_path / nested
+        folder.mkdir(parents=True)
+        shutil.copy(CLICKS.folder / CONTRACT, folder)
+        text = f"{DECLARATION}\nfrom dataclasses import replace\n"
+        declare(folder, f"{text}USE_CASE = replace(USE_CASE, {bare}, owner={nested!r})")
+    owners = [
+        load_use_case(str(tmp_path / nested)).declared.owner
+        for nested in ("a_b/shop", "a/b_shop/shop")
+    ]
+    assert ["a_b/shop", "a/b_shop/shop"] == owners
+
+
+def test_the_clicks_log_lies_in_its_folder_and_its_rows_become_events() -> None:
+    assert CLICKS.log is not None
+    assert CLICKS.log.exists()
+    assert callable(CLICKS.canonical)
