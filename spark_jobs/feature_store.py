@@ -1,4 +1,4 @@
-"""The Feast side of the writer: objects generated from the use case, packed state written by key."""
+"""The Feast side of the writer: objects generated from the use case, packed state by key."""
 
 import json
 import os
@@ -96,7 +96,7 @@ class OnlineStates:
 
 
 class WriteClock:
-    """max(wall, last + 1 µs), kept beside the checkpoint: some stores drop writes that do not advance."""
+    """max(wall, last + 1 µs), kept beside the checkpoint: a store may drop older writes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

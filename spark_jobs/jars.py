@@ -1,0 +1,86 @@
+"""Spark's extra jars, resolved once with the Ivy that ships inside pyspark: a JRE is enough."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pyspark
+
+COORDINATES = ("io.delta:delta-spark_4.2_2.13:4.4.0",)
+
+
+def jar_folder() -> Path:
+    """The cache folder of exactly these coordinates; it exists once `resolve_jars` has run."""
+    name = hashlib.sha256("\n".join(COORDINATES).encode()).hexdigest()[:16]
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "headrace" / "jars" / name
+
+
+def jar_paths() -> list[Path]:
+    """The resolved jars; FileNotFoundError naming the mend when set-up has not run."""
+    jars = sorted(jar_folder().glob("*.jar"))
+    if not jars:
+        raise FileNotFoundError(f"{jar_folder()}: Spark's Delta jars are missing: run `make setup`")
+    return jars
+
+
+def resolve_jars() -> Path:
+    """Fetch what `COORDINATES` need and pyspark lacks; nothing happens when it is there already.
+
+    Raises RuntimeError with Ivy's last lines when Maven Central cannot be reached.
+    """
+    target = jar_folder()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(target.parent / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.is_dir():
+            return target
+        print(f"Resolving Spark's jars into {target} (about a minute, once) …", flush=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as work:
+            for coordinate in COORDINATES:
+                _retrieve(coordinate, Path(work))
+            shipped = _shipped()
+            ready = Path(work) / "ready"
+            ready.mkdir()
+            for jar in sorted((Path(work) / "jars").glob("*.jar")):
+                if jar.name.rsplit("-", 1)[0] not in shipped:
+                    shutil.move(jar, ready / jar.name)
+            ready.rename(target)
+    return target
+
+
+def _spark_jars() -> Path:
+    return Path(pyspark.__file__).parent / "jars"
+
+
+def _shipped() -> set[str]:
+    """Artifact names that Spark brings itself: a second version of them would be on its path."""
+    return {jar.name.rsplit("-", 1)[0] for jar in _spark_jars().glob("*.jar")}
+
+
+def _retrieve(coordinate: str, work: Path) -> None:
+    ivy = next(_spark_jars().glob("ivy-*.jar"))
+    command = ["java", "-jar", str(ivy), "-cache", str(work / "cache"), "-dependency"]
+    command += [*coordinate.split(":"), "-confs", "default", "-types", "jar", "bundle"]
+    command += ["-retrieve", f"{work}/jars/[artifact]-[revision](-[classifier]).[ext]"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode or not list((work / "jars").glob("*.jar")):
+        tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
+        raise RuntimeError(f"{coordinate}: Ivy could not resolve it from Maven Central:\n{tail}")
+
+
+def main() -> None:
+    """`python -m spark_jobs.jars`: resolve the jars, say where they lie on failure."""
+    try:
+        resolve_jars()
+    except RuntimeError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The prediction log in Delta, joined with the labels that have matured since."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from data_contracts.lake import Lake
+from data_contracts.predictions import SUFFIX, read_log
+from data_contracts.use_case import UseCase
+from spark_jobs.labels import label_rows
+from spark_jobs.tables import exists, load, replace
+
+_TIME = pa.timestamp("us", "UTC")
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What the prediction log held, and what of it could be joined."""
+
+    requests: int
+    predictions: int
+    gaps: int
+    """Answers that were numbered but not logged."""
+    torn_bytes: int
+    outcomes: int
+    """Predictions whose label has matured."""
+    positives: int
+
+
+def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Collected:
+    """Move the prediction log to `lake.predictions` and rewrite `lake.outcomes`.
+
+    A prediction that is in the table already stays as it is. Raises ValueError when the log holds
+    no prediction at all.
+    """
+    readings = [read_log(path) for path in sorted(lake.prediction_log.glob(f"*{SUFFIX}"))]
+    records = [record for reading in readings for record in reading.records]
+    if not records:
+        raise ValueError(f"{lake.prediction_log}: no prediction yet: run `headrace replay`")
+    _insert(spark, lake, prediction_rows(use_case, records))
+    predictions = load(spark, lake.predictions)
+    replace(with_labels(use_case, predictions, load(spark, lake.events)), lake.outcomes)
+    found = load(spark, lake.outcomes).agg(sf.count("*"), sf.sum("label")).collect()[0]
+    return Collected(
+        requests=len(records),
+        predictions=predictions.count(),
+        gaps=sum(reading.gaps for reading in readings),
+        torn_bytes=sum(reading.torn_bytes for reading in readings),
+        outcomes=found[0],
+        positives=found[1] or 0,
+    )
+
+
+def with_labels(use_case: UseCase, predictions: DataFrame, events: DataFrame) -> DataFrame:
+    """The predictions whose label row exists and has matured, with `event_id` and `label`."""
+    keys = [sf.col(name).alias(f"_{name}") for name in use_case.entities]
+    settled = label_rows(use_case, events).where("mature")
+    rows = settled.select("event_id", "label", sf.col("request").alias("_request"), *keys)
+    same = [sf.col("request_id") == sf.col("_request")]
+    same += [sf.col(name).eqNullSafe(sf.col(f"_{name}")) for name in use_case.entities]
+    joined = predictions.join(rows, same)
+    return joined.drop("_request", *(f"_{name}" for name in use_case.entities))
+
+
+def prediction_rows(use_case: UseCase, records: list[dict[str, Any]]) -> pa.Table:
+    """One row per candidate: ids, `q`, keys, `features` float64 list, `seqs` by group, score."""
+    columns: dict[str, list[Any]] = {name: [] for name in _schema(use_case).names}
+    for record in records:
+        for i, name in enumerate(record["prediction_ids"]):
+            row = {
+                "prediction_id": name,
+                "request_id": record["request_id"],
+                "q": record["q"],
+                "features": record["features"][i],
+                "seqs": record["seqs"][i],
+                "score": record["scores"][i],
+                "model": record["model"],
+                "version": str(record["version"]),
+                **{key: record["inputs"][i].get(key) for key in use_case.entities},
+            }
+            for column, value in row.items():
+                columns[column].append(value)
+    return pa.table(columns, schema=_schema(use_case))
+
+
+def _schema(use_case: UseCase) -> pa.Schema:
+    return pa.schema(
+        [
+            ("prediction_id", pa.string()),
+            ("request_id", pa.string()),
+            ("q", _TIME),
+            ("features", pa.list_(pa.float64())),
+            ("seqs", pa.list_(pa.int64())),
+            ("score", pa.float64()),
+            ("model", pa.string()),
+            ("version", pa.string()),
+            *((name, pa.string()) for name in use_case.entities),
+        ]
+    )
+
+
+def _insert(spark: SparkSession, lake: Lake, rows: pa.Table) -> None:
+    fresh = spark.createDataFrame(rows, from_arrow_schema(rows.schema))
+    fresh = fresh.dropDuplicates(["prediction_id"])
+    if not exists(spark, lake.predictions):
+        replace(fresh, lake.predictions)
+        return
+    table = DeltaTable.forPath(spark, str(lake.predictions))
+    merge = table.alias("old").merge(fresh.alias("new"), "old.prediction_id = new.prediction_id")
+    merge.whenNotMatchedInsertAll().execute()

@@ -1,0 +1,41 @@
+"""One warm Spark session per process."""
+
+import os
+import sys
+
+from pyspark.sql import SparkSession
+
+from spark_jobs.jars import jar_paths
+
+
+def spark_session(master: str = "local[2]", memory: str = "1g") -> SparkSession:
+    """The process's session with Delta, UTC and settings for few cores; loopback only."""
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    settings = {
+        "spark.jars": ",".join(map(str, jar_paths())),
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.streaming.metricsEnabled": "false",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.memory": memory,
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.extraJavaOptions": (
+            "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m "
+            "-Dderby.stream.error.file=/dev/null"
+        ),
+        "spark.sql.warehouse.dir": f"/tmp/headrace-warehouse-{os.getpid()}",
+    }
+    builder = SparkSession.builder.master(master).appName("headrace")
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    return session

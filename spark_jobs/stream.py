@@ -1,0 +1,132 @@
+"""The one writer: micro-batches from the landing log into online state and the events table.
+
+The order within a batch is what makes a replay after a crash exact: gate; dedupe against events of
+a *lower* seq; merge into the packed online state (keys that carry the seq already are skipped);
+then one append of the events. The batch's seq is its Spark batch id plus one.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.streaming.query import StreamingQuery
+from pyspark.sql.streaming.readwriter import DataStreamWriter
+from pyspark.sql.types import StructType
+
+from data_contracts.lake import Lake
+from data_contracts.tiles import advance
+from data_contracts.use_case import UseCase
+from spark_jobs.admission import Admission, Row, SeenEvents
+from spark_jobs.columns import arrivals, by_key, micros, to_columns
+from spark_jobs.feature_store import OnlineStates
+from spark_jobs.gate import with_verdict
+from spark_jobs.landing import LandingSource
+from spark_jobs.lease import writer_lease
+from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema
+from spark_jobs.tables import append_once, exists, load
+
+
+class MicroBatches:
+    """`process` is the body of foreachBatch; one instance per running query."""
+
+    def __init__(self, spark: SparkSession, use_case: UseCase, lake: Lake) -> None:
+        self._spark = spark
+        self._use_case = use_case
+        self._lake = lake
+        self._online = OnlineStates(use_case, lake)
+        self._seen: SeenEvents | None = None
+
+    def process(self, raw: DataFrame, batch_id: int) -> None:
+        """Take one micro-batch through the whole order; running it again changes nothing."""
+        seq = batch_id + 1
+        if self._seen is None:
+            self._seen = SeenEvents(self._spark, self._lake, below_seq=seq)
+        gated = raw.transform(with_verdict(self._use_case.contract)).toArrow()
+        admission = self._seen.admit(gated, seq)
+        self.merge_online(admission.events, seq)
+        self.append(admission, seq)
+        self._seen.add(admission.events)
+
+    def merge_online(self, events: pa.Table, seq: int) -> None:
+        """Merge the batch into the state of every key it touches; readable from here on."""
+        if not len(events):
+            return
+        times = micros(events["event_time"])
+        as_of = int(arrivals(events).max())
+        columns = to_columns(self._use_case.contract, events)
+        for group in self._use_case.groups:
+            batch = by_key(group, events[group.entity], times, columns)
+            states = self._online.read(group, batch)
+            self._online.write(group, advance(group, states, batch, seq, as_of))
+
+    def append(self, admission: Admission, seq: int) -> None:
+        """The events in one transaction, and the records that did not become events."""
+        contract = self._use_case.contract
+        if len(admission.events):
+            schema = events_schema(contract)
+            table = admission.events.select(schema.names)
+            table = table.cast(to_arrow_schema(schema, timezone="UTC"))
+            frame = self._spark.createDataFrame(table, schema)
+            append_once(frame.coalesce(1), self._lake.events, "stream-events", seq)
+        self._append_rows(admission.duplicates, DUPLICATES, "duplicates", seq)
+        self._append_rows(admission.quarantine, QUARANTINE, "quarantine", seq)
+
+    def _append_rows(self, rows: list[Row], schema: StructType, table: str, seq: int) -> None:
+        if rows:
+            frame = self._spark.createDataFrame(rows, schema).coalesce(1)
+            append_once(frame, getattr(self._lake, table), f"stream-{table}", seq)
+
+
+@dataclass(frozen=True)
+class RunningStream:
+    """A continuous query over the landing log."""
+
+    query: StreamingQuery
+
+    def catch_up(self) -> None:
+        """Return once everything that has landed so far is processed."""
+        self.query.processAllAvailable()
+
+
+def ingest_available(spark: SparkSession, use_case: UseCase, lake: Lake) -> None:
+    """Process what has landed and return (`availableNow`)."""
+    with _writer(spark, use_case, lake) as writer:
+        query = writer.trigger(availableNow=True).start()
+        try:
+            query.awaitTermination()
+        finally:
+            query.stop()
+
+
+@contextmanager
+def running_stream(spark: SparkSession, use_case: UseCase, lake: Lake) -> Iterator[RunningStream]:
+    """Process the landing log as it grows for as long as the context is open."""
+    with _writer(spark, use_case, lake) as writer:
+        query = writer.trigger(processingTime="200 milliseconds").start()
+        try:
+            yield RunningStream(query)
+            query.processAllAvailable()
+        finally:
+            query.stop()
+
+
+@contextmanager
+def _writer(spark: SparkSession, use_case: UseCase, lake: Lake) -> Iterator[DataStreamWriter]:
+    with writer_lease(lake.stream):
+        checkpoint = lake.stream / "checkpoint"
+        if not checkpoint.exists() and exists(spark, lake.events):
+            seq = load(spark, lake.events).agg({"seq": "max"}).first()
+            raise ValueError(
+                f"{checkpoint}: gone, but {lake.events} holds events up to seq {seq and seq[0]}: "
+                "restore the checkpoint, or start from an empty root"
+            )
+        lake.landing.mkdir(parents=True, exist_ok=True)
+        spark.dataSource.register(LandingSource)
+        raw = spark.readStream.format("landing").option("path", str(lake.landing)).load()
+        batches = MicroBatches(spark, use_case, lake)
+        yield raw.writeStream.foreachBatch(batches.process).option(
+            "checkpointLocation", str(checkpoint)
+        )

@@ -1,0 +1,39 @@
+"""Delta tables by path: does it exist, load it, append to it exactly once."""
+
+from pathlib import Path
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+
+
+def exists(spark: SparkSession, path: Path) -> bool:
+    """Whether a Delta table stands at `path`."""
+    return DeltaTable.isDeltaTable(spark, str(path))
+
+
+def load(spark: SparkSession, path: Path) -> DataFrame:
+    """The table at `path`; ValueError naming it and the mend when there is none."""
+    if not exists(spark, path):
+        raise ValueError(f"{path}: no such table yet: run `headrace ingest` (or `headrace demo`)")
+    return spark.read.format("delta").load(str(path))
+
+
+def append_once(frame: DataFrame, path: Path, writer: str, version: int) -> None:
+    """Append unless `writer` (one per query, table and step) already wrote `version`."""
+    (
+        frame.write.format("delta")
+        .mode("append")
+        .option("txnAppId", writer)
+        .option("txnVersion", version)
+        .save(str(path))
+    )
+
+
+def replace(frame: DataFrame, path: Path, where: str | None = None) -> None:
+    """Overwrite the table, or only the rows of the predicate `where`."""
+    writer = frame.write.format("delta").mode("overwrite")
+    if where:
+        writer = writer.option("replaceWhere", where)
+    else:
+        writer = writer.option("overwriteSchema", "true")
+    writer.save(str(path))

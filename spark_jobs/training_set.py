@@ -1,0 +1,64 @@
+"""The point-in-time training set: mature label rows, their features at *q*, a split by time."""
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
+
+from data_contracts.lake import Lake
+from data_contracts.use_case import UseCase
+from spark_jobs.labels import label_rows
+from spark_jobs.point_in_time import NO_LIMIT, at_query_times
+from spark_jobs.tables import load, replace
+
+
+def build_training_set(spark: SparkSession, use_case: UseCase, lake: Lake) -> dict[str, int]:
+    """Write `lake.training_set`; returns the row count of each split.
+
+    Raises ValueError when no label has matured yet.
+    """
+    events = load(spark, lake.events)
+    rows = label_rows(use_case, events).where("mature").drop("mature")
+    replace(with_split(use_case, with_features(use_case, events, rows)), lake.training_set)
+    counts = load(spark, lake.training_set).groupBy("split").count().collect()
+    if not counts:
+        raise ValueError(
+            f"{lake.training_set}: no label has matured: the log ends within "
+            f"{use_case.label.within} of its first {use_case.label.on}; ingest more of it"
+        )
+    return {row["split"]: row["count"] for row in counts}
+
+
+def with_features(use_case: UseCase, events: DataFrame, rows: DataFrame) -> DataFrame:
+    """`rows` (event_id, q, entities…) with every feature of the use case at its `q`."""
+    for group in use_case.groups:
+        queries = rows.where(sf.col(group.entity).isNotNull()).select(
+            sf.col("event_id").alias("id"), sf.col(group.entity).alias("key"), "q",
+            sf.lit(int(NO_LIMIT)).alias("seq"),
+        )  # fmt: skip
+        features = at_query_times(use_case.contract, group, events, queries)
+        rows = rows.join(features.withColumnRenamed("id", "event_id"), "event_id", "left")
+        for name, default in zip(group.feature_names, group.default_values(), strict=True):
+            rows = rows.withColumn(name, sf.coalesce(name, sf.lit(float(default))))
+    return rows
+
+
+def with_split(use_case: UseCase, rows: DataFrame) -> DataFrame:
+    """`split` by time: train, validation, test; `gap` where a label's window crosses a border."""
+    shares = use_case.declared.split
+    moments = rows.select(sf.unix_micros("q").alias("us"))
+    first, second = shares.train, shares.train + shares.validation
+    borders = moments.select(
+        *(
+            sf.timestamp_micros(sf.percentile("us", sf.lit(share)).cast("long")).alias(name)
+            for name, share in (("_first", first), ("_second", second))
+        )
+    )
+    within = sf.expr(f"INTERVAL {use_case.label.window} MICROSECOND")
+    settled = sf.col("q") + within
+    split = (
+        sf.when(settled <= sf.col("_first"), "train")
+        .when(sf.col("q") < sf.col("_first"), "gap")
+        .when(settled <= sf.col("_second"), "validation")
+        .when(sf.col("q") < sf.col("_second"), "gap")
+        .otherwise("test")
+    )
+    return rows.crossJoin(borders).withColumn("split", split).drop("_first", "_second")
