@@ -1,0 +1,53 @@
+"""Pictures of a model on held-out rows: reliability diagram and ROC curve, as PNG files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from data_contracts.evidence import auc
+
+
+def draw(labels: np.ndarray, scores: Mapping[str, np.ndarray], folder: Path) -> None:
+    """Write `reliability.png` and `roc.png` over the scores (float[n]) of each named model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _reliability(labels, scores).savefig(folder / "reliability.png", dpi=110)
+    _roc(labels, scores).savefig(folder / "roc.png", dpi=110)
+
+
+def _reliability(labels: np.ndarray, scores: Mapping[str, np.ndarray], bins: int = 10) -> Figure:
+    figure = Figure(figsize=(5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    top = 0.0
+    for name, score in scores.items():
+        parts = np.array_split(np.argsort(score, kind="stable"), min(bins, len(score)))
+        predicted = [float(score[part].mean()) for part in parts]
+        observed = [float(labels[part].mean()) for part in parts]
+        axes.plot(predicted, observed, marker="o", markersize=4, label=name)
+        top = max(top, *predicted, *observed)
+    axes.plot([0, top], [0, top], color="grey", linestyle=":", linewidth=1)
+    axes.set(xlabel="predicted probability", ylabel="observed share", title="Reliability")
+    axes.legend()
+    return figure
+
+
+def _roc(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> Figure:
+    figure = Figure(figsize=(5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    positive = labels > 0
+    for name, score in scores.items():
+        # A threshold per distinct score: rows that tie move together.
+        thresholds = np.concatenate(([np.inf], np.unique(score)[::-1]))
+        hits = _share_above(score[positive], thresholds)
+        alarms = _share_above(score[~positive], thresholds)
+        axes.plot(alarms, hits, label=f"{name} (AUC {auc(labels, score):.3f})")
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
+    axes.legend()
+    return figure
+
+
+def _share_above(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    below = np.searchsorted(np.sort(scores), thresholds, side="left")
+    return 1 - below / max(len(scores), 1)

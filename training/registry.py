@@ -1,0 +1,229 @@
+"""The model registry and the run log: MLflow's only file on this side."""
+
+import json
+import logging
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_contracts.bundle import Manifest
+from data_contracts.evidence import Estimate
+from data_contracts.gates import Decision
+from data_contracts.lake import Lake
+
+BUNDLE = "bundle"
+"""Artifact path of a run under which its bundle lies."""
+BUNDLE_DIGEST = "bundle_sha256"
+"""Tag of a model version: the digest of its bundle's manifest."""
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+_PACKAGES = ("torch", "pytorch-lightning", "onnx", "onnxruntime", "numpy", "mlflow", "deltalake")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered model version."""
+
+    name: str
+    version: str
+    run_id: str
+    digest: str
+    """Digest of the bundle's manifest, to open the bundle with."""
+    model: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a run records beside its bundle about how a version came to be."""
+
+    manifest: Manifest
+    params: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, Estimate]]
+    """Model -> metric -> estimate on the test split."""
+    curves: Mapping[str, Sequence[float]]
+    """Figure per epoch, from epoch 0."""
+    training_set: Path
+    delta_version: int
+    dataset_digest: str
+
+
+class Registry:
+    """Runs and versions of a lake; nothing is sent anywhere, no folder but the lake's is used."""
+
+    def __init__(self, lake: Lake) -> None:
+        # Read by mlflow when it is imported, which is why that happens below and not above.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        from mlflow import MlflowClient
+
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+        lake.mlflow_artifacts.mkdir(parents=True, exist_ok=True)
+        self._artifacts = lake.mlflow_artifacts.as_uri()
+        self._client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+
+    def log_run(self, trial: Trial, folder: Path, bundle: Path) -> str:
+        """Record a finished trial, every file in `folder` and its bundle; returns the run id."""
+        from mlflow.entities import Param, RunTag
+
+        manifest = trial.manifest
+        run = self._client.create_run(self._experiment(manifest.use_case), run_name=manifest.model)
+        run_id = run.info.run_id
+        tags = {
+            "dataset_digest": trial.dataset_digest,
+            "delta_version": trial.delta_version,
+            "contract_version": manifest.contract_version,
+            **{f"feature_digest.{group}": d for group, d in manifest.feature_digests.items()},
+        }
+        self._client.log_batch(
+            run_id,
+            _figures(trial, run.info.start_time),
+            [Param(name, str(value)) for name, value in trial.params.items()],
+            [RunTag(name, str(value)) for name, value in tags.items()],
+        )
+        self._client.log_inputs(run_id, [_dataset(trial)])
+        self._client.log_dict(run_id, _environment(), "environment.json")
+        self._client.log_dict(run_id, _signature(manifest), "signature.json")
+        self._client.log_artifacts(run_id, str(folder))
+        self._client.log_artifacts(run_id, str(bundle), BUNDLE)
+        return run_id
+
+    def register(self, name: str, run_id: str, digest: str, decision: Decision) -> str:
+        """Register the bundle of a run as the next version of model `name`; returns its number."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        self._client.log_dict(run_id, decision.as_dict(), "decision.json")
+        run = self._client.get_run(run_id)
+        tags = {
+            BUNDLE_DIGEST: digest,
+            "model": str(run.info.run_name),
+            "verdict": decision.verdict,
+            "decision": json.dumps(decision.as_dict()),
+        }
+        created = self._client.create_model_version(
+            name, f"{run.info.artifact_uri}/{BUNDLE}", run_id, tags=tags
+        )
+        self._client.set_terminated(run_id)
+        return str(created.version)
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Point `alias` of model `name` at `version`."""
+        self._client.set_registered_model_alias(name, alias, version)
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """Alias -> version of model `name`, read at once; empty when nothing is registered."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self._client.get_registered_model(name).aliases
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return {}
+        return {alias: str(version) for alias, version in found.items()}
+
+    def champion(self, name: str) -> Version | None:
+        """The version under the alias `champion`, or None."""
+        number = self.aliases(name).get(CHAMPION)
+        return None if number is None else self.version(name, number)
+
+    def version(self, name: str, number: str) -> Version:
+        """One version of model `name`."""
+        return _version(self._client.get_model_version(name, number))
+
+    def versions(self, name: str) -> list[Version]:
+        """All versions of model `name`, newest first."""
+        found = self._client.search_model_versions(f"name = '{name}'")
+        return [_version(each) for each in sorted(found, key=lambda v: -int(v.version))]
+
+    def decision(self, version: Version) -> dict[str, Any]:
+        """The decision under which a version was registered, as `Decision.as_dict` gave it."""
+        tags = self._client.get_model_version(version.name, version.version).tags
+        return json.loads(tags["decision"])
+
+    def download(self, version: Version, folder: Path) -> Path:
+        """Copy a version's bundle below `folder`, unverified; returns where it lies."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(self._client.download_artifacts(version.run_id, BUNDLE, str(folder)))
+
+    def _experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return found.experiment_id
+        return self._client.create_experiment(name, f"{self._artifacts}/{name}")
+
+
+def _version(found: Any) -> Version:
+    tags: Mapping[str, str] = found.tags
+    return Version(
+        name=found.name,
+        version=str(found.version),
+        run_id=found.run_id,
+        digest=tags.get(BUNDLE_DIGEST, ""),
+        model=tags.get("model", ""),
+        verdict=tags.get("verdict", ""),
+    )
+
+
+def _figures(trial: Trial, now: int) -> list[Any]:
+    from mlflow.entities import Metric
+
+    estimates = {
+        f"{model}.{name}{suffix}": figure
+        for model, metrics in trial.metrics.items()
+        for name, estimate in metrics.items()
+        for suffix, figure in (
+            ("", estimate.value),
+            (".low", estimate.low),
+            (".high", estimate.high),
+        )
+    }
+    curves = {name: [figure] for name, figure in estimates.items()} | dict(trial.curves)
+    return [
+        Metric(name, figure, now, epoch)
+        for name, curve in curves.items()
+        for epoch, figure in enumerate(curve)
+        if not math.isnan(figure)
+    ]
+
+
+def _dataset(trial: Trial) -> Any:
+    from mlflow.entities import Dataset, DatasetInput
+
+    source = json.dumps({"path": str(trial.training_set), "version": trial.delta_version})
+    name = f"{trial.manifest.use_case}.training_set"
+    return DatasetInput(Dataset(name, trial.dataset_digest, "delta", source))
+
+
+def _signature(manifest: Manifest) -> dict[str, Any]:
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    dense = len(manifest.features) + len(manifest.numeric)
+    inputs = [
+        TensorSpec(np.dtype(np.int64), (-1, len(manifest.categorical)), "ids"),
+        TensorSpec(np.dtype(np.float32), (-1, dense), "dense"),
+    ]
+    output = TensorSpec(np.dtype(np.float32), (-1,), "score")
+    return ModelSignature(Schema(list(inputs)), Schema([output])).to_dict()
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{name: installed(name) for name in _PACKAGES},
+    }
