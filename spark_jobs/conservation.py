@@ -4,13 +4,17 @@ The source is counted here by itself, with none of the ingest path's code.
 """
 
 from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as sf
 
 from data_contracts.lake import Lake
 from data_contracts.landing import GROWING
 from spark_jobs.tables import exists, load
+
+_KINDS = ("events", "duplicates", "conflicts", "quarantined")
 
 
 @dataclass(frozen=True)
@@ -36,58 +40,45 @@ def conservation(spark: SparkSession, lake: Lake) -> Conservation:
     """Count the landing log, line by line, against the tables."""
     source = {path.name: _lines(path) for path in sorted(lake.landing.glob("*.jsonl"))}
     ended = _ended(spark, lake)
-    wrong = sorted(
-        {name for name, lines in source.items() if ended.get(name, (0, 0, 0)) != _whole(lines)}
-        | {name for name in ended if name not in source}
-    )
-    totals = _totals(spark, lake)
+    whole = {row["origin"]: row["n"] for row in ended if row["n"] == row["distinct"] == row["last"]}
+    names = {name for name, lines in source.items() if lines} | {row["origin"] for row in ended}
+    wrong = [name for name in sorted(names) if source.get(name) != whole.get(name, -1)]
     return Conservation(
         records=sum(source.values()),
-        events=totals.get("events", 0),
-        duplicates=totals.get("duplicates", 0),
-        conflicts=totals.get("conflict", 0),
-        quarantined=totals.get("quarantine", 0),
+        **{kind: sum(row[kind] for row in ended) for kind in _KINDS},
         wrong_origins=tuple(wrong),
     )
 
 
-def _whole(lines: int) -> tuple[int, int, int]:
-    """(records, distinct lines, last line) of a file that ended whole."""
-    return (lines, lines, lines) if lines else (0, 0, 0)
-
-
-def _lines(path: object) -> int:
-    with open(str(path), "rb") as file:
+def _lines(path: Path) -> int:
+    with open(path, "rb") as file:
         count, last = 0, b"\n"
         while block := file.read(1 << 20):
             count += block.count(b"\n")
             last = block[-1:]
-    torn = last != b"\n" and not str(path).rsplit("/", 1)[-1].startswith(GROWING)
+    torn = last != b"\n" and not path.name.startswith(GROWING)
     return count + torn
 
 
-def _ended(spark: SparkSession, lake: Lake) -> dict[str, tuple[int, int, int]]:
-    tables = [lake.events, lake.duplicates, lake.quarantine]
-    frames = [load(spark, path).select("origin", "line") for path in tables if exists(spark, path)]
+def _ended(spark: SparkSession, lake: Lake) -> list[Row]:
+    """Per origin: records `n`, `distinct` lines, the `last` line, and how many of each kind."""
+    verdict = sf.when(sf.col("verdict") == "conflict", "conflicts").otherwise("quarantined")
+    tables = {
+        lake.events: sf.lit("events"),
+        lake.duplicates: sf.lit("duplicates"),
+        lake.quarantine: verdict,
+    }
+    frames = [
+        load(spark, path).select("origin", "line", kind.alias("kind"))
+        for path, kind in tables.items()
+        if exists(spark, path)
+    ]
     if not frames:
-        return {}
-    every: DataFrame = frames[0]
-    for frame in frames[1:]:
-        every = every.unionByName(frame)
-    counted = every.groupBy("origin").agg(
+        return []
+    counted = reduce(DataFrame.unionByName, frames).groupBy("origin").agg(
         sf.count("*").alias("n"),
         sf.count_distinct("line").alias("distinct"),
         sf.max("line").alias("last"),
-    )
-    return {row["origin"]: (row["n"], row["distinct"], row["last"]) for row in counted.collect()}
-
-
-def _totals(spark: SparkSession, lake: Lake) -> dict[str, int]:
-    totals: dict[str, int] = {}
-    for name, path in (("events", lake.events), ("duplicates", lake.duplicates)):
-        if exists(spark, path):
-            totals[name] = load(spark, path).count()
-    if exists(spark, lake.quarantine):
-        for row in load(spark, lake.quarantine).groupBy("verdict").count().collect():
-            totals[row["verdict"]] = row["count"]
-    return totals
+        *(sf.count_if(sf.col("kind") == kind).alias(kind) for kind in _KINDS),
+    )  # fmt: skip
+    return counted.collect()

@@ -74,7 +74,11 @@ class OnlineStates:
         self._clock = WriteClock(lake.stream / _CLOCK)
 
     def read(self, group: FeatureGroup, keys: Iterable[str]) -> dict[str, State]:
-        """The states of those keys that have one."""
+        """The states of those keys that have one; ValueError for one that cannot be decoded."""
+        return {key: decode(group, state) for key, state in self.packed(group, keys).items()}
+
+    def packed(self, group: FeatureGroup, keys: Iterable[str]) -> dict[str, bytes]:
+        """The packed states of those keys that have one."""
         wanted = list(keys)
         if not wanted:
             return {}
@@ -83,7 +87,7 @@ class OnlineStates:
             entity_rows=[{group.entity: key} for key in wanted],
         ).to_dict()
         found = zip(answer[group.entity], answer[state_name(group)], strict=True)
-        return {key: decode(group, packed) for key, packed in found if packed is not None}
+        return {key: packed for key, packed in found if packed is not None}
 
     def write(self, group: FeatureGroup, states: Mapping[str, State]) -> None:
         """Write the states, all at one write time that is later than any before."""

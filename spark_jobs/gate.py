@@ -38,9 +38,12 @@ def judge(contract: Contract, origin: str, line: int, payload: bytes) -> dict[st
 
 
 def _check_arrival(contract: Contract, event: Event, origin: str) -> None:
-    """Judged against the record's stamp and, in a landed file, against the file's arrival too."""
-    stamps = [event.get("arrived_at")]
-    if parts := landed_parts(origin):
-        stamps.append(parts[0])
-    if known := [stamp for stamp in stamps if stamp is not None]:
+    """Judged against the record's stamp and, in a landed file, against the file's arrival too.
+
+    A stamp beyond the file's arrival is refused: it would move the as-of of every key of its batch.
+    """
+    stamp, parts = event.get("arrived_at"), landed_parts(origin)
+    if stamp is not None and parts and stamp - parts[0] > contract.max_future_skew:
+        raise Refused([f"arrived_at: {(stamp - parts[0]) / 1e6:g} s after its file arrived"])
+    if known := [at for at in (stamp, parts and parts[0]) if at is not None]:
         check_arrival(contract, event, min(known))

@@ -49,17 +49,15 @@ def import_log(
     days: dict[str, list[tuple[int, int, str]]] = {}
     rows = count = 0
     for path in _files(log):
-        for row in _rows(path):
+        for number, row in enumerate(_rows(path), 1):
             rows += 1
             try:
-                events = list(use_case.canonical(row))
-            except (KeyError, ValueError, TypeError) as error:
+                events = [(parse_time(e["event_time"]), _line(e)) for e in use_case.canonical(row)]
+            except (KeyError, ValueError, TypeError, AttributeError) as error:
                 raise ValueError(
-                    f"{path}: row {rows}: the importer of {use_case.name} refuses it: {error!r}"
+                    f"{path}: row {number}: the importer of {use_case.name} refuses it: {error!r}"
                 ) from error
-            for event in events:
-                time = parse_time(event["event_time"])
-                line = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+            for time, line in events:
                 days.setdefault(day_of(time), []).append((time, count, line))
                 count += 1
             if on_progress and not rows % 1000:
@@ -67,6 +65,10 @@ def import_log(
     if not count:
         raise ValueError(f"{log}: holds no event: give the file or folder of the raw log")
     return Imported(rows, count, _write(lake.imported, days))
+
+
+def _line(event: Mapping[str, Any]) -> str:
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
 
 def _write(folder: Path, days: Mapping[str, list[tuple[int, int, str]]]) -> tuple[Path, ...]:
@@ -94,22 +96,24 @@ def _files(log: Path) -> list[Path]:
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    suffix = path.suffix.lower()
     try:
-        if path.suffix == ".parquet":
+        if suffix == ".parquet":
             for batch in pq.ParquetFile(path).iter_batches():
                 yield from batch.to_pylist()
-        elif path.suffix == ".jsonl":
+        elif suffix == ".jsonl":
             with open(path, encoding="utf-8") as lines:
                 yield from map(json.loads, lines)
-        elif path.suffix == ".zip":
+        elif suffix == ".zip":
             with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as member:
                 yield from csv.DictReader(io.TextIOWrapper(member, "utf-8"))
         else:
             with open(path, encoding="utf-8", newline="") as lines:
                 yield from csv.DictReader(lines)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: cannot be read as {path.suffix}: {error}") from error
+    except Exception as error:
+        # Each reading library has its own kinds of error for a broken file.
+        raise ValueError(f"{path}: cannot be read as {suffix}: {error}") from error
 
 
 def _last_line(path: Path) -> str:
-    return path.read_text("utf-8").splitlines()[-1]
+    return path.read_text("utf-8").removesuffix("\n").rsplit("\n", 1)[-1]

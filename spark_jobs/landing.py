@@ -54,6 +54,8 @@ def land(lake: Lake, files: Sequence[Path], clock: Clock) -> int:
 def _digest(path: Path) -> str:
     if not path.is_file():
         raise ValueError(f"{path}: no such file: give a file of JSON lines")
+    if "\n" in path.name:
+        raise ValueError(f"{path}: its name holds a line break: rename it")
     if not path.stat().st_size:
         raise ValueError(f"{path}: is empty: give a file of JSON lines")
     with open(path, "rb") as source:
@@ -64,7 +66,10 @@ def _digest(path: Path) -> str:
 
 
 class LandingSource(DataSource):
-    """`spark.readStream.format("landing").option("path", folder)`."""
+    """`spark.readStream.format("landing").option("path", folder)`.
+
+    The option `max_batch_bytes` bounds what one micro-batch takes.
+    """
 
     @classmethod
     def name(cls) -> str:
@@ -74,7 +79,8 @@ class LandingSource(DataSource):
         return RAW
 
     def streamReader(self, schema: StructType) -> DataSourceStreamReader:  # noqa: N802
-        return _Reader(Path(self.options["path"]))
+        limit = int(self.options.get("max_batch_bytes", MAX_BATCH_BYTES))
+        return _Reader(Path(self.options["path"]), limit)
 
 
 @dataclass
@@ -86,21 +92,22 @@ class _Chunk(InputPartition):
 
 
 class _Reader(DataSourceStreamReader, SupportsTriggerAvailableNow):
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_batch_bytes: int) -> None:
         self._folder = folder
+        self._max_batch_bytes = max_batch_bytes
         self._until: dict[str, int] | None = None
 
     def initialOffset(self) -> dict[str, Any]:  # noqa: N802
         return {}
 
     def getDefaultReadLimit(self) -> ReadLimit:  # noqa: N802
-        return ReadMaxBytes(MAX_BATCH_BYTES)
+        return ReadMaxBytes(self._max_batch_bytes)
 
     def prepareForTriggerAvailableNow(self) -> None:  # noqa: N802
         self._until = self._sizes()
 
     def latestOffset(self, start: Offset, limit: ReadLimit) -> Offset:  # noqa: N802
-        left = None if isinstance(limit, ReadAllAvailable) else MAX_BATCH_BYTES
+        left = None if isinstance(limit, ReadAllAvailable) else self._max_batch_bytes
         end = dict(start)
         for name, size in (self._sizes() if self._until is None else self._until).items():
             done = start.get(name, {"bytes": 0, "lines": 0})

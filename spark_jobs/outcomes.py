@@ -57,10 +57,15 @@ def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Coll
 
 
 def with_labels(use_case: UseCase, predictions: DataFrame, events: DataFrame) -> DataFrame:
-    """The predictions whose label row exists and has matured, with `event_id` and `label`."""
+    """The predictions whose label row exists and has matured, with `event_id` and `label`.
+
+    Rows of one request with the same keys are one outcome: positive if any of them is.
+    """
     keys = [sf.col(name).alias(f"_{name}") for name in use_case.entities]
     settled = label_rows(use_case, events).where("mature")
-    rows = settled.select("event_id", "label", sf.col("request").alias("_request"), *keys)
+    rows = settled.groupBy(sf.col("request").alias("_request"), *keys).agg(
+        sf.min("event_id").alias("event_id"), sf.max("label").alias("label")
+    )
     same = [sf.col("request_id") == sf.col("_request")]
     same += [sf.col(name).eqNullSafe(sf.col(f"_{name}")) for name in use_case.entities]
     joined = predictions.join(rows, same)
@@ -68,16 +73,26 @@ def with_labels(use_case: UseCase, predictions: DataFrame, events: DataFrame) ->
 
 
 def prediction_rows(use_case: UseCase, records: list[dict[str, Any]]) -> pa.Table:
-    """One row per candidate: ids, `q`, keys, `features` float64 list, `seqs` by group, score."""
+    """One row per candidate: ids, `q`, keys, `features` float64 list, `seqs` by group, score.
+
+    Of a request that was answered again the first record counts. `features` and `seqs` are null
+    where the record was made under other declared features.
+    """
+    declared = list(use_case.feature_names)
+    known: set[str] = set()
     columns: dict[str, list[Any]] = {name: [] for name in _schema(use_case).names}
     for record in records:
+        comparable = record["feature_names"] == declared
         for i, name in enumerate(record["prediction_ids"]):
+            if name in known:
+                continue
+            known.add(name)
             row = {
                 "prediction_id": name,
                 "request_id": record["request_id"],
                 "q": record["q"],
-                "features": record["features"][i],
-                "seqs": record["seqs"][i],
+                "features": record["features"][i] if comparable else None,
+                "seqs": record["seqs"][i] if comparable else None,
                 "score": record["scores"][i],
                 "model": record["model"],
                 "version": str(record["version"]),
@@ -106,7 +121,6 @@ def _schema(use_case: UseCase) -> pa.Schema:
 
 def _insert(spark: SparkSession, lake: Lake, rows: pa.Table) -> None:
     fresh = spark.createDataFrame(rows, from_arrow_schema(rows.schema))
-    fresh = fresh.dropDuplicates(["prediction_id"])
     if not exists(spark, lake.predictions):
         replace(fresh, lake.predictions)
         return

@@ -27,8 +27,11 @@ class ServedParity:
 
 
 def served_parity(spark: SparkSession, use_case: UseCase, lake: Lake) -> ServedParity:
-    """Compare every logged prediction's features; `mismatches` is 0 unless an engine is wrong."""
-    predictions = load(spark, lake.predictions)
+    """Compare the features of every prediction made under today's declared ones.
+
+    `mismatches` is 0 unless an engine is wrong.
+    """
+    predictions = load(spark, lake.predictions).where(sf.col("features").isNotNull())
     events = load(spark, lake.events)
     totals = [0, 0, 0, 0]
     offset = 0

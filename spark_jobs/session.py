@@ -2,14 +2,21 @@
 
 import os
 import sys
+import tempfile
+from pathlib import Path
 
+from pyspark import SparkConf, SparkContext
+from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from spark_jobs.jars import jar_paths
 
 
-def spark_session(master: str = "local[2]", memory: str = "1g") -> SparkSession:
-    """The process's session with Delta, UTC and settings for few cores; loopback only."""
+def spark_session(log: Path, master: str = "local[2]", memory: str = "1g") -> SparkSession:
+    """The process's session with Delta, UTC and settings for few cores; loopback only.
+
+    What the JVM prints goes to the file `log`, not to the terminal.
+    """
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
@@ -31,11 +38,14 @@ def spark_session(master: str = "local[2]", memory: str = "1g") -> SparkSession:
             "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m "
             "-Dderby.stream.error.file=/dev/null"
         ),
-        "spark.sql.warehouse.dir": f"/tmp/headrace-warehouse-{os.getpid()}",
+        "spark.sql.warehouse.dir": f"{tempfile.gettempdir()}/headrace-warehouse-{os.getpid()}",
     }
-    builder = SparkSession.builder.master(master).appName("headrace")
-    for key, value in settings.items():
-        builder = builder.config(key, value)
-    session = builder.getOrCreate()
+    conf = SparkConf().setMaster(master).setAppName("headrace").setAll(list(settings.items()))
+    if SparkContext._active_spark_context is None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "ab") as output:
+            gateway = launch_gateway(conf, {"stdout": output, "stderr": output})
+        SparkContext(conf=conf, gateway=gateway)
+    session = SparkSession.builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     return session

@@ -23,10 +23,10 @@ from spark_jobs.admission import Admission, Row, SeenEvents
 from spark_jobs.columns import arrivals, by_key, micros, to_columns
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.gate import with_verdict
-from spark_jobs.landing import LandingSource
+from spark_jobs.landing import MAX_BATCH_BYTES, LandingSource
 from spark_jobs.lease import writer_lease
 from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema
-from spark_jobs.tables import append_once, exists, load
+from spark_jobs.tables import append_once, exists
 
 
 class MicroBatches:
@@ -91,9 +91,11 @@ class RunningStream:
         self.query.processAllAvailable()
 
 
-def ingest_available(spark: SparkSession, use_case: UseCase, lake: Lake) -> None:
+def ingest_available(
+    spark: SparkSession, use_case: UseCase, lake: Lake, max_batch_bytes: int = MAX_BATCH_BYTES
+) -> None:
     """Process what has landed and return (`availableNow`)."""
-    with _writer(spark, use_case, lake) as writer:
+    with _writer(spark, use_case, lake, max_batch_bytes) as writer:
         query = writer.trigger(availableNow=True).start()
         try:
             query.awaitTermination()
@@ -114,18 +116,22 @@ def running_stream(spark: SparkSession, use_case: UseCase, lake: Lake) -> Iterat
 
 
 @contextmanager
-def _writer(spark: SparkSession, use_case: UseCase, lake: Lake) -> Iterator[DataStreamWriter]:
+def _writer(
+    spark: SparkSession, use_case: UseCase, lake: Lake, max_batch_bytes: int = MAX_BATCH_BYTES
+) -> Iterator[DataStreamWriter]:
     with writer_lease(lake.stream):
         checkpoint = lake.stream / "checkpoint"
-        if not checkpoint.exists() and exists(spark, lake.events):
-            seq = load(spark, lake.events).agg({"seq": "max"}).first()
+        tables = (lake.events, lake.duplicates, lake.quarantine)
+        written = [path for path in tables if exists(spark, path)]
+        if written and not checkpoint.exists():
             raise ValueError(
-                f"{checkpoint}: gone, but {lake.events} holds events up to seq {seq and seq[0]}: "
+                f"{checkpoint}: gone, but {written[0]} holds batches that it counted: "
                 "restore the checkpoint, or start from an empty root"
             )
         lake.landing.mkdir(parents=True, exist_ok=True)
         spark.dataSource.register(LandingSource)
-        raw = spark.readStream.format("landing").option("path", str(lake.landing)).load()
+        source = spark.readStream.format("landing").option("path", str(lake.landing))
+        raw = source.option("max_batch_bytes", max_batch_bytes).load()
         batches = MicroBatches(spark, use_case, lake)
         yield raw.writeStream.foreachBatch(batches.process).option(
             "checkpointLocation", str(checkpoint)

@@ -16,8 +16,11 @@ def build_training_set(spark: SparkSession, use_case: UseCase, lake: Lake) -> di
     Raises ValueError when no label has matured yet.
     """
     events = load(spark, lake.events)
-    rows = label_rows(use_case, events).where("mature").drop("mature")
-    replace(with_split(use_case, with_features(use_case, events, rows)), lake.training_set)
+    rows = label_rows(use_case, events).where("mature").drop("mature").persist()
+    try:
+        replace(with_features(use_case, events, with_split(use_case, rows)), lake.training_set)
+    finally:
+        rows.unpersist()
     counts = load(spark, lake.training_set).groupBy("split").count().collect()
     if not counts:
         raise ValueError(

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts.evidence import auc, bootstrap, calibration_error, log_loss
+from data_contracts.evidence import (
+    Estimate,
+    auc,
+    bootstrap,
+    calibration_error,
+    log_loss,
+    paired_difference,
+)
 
 ROWS = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=40)
 
@@ -52,3 +59,32 @@ def test_the_bootstrap_is_the_same_every_time_and_holds_its_value() -> None:
     first = bootstrap(auc, labels, scores, draws=50)
     assert first == bootstrap(auc, labels, scores, draws=50)
     assert first.low < first.value < first.high
+
+
+def calibrated(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels drawn from their own scores."""
+    rng = np.random.default_rng(3)
+    scores = rng.beta(1, 6, n)
+    return (rng.random(n) < scores).astype(np.int32), scores
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 12])
+def test_auc_and_log_loss_equal_sklearns_also_with_ties(decimals: int) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    labels, scores = calibrated(4000)
+    scores = scores.round(decimals).clip(0.01, 0.99)
+    assert auc(labels, scores) == pytest.approx(metrics.roc_auc_score(labels, scores), abs=1e-12)
+    assert log_loss(labels, scores) == pytest.approx(metrics.log_loss(labels, scores), abs=1e-12)
+
+
+def test_a_model_differs_from_itself_by_exactly_nothing() -> None:
+    labels, scores = calibrated(500)
+    assert paired_difference(labels, scores, scores) == Estimate(0.0, 0.0, 0.0, 500)
+
+
+def test_pairing_finds_a_difference_that_two_separate_intervals_hide() -> None:
+    labels, scores = calibrated(2000)
+    worse = np.clip(scores * 1.15, 0, 1)
+    apart = [bootstrap(log_loss, labels, each) for each in (scores, worse)]
+    assert apart[0].high > apart[1].low
+    assert paired_difference(labels, scores, worse).high < 0

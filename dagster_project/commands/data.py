@@ -1,0 +1,114 @@
+"""`headrace import | ingest | backfill | materialize`: from a raw log to features."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dagster_project.cli import (
+    DebugOption,
+    JobFailed,
+    JsonOption,
+    LogOption,
+    RootOption,
+    UseCaseOption,
+    run,
+)
+from dagster_project.deployment import Deployment
+
+Root = Path(".headrace")
+Day = Annotated[str | None, typer.Option(help="YYYY-MM-DD, included.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command("import")(import_)
+    app.command()(ingest)
+    app.command()(backfill)
+    app.command()(materialize)
+
+
+def import_(
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Root,
+    log: LogOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Turn a raw log into canonical events, one file a day."""
+
+    def work(deployment: Deployment) -> dict[str, object]:
+        from dagster_project.stages.raw_log import import_raw_log
+
+        return import_raw_log(deployment)
+
+    run(work, Deployment(use_case, root, log), json, debug)
+
+
+def ingest(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Canonical JSON lines; else what was imported.")
+    ] = None,
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Root,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Take files into the landing log and process all that has landed, exactly once."""
+    for path in files or ():
+        if not path.is_file():
+            raise typer.BadParameter(f"{path}: no such file: give a file of JSON lines")
+
+    def work(deployment: Deployment) -> dict[str, object]:
+        from dagster_project.stages.events import ingest_files
+
+        days = files or sorted(deployment.lake.imported.glob("*.jsonl"))
+        found = ingest_files(deployment, days)
+        if not found["conservation"]["holds"]:
+            raise JobFailed(f"conservation does not hold: {found['conservation']}")
+        return found
+
+    run(work, Deployment(use_case, root), json, debug)
+
+
+def backfill(
+    first: Day = None,
+    last: Day = None,
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Root,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Rebuild the packed tiles of some days (default: all) and the training set."""
+
+    def work(deployment: Deployment) -> dict[str, object]:
+        from dagster_project.stages.features import backfill_days
+        from dagster_project.stages.model import build_point_in_time
+
+        start = first or deployment.use_case.declared.start
+        tiles = backfill_days(deployment, start, last or "9999-12-31")
+        return {**tiles, "training_set": build_point_in_time(deployment)}
+
+    run(work, Deployment(use_case, root), json, debug)
+
+
+def materialize(
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Root,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Rebuild the online store from Delta; what the stream had written must be equal."""
+
+    def work(deployment: Deployment) -> dict[str, object]:
+        from dagster_project.stages.features import materialize_online
+
+        found = materialize_online(deployment)
+        if found["mismatches"]:
+            raise JobFailed(
+                f"{found['mismatches']} of {found['compared']} values of the stream differed from "
+                "the backfill; the store now holds the backfill's: report this"
+            )
+        return found
+
+    run(work, Deployment(use_case, root), json, debug)

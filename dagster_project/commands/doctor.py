@@ -1,0 +1,92 @@
+"""`headrace doctor`: is everything here that the loop needs?"""
+
+import re
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dagster_project.cli import FAILED, JsonOption, RootOption, UseCaseOption, show
+
+JAVA = 17
+PACKAGES = ("dagster", "pyspark", "delta-spark", "mlflow", "feast", "pytorch-lightning", "ray",
+            "great-expectations", "evidently")  # fmt: skip
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(doctor)
+
+
+def doctor(
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Path(".headrace"),
+    json: JsonOption = False,
+) -> None:
+    """Check Java, Spark's jars, the packages, the use case and the disk; say what mends each."""
+    checks = {
+        "java": _java(),
+        "spark jars": _jars(),
+        **{name: _package(name) for name in PACKAGES},
+        f"use case {use_case}": _use_case(use_case),
+        "disk": _disk(root),
+    }
+    if json:
+        show({name: {"ok": ok, "found": text} for name, (ok, text) in checks.items()}, True)
+    else:
+        table = Table("", "what", "found", box=None)
+        for name, (ok, text) in checks.items():
+            table.add_row("✓" if ok else "✗", name, text)
+        Console().print(table)
+    if not all(ok for ok, _ in checks.values()):
+        raise typer.Exit(FAILED)
+
+
+def _java() -> tuple[bool, str]:
+    mend = "install it: sudo apt-get install openjdk-17-jre-headless"
+    if not shutil.which("java"):
+        return False, f"no java on the path; {mend}"
+    told = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
+    match = re.search(r'version "(?:1\.)?(\d+)', told.stderr + told.stdout)
+    found = int(match[1]) if match else 0
+    return (
+        found >= JAVA,
+        f"Java {found}" if found >= JAVA else f"Java {found}, {JAVA} needed; {mend}",
+    )
+
+
+def _jars() -> tuple[bool, str]:
+    from spark_jobs.jars import jar_paths
+
+    try:
+        jars = jar_paths()
+    except FileNotFoundError as error:
+        return False, str(error)
+    return True, f"{len(jars)} in {jars[0].parent}"
+
+
+def _package(name: str) -> tuple[bool, str]:
+    try:
+        return True, version(name)
+    except PackageNotFoundError:
+        return False, "not installed: run `make setup`"
+
+
+def _use_case(reference: str) -> tuple[bool, str]:
+    from data_contracts.use_case import load_use_case
+
+    try:
+        found = load_use_case(reference)
+    except ValueError as error:
+        return False, str(error)
+    return True, f"{len(found.groups)} groups, {len(found.feature_names)} features"
+
+
+def _disk(root: Path) -> tuple[bool, str]:
+    folder = next(p for p in (root.resolve(), *root.resolve().parents) if p.exists())
+    free = shutil.disk_usage(folder).free / 2**30
+    return free >= 2, f"{free:.1f} GiB free" + ("" if free >= 2 else ", 2 needed: free some")

@@ -1,0 +1,51 @@
+"""`headrace train | report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dagster_project.cli import DebugOption, JobFailed, JsonOption, RootOption, UseCaseOption, run
+from dagster_project.deployment import Deployment
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command()(train)
+    app.command()(report)
+
+
+def train(
+    model: Annotated[str, typer.Option(help="dcn_v2 or logistic.")] = "dcn_v2",
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Path(".headrace"),
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train a version on the training set, judge it by its gates, register it."""
+
+    def work(deployment: Deployment) -> dict[str, object]:
+        from dagster_project.stages.model import train_model
+
+        return train_model(deployment, model)
+
+    run(work, Deployment(use_case, root), json, debug)
+
+
+def report(
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Path(".headrace"),
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write report.json and report.html from what the stages found last."""
+
+    def work(deployment: Deployment) -> dict[str, object]:
+        from dagster_project.stages.report import write_report
+
+        found = write_report(deployment)
+        if not found["sound"]:
+            raise JobFailed(f"not sound: {'; '.join(found['problems'])}")
+        return found
+
+    run(work, Deployment(use_case, root), json, debug)

@@ -1,0 +1,61 @@
+"""The demo: the loop's own assets, materialised once, in this process."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import dagster as dg
+
+from dagster_project.deployment import Deployment
+from dagster_project.instance import dagster_instance
+from dagster_project.progress import reporter
+from data_contracts.results import read_result
+
+MARK = "made-by-demo"
+_QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+_FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+def run_demo(deployment: Deployment) -> dict[str, Any]:
+    """Materialise every asset over the log's history, then return the report's summary.
+
+    The use case's folder under the root is made anew if a demo made it, and refused otherwise.
+    Raises RuntimeError naming the asset or check that failed.
+    """
+    clear(deployment)
+    reporter().stage("start Spark, load the definitions")
+    with ThreadPoolExecutor(1) as beside:
+        spark = beside.submit(lambda: deployment.spark)
+        from dagster_project.definitions import defs
+
+        job = defs().resolve_job_def("loop")
+        spark.result()
+    with dagster_instance(deployment) as instance:
+        raw_log = dg.AssetKey("raw_log")
+        job.execute_in_process(_QUIET, instance, asset_selection=[raw_log])
+        history = read_result(deployment.lake, "raw_log")["history"]
+        if not history:
+            raise ValueError(f"{deployment.raw_log}: all its days are held out: give a longer log")
+        others = [key for key in job.asset_layer.executable_asset_keys if key != raw_log]
+        tags = {_FIRST: history[0], _LAST: history[-1]}
+        run = job.execute_in_process(_QUIET, instance, asset_selection=others, tags=tags)
+        _refuse_failed_checks(run)
+    return read_result(deployment.lake, "report")
+
+
+def clear(deployment: Deployment) -> None:
+    """Empty the use case's folder for a new demo; ValueError when something else made it."""
+    home = deployment.lake.home
+    if home.exists() and any(home.iterdir()) and not (home / MARK).exists():
+        raise ValueError(
+            f"{home}: holds a lake that no demo made, and a demo starts anew: choose another --root"
+        )
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    (home / MARK).touch()
+
+
+def _refuse_failed_checks(run: dg.ExecuteInProcessResult) -> None:
+    failed = [check.check_name for check in run.get_asset_check_evaluations() if not check.passed]
+    if failed:
+        raise RuntimeError(f"asset checks failed: {', '.join(failed)}: see the report")

@@ -1,0 +1,66 @@
+"""Which use case, which root: the one settings object of assets, commands and tests."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from data_contracts.lake import Lake
+from data_contracts.use_case import UseCase, load_use_case
+from spark_jobs.session import spark_session
+
+USE_CASE, ROOT, LOG, STEP = "HEADRACE_USE_CASE", "HEADRACE_ROOT", "HEADRACE_LOG", "HEADRACE_STEP"
+"""Environment variables that carry a deployment into `dagster dev`."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A use case over a root folder."""
+
+    reference: str = "clicks"
+    """Name of a use case, or the path to its folder."""
+    root: Path = Path(".headrace")
+    log: Path | None = None
+    """The raw log; the use case's embedded one when None."""
+    step: str | None = "30m"
+    """Simulated time after which a replay waits for the stream; None never waits."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Deployment":
+        """The deployment that `environment` names; defaults where it is silent."""
+        log, step = environment.get(LOG), environment.get(STEP, cls.step or "")
+        root = Path(environment.get(ROOT, str(cls.root)))
+        reference = environment.get(USE_CASE, cls.reference)
+        return cls(reference, root, Path(log) if log else None, step or None)
+
+    def environment(self) -> dict[str, str]:
+        """The variables from which `from_environment` makes this deployment again."""
+        reference = self.reference
+        if Path(reference).is_dir():
+            reference = str(Path(reference).resolve())
+        found = {USE_CASE: reference, ROOT: str(self.root.resolve()), STEP: self.step or ""}
+        return {**found, **({LOG: str(self.log.resolve())} if self.log else {})}
+
+    @cached_property
+    def use_case(self) -> UseCase:
+        return load_use_case(self.reference)
+
+    @cached_property
+    def lake(self) -> Lake:
+        return Lake(self.root.resolve(), self.use_case.name)
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        """The process's warm session, started on first use; its JVM logs to the root folder."""
+        return spark_session(self.root.resolve() / "spark.log")
+
+    @property
+    def raw_log(self) -> Path:
+        """The raw log to import; ValueError when none is named and none is embedded."""
+        log = self.log or self.use_case.log
+        if log is None:
+            raise ValueError(f"use case {self.use_case.name} embeds no log: name one with --log")
+        return log

@@ -1,0 +1,88 @@
+"""Progress of long work: stages report here, whoever runs them decides how it is shown."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+
+class Reporter(Protocol):
+    """Receives what a stage is doing."""
+
+    def stage(self, text: str) -> None:
+        """A stage begins."""
+        ...
+
+    def detail(self, text: str) -> None:
+        """The running stage is now at `text`."""
+        ...
+
+
+class Silent:
+    """Shows nothing: for `--json` and for Dagster, which logs by itself."""
+
+    def stage(self, text: str) -> None: ...
+
+    def detail(self, text: str) -> None: ...
+
+
+class Lines:
+    """A line a stage, where standard error is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def stage(self, text: str) -> None:
+        self._console.print(f"→ {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def detail(self, text: str) -> None: ...
+
+
+class Spinner:
+    """A line with spinner, detail and elapsed time a stage, on a terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+        self._text = ""
+
+    def stage(self, text: str) -> None:
+        self.finish()
+        self._text = text
+        self._task = self._progress.add_task(text, total=1)
+
+    def detail(self, text: str) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, description=f"{self._text}: {text}")
+
+    def finish(self) -> None:
+        """The running stage is done."""
+        if self._task is not None:
+            self._progress.update(self._task, description=self._text, completed=1)
+
+
+_reporter: ContextVar[Reporter] = ContextVar("reporter")
+
+
+def reporter() -> Reporter:
+    """Where the running work reports."""
+    return _reporter.get(Silent())
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[None]:
+    """Show the progress of what runs inside on `console`."""
+    with ExitStack() as stack:
+        if console.is_terminal:
+            columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"))
+            progress = Progress(*columns, TimeElapsedColumn(), console=console)
+            spinner = Spinner(stack.enter_context(progress))
+            stack.callback(spinner.finish)
+            token = _reporter.set(spinner)
+        else:
+            token = _reporter.set(Lines(console))
+        stack.callback(_reporter.reset, token)
+        yield

@@ -1,0 +1,76 @@
+"""Stages outcomes, drift and off_policy: what came of the predictions, and of the policies."""
+
+import csv
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from deltalake import DeltaTable
+
+from dagster_project.deployment import Deployment
+from dagster_project.progress import reporter
+from data_contracts.off_policy import off_policy_value
+from data_contracts.results import write_result
+from data_contracts.use_case import OffPolicy
+from spark_jobs.labels import label_rows
+from spark_jobs.outcomes import collect_outcomes
+from spark_jobs.parity import served_parity
+from spark_jobs.tables import load
+from training.live import live_metrics
+
+
+def join_outcomes(deployment: Deployment) -> dict[str, Any]:
+    """Prediction log joined with labels: live quality, and served features against recomputed."""
+    reporter().stage("outcomes")
+    spark, use_case, lake = deployment.spark, deployment.use_case, deployment.lake
+    collected = collect_outcomes(spark, use_case, lake)
+    reporter().detail("served features against recomputation")
+    parity = served_parity(spark, use_case, lake)
+    columns = DeltaTable(lake.outcomes).to_pyarrow_table(columns=["score", "label"])
+    metrics = live_metrics(columns)
+    result = {
+        **asdict(collected),
+        "parity": asdict(parity),
+        "metrics": {name: estimate.as_dict() for name, estimate in metrics.items()},
+    }
+    write_result(lake, "outcomes", result)
+    return result
+
+
+def value_policies(deployment: Deployment) -> dict[str, Any]:
+    """Off-policy value of the declared target policy, beside its on-policy figure; or {}."""
+    declared, use_case = deployment.use_case.declared.off_policy, deployment.use_case
+    if declared is None:
+        return {}
+    reporter().stage("off-policy value")
+    with open(use_case.folder / declared.action_distribution, newline="") as lines:
+        target = {
+            tuple(row[name] for name in declared.action): float(row["probability"])
+            for row in csv.DictReader(lines)
+        }
+    events = label_rows(use_case, load(deployment.spark, deployment.lake.events))
+    columns = ["policy", "propensity", "label", *declared.action]
+    rows = events.select(*columns).toArrow().to_pylist()
+    logged = [row for row in rows if row["policy"] == declared.logged]
+    own = [row["label"] for row in rows if row["policy"] == declared.target]
+    value = off_policy_value(
+        np.array([row["label"] for row in logged], float),
+        np.array([row["propensity"] for row in logged], float),
+        np.array([target.get(_action(declared, row), 0.0) for row in logged], float),
+    )
+    result = {
+        "logged": declared.logged,
+        "target": declared.target,
+        "ips": value.ips.as_dict(),
+        "snips": value.snips.as_dict(),
+        "effective_sample_size": value.effective_sample_size,
+        "max_weight": value.max_weight,
+        "on_policy": float(np.mean(own)),
+        "on_policy_n": len(own),
+    }
+    write_result(deployment.lake, "off_policy", result)
+    return result
+
+
+def _action(declared: OffPolicy, row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in declared.action)

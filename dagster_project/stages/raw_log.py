@@ -1,0 +1,27 @@
+"""Stage raw_log: the source's log becomes canonical events, a file a day."""
+
+from typing import Any
+
+from dagster_project.deployment import Deployment
+from dagster_project.progress import reporter
+from data_contracts.results import write_result
+from spark_jobs.imports import import_log
+
+
+def import_raw_log(deployment: Deployment) -> dict[str, Any]:
+    """Import the raw log; the last days, whose labels still mature, are held out for replay."""
+    report = reporter()
+    report.stage(f"import {deployment.raw_log.name}")
+    use_case, lake = deployment.use_case, deployment.lake
+    imported = import_log(
+        use_case, lake, deployment.raw_log, lambda rows: report.detail(f"{rows:,} rows")
+    )
+    held_out = imported.held_out(use_case.label.window)
+    result = {
+        "rows": imported.rows,
+        "events": imported.events,
+        "history": [day.stem for day in imported.days if day not in held_out],
+        "held_out": [day.stem for day in held_out],
+    }
+    write_result(lake, "raw_log", result)
+    return result

@@ -1,0 +1,132 @@
+"""Stage report: the results of all stages on one page, as JSON and HTML in the root folder."""
+
+import json
+import os
+from typing import Any
+
+from dagster_project.deployment import Deployment
+from dagster_project.progress import reporter
+from dagster_project.stages.report_page import page
+from data_contracts.results import read_result, write_result
+
+STAGES = ("raw_log", "events", "tiles", "training_set", "online_state", "model", "predictions",
+          "conservation", "outcomes", "drift", "off_policy")  # fmt: skip
+OPTIONAL = {"off_policy"}
+
+
+def write_report(deployment: Deployment) -> dict[str, Any]:
+    """Write `report.json` and `report.html`; returns the summary with `sound` and `problems`.
+
+    Raises ValueError naming a stage that has not run.
+    """
+    reporter().stage("report")
+    found: dict[str, Any] = {}
+    for stage in STAGES:
+        try:
+            found[stage] = read_result(deployment.lake, stage)
+        except ValueError:
+            if stage not in OPTIONAL:
+                raise
+    problems = _problems(found)
+    root = deployment.lake.root
+    summary = {
+        "use_case": deployment.use_case.name,
+        "sound": not problems,
+        "problems": problems,
+        "rows": summary_rows(found),
+        "json": str(root / "report.json"),
+        "html": str(root / "report.html"),
+    }
+    _write(root / "report.json", json.dumps({**summary, "stages": found}, indent=1))
+    _write(root / "report.html", page(summary, found))
+    write_result(deployment.lake, "report", summary)
+    return summary
+
+
+def summary_rows(found: dict[str, Any]) -> list[list[str]]:
+    """(what, figure, note) rows of the closing table."""
+    counts, parity = found["conservation"], found["outcomes"]["parity"]
+    model, served = found["model"], found["predictions"]
+    live, state = found["outcomes"]["metrics"], found["online_state"]
+    offline = model["metrics"][model["model"]]
+    rows = [
+        [
+            "events conserved",
+            f"{counts['records']:,} records",
+            f"{counts['events']:,} events, {counts['duplicates']:,} duplicates, "
+            f"{counts['conflicts']:,} conflicts, {counts['quarantined']:,} quarantined",
+        ],
+        [
+            "stream == backfill",
+            f"{state['mismatches']} of {state['compared']:,} differ",
+            "state written by the stream against the rebuild from tiles",
+        ],
+        [
+            "served == recomputed",
+            f"{parity['mismatches']} of {parity['compared']:,} differ",
+            f"{parity['non_default']:,} are not the default; {parity['lagging']:,} lag behind "
+            "events that the stream had not yet seen",
+        ],
+        [
+            "model",
+            f"{model['name']} v{model['version']} ({model['model']})",
+            f"{model['alias']}: {model['decision']['verdict']}",
+        ],
+    ]
+    for name, text in (("log_loss", "log loss"), ("auc", "AUC"),
+                       ("calibration_error", "calibration error")):  # fmt: skip
+        rows.append([text, f"offline {interval(offline[name])}", f"live {interval(live[name])}"])
+    rows.append(
+        [
+            "requests",
+            f"{served['requests']:,}, {served['errors']} failed",
+            f"p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms",
+        ]
+    )
+    rows.append(
+        [
+            "drift",
+            f"{found['drift']['share']:.0%} of inputs",
+            f"{found['drift']['compared']} compared",
+        ]
+    )
+    if policy := found.get("off_policy"):
+        rows.append(
+            [
+                f"value of {policy['target']}",
+                f"IPS {interval(policy['ips'], 6)}",
+                f"SNIPS {interval(policy['snips'], 6)}, on-policy {policy['on_policy']:.4f}, "
+                f"effective rows {policy['effective_sample_size']:.0f} of "
+                f"{policy['ips']['n']:,}",
+            ]
+        )
+    return rows  # fmt: skip
+
+
+def interval(estimate: dict[str, Any], digits: int = 4) -> str:
+    """`value [low, high] (n)`, or why there is no value."""
+    if estimate["value"] is None:
+        return f"no value (n {estimate['n']:,})"
+    low, high = estimate["low"], estimate["high"]
+    shown = f"{estimate['value']:.{digits}f}"
+    if low is not None and high is not None:
+        shown += f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{shown} (n {estimate['n']:,})"
+
+
+def _problems(found: dict[str, Any]) -> list[str]:
+    checks = {
+        "conservation does not hold": not found["conservation"]["holds"],
+        "stream and backfill differ": found["online_state"]["mismatches"] > 0,
+        "served features differ": found["outcomes"]["parity"]["mismatches"] > 0,
+        "no feature value was compared": found["outcomes"]["parity"]["compared"] == 0,
+        "requests failed": found["predictions"]["errors"] > 0,
+        "predictions missing from the log": found["outcomes"]["gaps"] > 0,
+    }
+    return [name for name, wrong in checks.items() if wrong]
+
+
+def _write(path: Any, text: str) -> None:
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text, "utf-8")
+    os.replace(part, path)

@@ -1,0 +1,86 @@
+"""The HTTP application of a use case; it knows nothing of Ray."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+
+from serving.auth import demand
+from serving.body import documented, json_response, read_json, schema_of, validate
+from serving.events import EventsResponse, events_schema
+from serving.predict import PredictResponse, request_model
+from serving.problem import install
+from serving.replica import Replica, open_replica
+from serving.root import root_app
+from serving.settings import Settings
+
+
+def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
+    """The application of one use case, served under `/{use_case}`.
+
+    On startup it takes its replica from `opened`, at shutdown it closes it.
+    """
+    use_case = settings.load()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        replica = await asyncio.to_thread(opened)
+        app.state.replica = replica
+        yield
+        await replica.close()
+
+    app = FastAPI(
+        title=f"Headrace: {use_case.name}",
+        description=use_case.declared.description,
+        version=use_case.contract.version,
+        lifespan=lifespan,
+    )
+    install(app, settings.max_body_bytes)
+    model = request_model(use_case, settings.max_candidates)
+
+    @app.post(
+        "/v1/predict",
+        responses={200: {"model": PredictResponse}},
+        openapi_extra=documented(schema_of(model)),
+    )
+    async def predict(request: Request) -> Response:
+        replica: Replica = request.app.state.replica
+        roles = replica.keys.check(request.headers)
+        demand(roles, "predict", "predict")
+        body = validate(model, await read_json(request))
+        return json_response(await replica.predictor.answer(body, roles))
+
+    @app.post(
+        "/v1/events",
+        status_code=202,
+        responses={202: {"model": EventsResponse}},
+        openapi_extra=documented(events_schema(use_case.contract, settings.max_events)),
+    )
+    async def events(request: Request) -> Response:
+        replica: Replica = request.app.state.replica
+        roles = replica.keys.check(request.headers)
+        demand(roles, "events", "events")
+        return json_response(await replica.collector.collect(await read_json(request), roles), 202)
+
+    return app
+
+
+def build_app(settings: Settings) -> FastAPI:
+    """Root and use case in one application for a plain ASGI server, e.g. uvicorn."""
+    inner = use_case_app(settings, lambda: open_replica(settings, "local"))
+
+    async def probe() -> Mapping[str, Any] | None:
+        replica: Replica | None = getattr(inner.state, "replica", None)
+        return replica and replica.status()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with inner.router.lifespan_context(inner):
+            yield
+
+    outer = root_app(settings, probe)
+    outer.router.lifespan_context = lifespan
+    outer.mount(f"/{settings.load().name}", inner)
+    return outer

@@ -1,0 +1,125 @@
+"""API keys: random, shown once, kept as SHA-256, compared in constant time, each with roles."""
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Literal, get_args
+
+from serving.problem import Problem
+
+Role = Literal["predict", "events", "operate"]
+ROLES: frozenset[Role] = frozenset(get_args(Role))
+
+_BYTES = 32
+_PREFIX = "hr_"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One stored key; the key itself cannot be recovered from it."""
+
+    name: str
+    sha256: str
+    roles: tuple[Role, ...]
+
+
+def create_key(path: Path, roles: Collection[Role], name: str) -> str:
+    """Add a key of 256 random bits to the file `path` and return it: it is shown only here.
+
+    A key of the same name is replaced. Raises ValueError for roles that do not exist.
+    """
+    if not roles or set(roles) - ROLES:
+        named = ", ".join(sorted(roles)) or "none"
+        raise ValueError(f"key {name!r}: roles {named}: name some of {', '.join(sorted(ROLES))}")
+    key = _PREFIX + secrets.token_urlsafe(_BYTES)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = [k for k in _read(path) if k.name != name] if path.exists() else []
+        kept.append(Key(name, _digest(key), tuple(sorted(roles))))
+        _write(path, kept)
+    return key
+
+
+class Keys:
+    """The keys in a file; a changed file is read again, so a removed key stops at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp = -1
+        self._keys: list[Key] = []
+
+    def check(self, headers: Mapping[str, str]) -> frozenset[Role]:
+        """The roles of the key in `Authorization: Bearer` or `X-API-Key`; Problem 401 if none."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        presented = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        if not presented:
+            raise _unauthorised("no API key: send `Authorization: Bearer KEY` or `X-API-Key: KEY`")
+        digest = _digest(presented)
+        roles: frozenset[Role] = frozenset()
+        known = False
+        for key in self._current():
+            if hmac.compare_digest(key.sha256, digest):
+                roles, known = frozenset(key.roles), True
+        if not known:
+            raise _unauthorised("unknown API key")
+        return roles
+
+    def _current(self) -> list[Key]:
+        try:
+            stamp = self._path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return []
+        if stamp != self._stamp:
+            self._keys, self._stamp = _read(self._path), stamp
+        return self._keys
+
+
+class OpenAccess:
+    """Stands in for `Keys` where authentication is turned off: everyone has every role."""
+
+    def check(self, headers: Mapping[str, str]) -> frozenset[Role]:
+        """All roles."""
+        return ROLES
+
+
+def demand(roles: Collection[Role], needed: Role, what: str) -> None:
+    """Raise Problem 403 unless `needed` is among `roles`; `what` names what needs it."""
+    if needed not in roles:
+        raise Problem(
+            HTTPStatus.FORBIDDEN,
+            f"{what} needs the role {needed!r}, this key has {', '.join(sorted(roles))}",
+        )
+
+
+def _unauthorised(detail: str) -> Problem:
+    return Problem(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _read(path: Path) -> list[Key]:
+    try:
+        stored = json.loads(path.read_text())["keys"]
+        return [Key(k["name"], k["sha256"], tuple(k["roles"])) for k in stored]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a file of API keys ({error!r}): create them anew") from error
+
+
+def _write(path: Path, keys: list[Key]) -> None:
+    part = path.with_suffix(".part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump({"keys": [asdict(key) for key in keys]}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)

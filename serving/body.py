@@ -1,0 +1,76 @@
+"""Request bodies: strict JSON in, validated models out, their schemas for the API documents."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, TypeVar, cast
+
+from fastapi import Request, Response
+from pydantic import BaseModel, ValidationError
+
+from serving.problem import Problem, unprocessable
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+async def read_json(request: Request) -> Any:
+    """The JSON value of the body; Problem 400 for anything else, also for repeated names."""
+    raw = await request.body()
+    try:
+        return json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"body: not JSON: {error}") from None
+
+
+def validate(model: type[Model], value: Any) -> Model:
+    """`value` as `model`; Problem 422 naming each wrong field, e.g. `candidates.3.item_id`."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise unprocessable(
+            [(".".join(map(str, e["loc"])) or "body", _reason(e["msg"])) for e in error.errors()]
+        ) from None
+
+
+def json_response(value: Mapping[str, Any], status: int = 200) -> Response:
+    """`value` as a JSON response."""
+    return Response(json.dumps(value), status, media_type="application/json")
+
+
+def documented(schema: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI part of a route that says its body follows the JSON `schema`."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of `model` with every reference resolved, to stand inside a document."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+
+    def resolve(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolve(item) for item in cast(list[Any], node)]
+        if not isinstance(node, dict):
+            return node
+        found = cast(dict[str, Any], node)
+        if "$ref" in found:
+            return resolve(definitions[found["$ref"].rsplit("/", 1)[1]])
+        return {name: resolve(value) for name, value in found.items()}
+
+    return cast(dict[str, Any], resolve(schema))
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

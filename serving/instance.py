@@ -1,0 +1,118 @@
+"""A serving instance as a process of its own: `python -m serving.instance --settings JSON`.
+
+It prints one JSON line `{"url": …, "ready": true}` once it answers, and takes everything that it
+started with it when it goes: on SIGTERM, on SIGINT and, if told so, when its stdin closes.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import IO, NoReturn
+
+from serving.isolation import FOLDERS, choose_ports, environment, write_proxy
+from serving.processes import adopt_orphans, kill_descendants
+from serving.settings import Settings
+
+_POLL_S = 0.1
+
+
+def main(arguments: list[str]) -> int:
+    """Run an instance until it is told to stop; 1 when it could not start."""
+    parser = argparse.ArgumentParser(prog="serving.instance")
+    parser.add_argument("--settings", required=True, help="serving.settings.Settings as JSON")
+    parser.add_argument("--until-stdin-closes", action="store_true")
+    options = parser.parse_args(arguments)
+    settings = Settings.model_validate_json(options.settings)
+    answer, parent = _own_streams()
+    _on_signals(_interrupt)
+    adopt_orphans()
+    if options.until_stdin_closes:
+        threading.Thread(target=_stop_at_end, args=(parent,), daemon=True).start()
+    folder = Path(tempfile.mkdtemp(prefix="hr-", dir=FOLDERS))
+    try:
+        url = _start(settings, folder)
+        print(json.dumps({"url": url, "ready": True, "pid": os.getpid()}), file=answer, flush=True)
+        while True:
+            signal.pause()
+    except KeyboardInterrupt:
+        return 0
+    except Exception as error:
+        print(f"serving.instance: {error}", file=sys.stderr)
+        return 1
+    finally:
+        _on_signals(signal.SIG_IGN)
+        _stop(folder)
+
+
+def _start(settings: Settings, folder: Path) -> str:
+    ports = choose_ports(settings.host, settings.port)
+    write_proxy(folder)
+    os.environ.update(environment(folder, ports))
+    # Ray reads its environment when it is imported.
+    from serving.cluster import start
+
+    start(settings, folder, ports.http)
+    _on_signals(_interrupt)
+    url = f"http://{settings.host}:{ports.http}"
+    _until_ready(url)
+    return url
+
+
+def _stop(folder: Path) -> None:
+    try:
+        if "serving.cluster" in sys.modules:
+            from serving.cluster import stop
+
+            stop()
+    finally:
+        kill_descendants()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _until_ready(url: str) -> None:
+    pause = threading.Event()
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=10):
+                return
+        except (urllib.error.URLError, OSError):
+            pause.wait(_POLL_S)
+
+
+def _own_streams() -> tuple[IO[str], IO[bytes]]:
+    """This process's stdout and stdin for itself alone: what it starts inherits others."""
+    answer, parent = os.fdopen(os.dup(1), "w"), os.fdopen(os.dup(0), "rb", buffering=0)
+    os.dup2(2, 1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return answer, parent
+
+
+def _stop_at_end(parent: IO[bytes]) -> None:
+    while parent.read(1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,120 @@
+"""Errors as RFC 9457 problem details: every answer that is no success has this one shape."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MEDIA_TYPE = "application/problem+json"
+
+_log = logging.getLogger(__name__)
+
+
+class Problem(Exception):
+    """An answer with status >= 400; `errors` name single fields, e.g. `candidates.3.item_id`."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        errors: Sequence[Mapping[str, Any]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers
+
+    def response(self, instance: str) -> Response:
+        """The HTTP response for the request path `instance`."""
+        body: dict[str, Any] = {
+            "type": "about:blank",
+            "title": self.status.phrase,
+            "status": self.status.value,
+            "detail": self.detail,
+            "instance": instance,
+        }
+        if self.errors:
+            body["errors"] = list(self.errors)
+        return Response(
+            json.dumps(body), self.status.value, dict(self.headers or {}), media_type=MEDIA_TYPE
+        )
+
+
+def unprocessable(errors: Sequence[tuple[str, str]]) -> Problem:
+    """422 for (field path, reason) pairs, e.g. `("candidates.3.item_id", "required")`."""
+    found = [{"field": field, "reason": reason} for field, reason in errors]
+    shown = "; ".join(f"{field}: {reason}" for field, reason in errors[:5])
+    more = f" … and {len(errors) - 5} more" if len(errors) > 5 else ""
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, shown + more, found)
+
+
+def install(app: FastAPI, max_body_bytes: int) -> None:
+    """Make every error of `app` a problem, and refuse bodies above the limit with 413."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response(request.url.path)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    path = request.url.path
+    match status:
+        case HTTPStatus.NOT_FOUND:
+            detail = f"{path}: no such path: see /docs and /v1/use-cases"
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            detail = f"{path}: {request.method} is not allowed here: see /docs"
+        case _:
+            detail = str(error.detail)
+    return Problem(status, detail, headers=error.headers).response(path)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    detail = f"{type(error).__name__} while answering: see the server's log"
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail).response(request.url.path)
+
+
+class BodyLimit:
+    """ASGI middleware: a request body above `max_bytes` is answered 413, declared or not."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self._max_bytes:
+            await self._too_large().response(scope["path"])(scope, receive, send)
+            return
+        taken = 0
+
+        async def limited() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._max_bytes:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large().detail)
+            return message
+
+        await self._app(scope, limited, send)
+
+    def _too_large(self) -> Problem:
+        detail = f"body: more than {self._max_bytes} bytes: send fewer or smaller records"
+        return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)

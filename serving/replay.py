@@ -1,0 +1,204 @@
+"""A client that lives a logged period again: predictions first, then their events, step by step."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import numpy as np
+
+from data_contracts.clock import format_time, parse_time
+from data_contracts.use_case import UseCase
+
+_ATTEMPTS = 3
+_EVENTS_PER_POST = 200
+_TIMEOUT_S = 60.0
+
+Event = Mapping[str, Any]
+"""A canonical event, JSON-ready."""
+
+
+class ReplayFailed(RuntimeError):
+    """The server did not take events, so the log is no longer what is replayed."""
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """What was sent and how it was answered."""
+
+    requests: int
+    errors: int
+    """Predict requests that were not answered with 200."""
+    first_error: str | None
+    events: int
+    refused: int
+    """Events that the server refused as invalid."""
+    steps: int
+    p50_ms: float
+    p99_ms: float
+    """Latency of predict requests as the client saw it; NaN when there was none."""
+    seconds: float
+    landing: dict[str, int]
+    """Landing file -> end of the last append in bytes."""
+
+
+@dataclass
+class _Step:
+    requests: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    events: list[Event] = field(default_factory=list[Event])
+
+
+def replay(
+    url: str,
+    key: str,
+    use_case: UseCase,
+    events: Iterable[Event],
+    step_us: int,
+    on_step: Callable[[int], None] | None = None,
+    concurrency: int = 8,
+    on_progress: Callable[[str], None] | None = None,
+) -> ReplayResult:
+    """Send `events` through the server at `url` in steps of `step_us` of event time.
+
+    In a step first every request whose earliest row lies in it is predicted, then its events are
+    collected; when all is answered, `on_step` gets the step's end (µs) and may wait for the
+    stream. `key` needs the roles predict, events and operate, the server the replay clock.
+    Raises ReplayFailed when events cannot be delivered.
+    """
+    steps = _steps(use_case, events, step_us)
+    player = _Player(url, key, use_case.name, concurrency, on_progress)
+    return asyncio.run(player.play(steps, on_step))
+
+
+def _steps(use_case: UseCase, events: Iterable[Event], step_us: int) -> list[tuple[int, _Step]]:
+    """(end of the step in µs, what is sent in it) in time order."""
+    timed = sorted(((parse_time(e["event_time"]), e) for e in events), key=lambda pair: pair[0])
+    steps: dict[int, _Step] = {}
+    requests: dict[str, dict[str, Any]] = {}
+    for moment, event in timed:
+        step = steps.setdefault(moment // step_us, _Step())
+        step.events.append(event)
+        if event["event_type"] != use_case.label.on:
+            continue
+        name = str(event.get(use_case.declared.request_field or "") or event["event_id"])
+        if name not in requests:
+            requests[name] = {
+                "request_id": name,
+                "event_time": format_time(moment),
+                "candidates": [],
+            }
+            step.requests.append(requests[name])
+        given = {n: event[n] for n in use_case.inputs if event.get(n) is not None}
+        requests[name]["candidates"].append(given)
+    return [((index + 1) * step_us, steps[index]) for index in sorted(steps)]
+
+
+class _Player:
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        use_case: str,
+        concurrency: int,
+        on_progress: Callable[[str], None] | None,
+    ) -> None:
+        self._client = httpx.AsyncClient(
+            base_url=f"{url}/{use_case}/v1",
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=_TIMEOUT_S,
+            limits=httpx.Limits(max_connections=concurrency),
+        )
+        self._concurrency = concurrency
+        self._on_progress = on_progress
+        self._latencies: list[float] = []
+        self._errors: list[str] = []
+        self._landing: dict[str, int] = {}
+        self._refused = 0
+        self._sent = 0
+
+    async def play(
+        self, steps: list[tuple[int, _Step]], on_step: Callable[[int], None] | None
+    ) -> ReplayResult:
+        started = time.monotonic()
+        total = sum(len(step.requests) for _, step in steps)
+        async with self._client:
+            for end, step in steps:
+                await self._predict_all(step.requests)
+                for i in range(0, len(step.events), _EVENTS_PER_POST):
+                    await self._collect(step.events[i : i + _EVENTS_PER_POST])
+                if self._on_progress is not None:
+                    done = len(self._latencies)
+                    self._on_progress(f"{done:,} of {total:,} requests, {format_time(end)[:16]}")
+                if on_step is not None:
+                    on_step(end)
+        return ReplayResult(
+            requests=len(self._latencies),
+            errors=len(self._errors),
+            first_error=self._errors[0] if self._errors else None,
+            events=self._sent,
+            refused=self._refused,
+            steps=len(steps),
+            p50_ms=_quantile(self._latencies, 0.5),
+            p99_ms=_quantile(self._latencies, 0.99),
+            seconds=time.monotonic() - started,
+            landing=self._landing,
+        )
+
+    async def _predict_all(self, requests: Sequence[Event]) -> None:
+        left = iter(requests)
+
+        async def one_after_another() -> None:
+            for request in left:
+                await self._predict(request)
+
+        await asyncio.gather(*(one_after_another() for _ in range(self._concurrency)))
+
+    async def _predict(self, request: Event) -> None:
+        started = time.monotonic()
+        try:
+            answer = await self._post("/predict", request)
+            failure = None if answer.status_code == HTTPStatus.OK else answer.text
+        except httpx.TransportError as error:
+            failure = repr(error)
+        self._latencies.append((time.monotonic() - started) * 1000)
+        if failure is not None:
+            self._errors.append(f"{request['request_id']}: {failure}")
+
+    async def _collect(self, events: Sequence[Event]) -> None:
+        """Post events; those that the server names as invalid are left out and counted."""
+        answer = await self._post("/events", events)
+        if answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
+            invalid = {e["field"].partition(".")[0] for e in answer.json()["errors"]}
+            good = [event for i, event in enumerate(events) if str(i) not in invalid]
+            if len(good) == len(events):
+                raise ReplayFailed(f"events refused as a whole: {answer.text}")
+            self._refused += len(events) - len(good)
+            if good:
+                await self._collect(good)
+            return
+        if answer.status_code != HTTPStatus.ACCEPTED:
+            raise ReplayFailed(f"{len(events)} events not taken: {answer.text}")
+        found = answer.json()
+        self._landing[found["file"]] = max(found["offset"], self._landing.get(found["file"], 0))
+        self._sent += len(events)
+
+    async def _post(self, path: str, body: Any) -> httpx.Response:
+        """The answer; sent again when the connection failed or the server was not able to.
+
+        Safe: a prediction is the same when repeated, and a repeated event is a duplicate.
+        """
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                answer = await self._client.post(path, json=body)
+            except httpx.TransportError:
+                continue
+            if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+                return answer
+        return await self._client.post(path, json=body)
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    return float(np.quantile(values, share)) if values else float("nan")

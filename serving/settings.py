@@ -1,0 +1,54 @@
+"""What one server is told: small, printable values that survive JSON and a process boundary."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from data_contracts.clock import Clock, ReplayClock, SystemClock
+from data_contracts.lake import Lake
+from data_contracts.use_case import CONTRACT, UseCase, load_use_case
+
+
+def _absolute(reference: str) -> str:
+    """A folder's path stays right in a process with another working directory."""
+    folder = Path(reference)
+    return str(folder.resolve()) if (folder / CONTRACT).is_file() else reference
+
+
+class Settings(BaseModel):
+    """Settings of a serving instance; the typed argument of the Ray application builders."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: Annotated[Path, AfterValidator(Path.resolve)]
+    """The lake's root folder."""
+    use_case: Annotated[str, AfterValidator(_absolute)] = "clicks"
+    """Name of a use case, or the path to its folder."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=0, ge=0, le=65535)
+    """HTTP port; 0 takes a free one."""
+    clock: Literal["system", "replay"] = "system"
+    """`replay`: requests of role operate may carry event times, and time stands where they do."""
+    replicas: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1)
+    """Intra-op threads of one replica's scorer."""
+    auth: bool = True
+    """API keys are asked for; without them every caller has every role."""
+    max_body_bytes: int = Field(default=1 << 20, ge=1)
+    max_candidates: int = Field(default=1000, ge=1)
+    max_events: int = Field(default=500, ge=1)
+    timeout_ms: int = Field(default=2000, ge=1)
+    """A request still unscored after this long is refused with 503."""
+
+    def lake(self) -> Lake:
+        """Where the use case's data lies."""
+        return Lake(self.root, self.load().name)
+
+    def load(self) -> UseCase:
+        """The use case; ValueError naming what is missing or wrong."""
+        return load_use_case(self.use_case)
+
+    def make_clock(self) -> Clock:
+        """A new clock of the declared kind."""
+        return ReplayClock() if self.clock == "replay" else SystemClock()

@@ -1,0 +1,27 @@
+"""Session-wide: libraries that phone home are told not to, and one warm Spark session."""
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dagster_project.quiet import SILENCE
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def pytest_configure() -> None:
+    os.environ.update(SILENCE)
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
+    from spark_jobs.session import spark_session
+
+    session = spark_session(tmp_path_factory.mktemp("spark") / "spark.log")
+    # A test's few rows cost less than compiling their projections; the demo's tests compile them.
+    session.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
+    yield session
+    session.stop()

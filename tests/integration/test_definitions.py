@@ -1,0 +1,113 @@
+"""The code location loads, reads as the loop, and its checks block."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from data_contracts.lake import Lake
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("root")
+
+
+@pytest.fixture(scope="module")
+def defs(root: Path) -> dg.Definitions:
+    os.environ["HEADRACE_ROOT"] = str(root)
+    from dagster_project.definitions import defs
+
+    try:
+        return defs()
+    finally:
+        del os.environ["HEADRACE_ROOT"]
+
+
+def test_dagster_validates_the_workspace(root: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "dagster", "definitions", "validate", "-w", "workspace.yaml"],
+        cwd=REPOSITORY,
+        env={**os.environ, "HEADRACE_ROOT": str(root), "DAGSTER_HOME": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert 0 == done.returncode, done.stderr[-2000:]
+
+
+def test_the_assets_are_the_stages_of_the_loop(defs: dg.Definitions):
+    graph = defs.resolve_asset_graph()
+    order = [key.to_user_string() for key in graph.toposorted_asset_keys]
+    stages = {"raw_log", "events", "tiles", "online_state", "training_set", "model", "predictions",
+              "outcomes", "drift", "off_policy", "report"}  # fmt: skip
+    assert stages == set(order)
+    for earlier, later in (("raw_log", "events"), ("events", "tiles"), ("tiles", "online_state"),
+                           ("events", "training_set"), ("training_set", "model"),
+                           ("model", "predictions"), ("predictions", "outcomes"),
+                           ("outcomes", "report")):  # fmt: skip
+        assert order.index(earlier) < order.index(later)
+
+
+def test_every_asset_has_an_owner_a_kind_and_a_group(defs: dg.Definitions):
+    graph = defs.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.owners, key
+        assert node.kinds, key
+        assert node.group_name != "default", key
+
+
+def test_contract_conservation_and_parity_are_blocking_checks(defs: dg.Definitions):
+    graph = defs.resolve_asset_graph()
+    blocking = {
+        (key.asset_key.to_user_string(), key.name)
+        for key in graph.asset_check_keys
+        if graph.get_check_spec(key).blocking
+    }
+    assert {
+        ("events", "contract"),
+        ("events", "conservation"),
+        ("online_state", "parity"),
+        ("predictions", "served_conservation"),
+        ("outcomes", "served_parity"),
+    } == blocking
+
+
+def test_events_and_tiles_are_daily_partitions_from_the_first_day(defs: dg.Definitions):
+    graph = defs.resolve_asset_graph()
+    for name in ("events", "tiles"):
+        partitions = graph.get(dg.AssetKey(name)).partitions_def
+        assert partitions is not None
+        assert "2019-11-24" == partitions.get_first_partition_key()
+
+
+def test_the_schedule_trains_again(defs: dg.Definitions):
+    schedule = defs.get_repository_def().get_schedule_def("retrain_on_schedule")
+    assert ("retrain", "0 3 * * *") == (schedule.job_name, schedule.cron_schedule)
+
+
+def test_drift_in_two_of_three_windows_asks_for_one_retraining(defs: dg.Definitions, root: Path):
+    sensor = defs.get_repository_def().get_sensor_def("retrain_on_drift")
+    history = Lake(root, "clicks").reports / "drift.jsonl"
+    history.parent.mkdir(parents=True, exist_ok=True)
+    cursor: str | None = None
+    asked = []
+    with dg.DagsterInstance.ephemeral() as instance:
+        for share in (0.1, 0.9, 0.9, 0.9):
+            with open(history, "a", encoding="utf-8") as lines:
+                lines.write(json.dumps({"at": 0, "share": share}) + "\n")
+            context = dg.build_sensor_context(instance=instance, cursor=cursor, definitions=defs)
+            found = sensor.evaluate_tick(context)
+            cursor = found.cursor
+            asked.append(len(found.run_requests or []))
+        again = dg.build_sensor_context(instance=instance, cursor=cursor, definitions=defs)
+        assert not sensor.evaluate_tick(again).run_requests
+    assert [0, 0, 1, 0] == asked

@@ -1,0 +1,291 @@
+"""The whole way from a training set in Delta to a registered, judged and re-opened version."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from shutil import copytree
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from mlflow import MlflowClient
+
+from data_contracts.bundle import BundleRefused, Manifest, check_inputs, open_bundle
+from data_contracts.lake import Lake
+from data_contracts.record import Event, check_event
+from data_contracts.use_case import Gates, UseCase, load_use_case
+from tests.engines import point_in_time_features
+from training.data import NoTrainingData, read_dataset
+from training.engine import Engine
+from training.export import GOLDEN_ROWS, verify_golden
+from training.registry import Registry
+from training.train import TrainedVersion, train
+
+ARROW = {
+    "string": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "timestamp": pa.timestamp("us", "UTC"),
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A lake after its first training, and what was there to be told on the way."""
+
+    use_case: UseCase
+    lake: Lake
+    version: TrainedVersion
+    told: list[tuple[str, float]]
+    working_folder: Path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    use_case = load_use_case("clicks")
+    lake = Lake(tmp_path_factory.mktemp("lake"), use_case.name)
+    write_deltalake(lake.training_set, training_set(use_case, every=3))
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    told: list[tuple[str, float]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(elsewhere)
+        version = train(use_case, lake, on_progress=lambda *step: told.append(step))
+    return Trained(use_case, lake, version, told, elsewhere)
+
+
+@dataclass(frozen=True)
+class History:
+    """Four logistic versions in one lake, in the order of the fields."""
+
+    lake: Lake
+    failed: TrainedVersion
+    champion: TrainedVersion
+    later: TrainedVersion
+    other: TrainedVersion
+
+
+@pytest.fixture(scope="module")
+def history(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> History:
+    use_case, declared = trained.use_case, trained.use_case.declared
+    lake = Lake(tmp_path_factory.mktemp("history"), use_case.name)
+    copytree(trained.lake.training_set, lake.training_set)
+    impossible = replace(use_case, declared=replace(declared, gates=Gates(max_latency_ms=0.0)))
+    fewer = replace(use_case, declared=replace(declared, groups=use_case.groups[:1]))
+    cases = (impossible, use_case, use_case, fewer)
+    return History(lake, *(train(case, lake, model="logistic") for case in cases))
+
+
+def training_set(use_case: UseCase, every: int) -> pa.Table:
+    """The rows that every n-th impression of the embedded log gives."""
+    log = pq.read_table(use_case.log).to_pylist()[::every]
+    events = [check_event(use_case.contract, e) for row in log for e in use_case.canonical(row)]
+    events.sort(key=lambda event: (event["event_time"], event["event_id"]))
+    clicked = {event["impression_id"] for event in events if event["event_type"] == "click"}
+    rows = [event for event in events if event["event_type"] == use_case.label.on]
+    features: dict[str, np.ndarray] = {}
+    for group in use_case.groups:
+        queries = [(row[group.entity], row["event_time"]) for row in rows]
+        values = np.array(point_in_time_features(group, events, queries))
+        features |= dict(zip(group.feature_names, values.T, strict=True))
+    return pa.table(
+        {
+            **fields(use_case, rows),
+            **features,
+            "q": pa.array([row["event_time"] for row in rows], ARROW["timestamp"]),
+            "label": np.array([row["event_id"] in clicked for row in rows], np.int32),
+            "split": split(use_case, len(rows)),
+        }
+    )
+
+
+def fields(use_case: UseCase, rows: list[Event]) -> dict[str, pa.Array]:
+    return {
+        name: pa.array([row[name] for row in rows], ARROW[field.type])
+        for name, field in use_case.contract.fields.items()
+    }
+
+
+def split(use_case: UseCase, rows: int) -> list[str]:
+    share = use_case.declared.split
+    train_end = int(rows * share.train)
+    validation_end = int(rows * (share.train + share.validation))
+    names = ["train"] * train_end + ["validation"] * (validation_end - train_end)
+    return names + ["test"] * (rows - validation_end)
+
+
+def test_the_first_version_becomes_champion_unless_the_data_speak_against_it(
+    trained: Trained,
+) -> None:
+    version = trained.version
+    assert version.decision.stage == "first version"
+    assert [check.name for check in version.decision.checks] == [
+        "definitions",
+        "golden rows",
+        "latency p99",
+        "better than logistic",
+        "better than constant",
+    ]
+    assert version.decision.verdict != "fail"
+    assert (version.promoted, version.alias) == (True, "champion")
+    champion = Registry(trained.lake).champion("clicks")
+    assert champion is not None
+    assert (champion.version, champion.run_id) == ("1", version.run_id)
+    assert champion.digest == version.bundle_digest
+    assert Registry(trained.lake).decision(champion) == version.decision.as_dict()
+
+
+def test_every_metric_comes_with_an_interval_and_its_rows(trained: Trained) -> None:
+    assert set(trained.version.metrics) == {"dcn_v2", "logistic", "constant"}
+    for model in trained.version.metrics.values():
+        assert set(model) == {"auc", "log_loss", "calibration_error"}
+        assert {1001} == {estimate.n for estimate in model.values()}
+        assert model["log_loss"].low < model["log_loss"].value < model["log_loss"].high
+
+
+def test_progress_names_each_step_and_nothing_is_written_to_the_working_folder(
+    trained: Trained,
+) -> None:
+    steps = dict.fromkeys(step for step, _ in trained.told)
+    assert list(steps) == [
+        "read", "fit dcn_v2", "fit logistic", "evaluate", "export", "judge", "register",
+    ]  # fmt: skip
+    assert all(0 <= share <= 1 for _, share in trained.told)
+    assert list(trained.working_folder.iterdir()) == []
+
+
+def test_the_registered_bundle_scores_its_golden_rows(trained: Trained, tmp_path: Path) -> None:
+    folder, manifest = champion_bundle(trained, tmp_path)
+    assert set(manifest.members) == {"model.onnx", "golden.json"}
+    assert manifest.features == trained.use_case.feature_names
+    assert verify_golden(folder, Engine(folder)) == GOLDEN_ROWS
+    golden = json.loads((folder / "golden.json").read_text())
+    assert len(set(golden["scores"])) > GOLDEN_ROWS // 2
+    assert b"training/models.py" not in (folder / "model.onnx").read_bytes()
+
+
+def test_a_changed_member_is_refused(trained: Trained, tmp_path: Path) -> None:
+    folder, manifest = champion_bundle(trained, tmp_path)
+    graph = bytearray((folder / "model.onnx").read_bytes())
+    graph[len(graph) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(graph)
+    with pytest.raises(BundleRefused, match=r"model\.onnx: sha256 differs"):
+        open_bundle(folder, manifest.digest())
+
+
+def test_a_stray_pickle_is_refused(trained: Trained, tmp_path: Path) -> None:
+    folder, manifest = champion_bundle(trained, tmp_path)
+    (folder / "weights.pkl").write_bytes(b"\x80\x04N.")
+    with pytest.raises(BundleRefused, match=r"weights\.pkl"):
+        open_bundle(folder, manifest.digest())
+
+
+def test_another_manifest_is_refused(trained: Trained, tmp_path: Path) -> None:
+    folder, manifest = champion_bundle(trained, tmp_path)
+    changed = replace(manifest, contract_version="9.9.9")
+    (folder / "manifest.json").write_text(changed.to_json())
+    with pytest.raises(BundleRefused, match="registered as"):
+        open_bundle(folder, manifest.digest())
+
+
+def test_inputs_of_another_width_or_with_a_negative_id_are_refused(
+    trained: Trained, tmp_path: Path
+) -> None:
+    _, manifest = champion_bundle(trained, tmp_path)
+    ids = np.ones((2, len(manifest.categorical)), np.int64)
+    dense = np.zeros((2, len(manifest.features) + len(manifest.numeric)), np.float32)
+    check_inputs(manifest, ids, dense)
+    with pytest.raises(BundleRefused, match=r"^dense: float32"):
+        check_inputs(manifest, ids, np.concatenate([dense, dense], axis=1))
+    with pytest.raises(BundleRefused, match=r"^ids\[user_id\]"):
+        check_inputs(manifest, np.where(np.arange(3) == 0, -1, ids), dense)
+
+
+def test_the_run_records_data_definitions_environment_and_pictures(trained: Trained) -> None:
+    client = MlflowClient(trained.lake.mlflow_uri, trained.lake.mlflow_uri)
+    run = client.get_run(trained.version.run_id)
+    dataset = read_dataset(trained.use_case, trained.lake)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["dataset_digest"] == dataset.digest
+    assert run.data.tags["delta_version"] == "0"
+    for group in trained.use_case.groups:
+        assert run.data.tags[f"feature_digest.{group.name}"] == group.digest
+    assert run.inputs is not None
+    assert run.inputs.dataset_inputs[0].dataset.source_type == "delta"
+    curve = client.get_metric_history(trained.version.run_id, "dcn_v2.validation")
+    assert [point.step for point in curve] == list(range(len(curve)))
+    artifacts = {file.path for file in client.list_artifacts(trained.version.run_id)}
+    assert artifacts == {
+        "bundle", "decision.json", "environment.json", "evaluation.json",
+        "reliability.png", "roc.png", "signature.json",
+    }  # fmt: skip
+
+
+def test_a_version_that_fails_a_gate_is_kept_as_challenger(history: History) -> None:
+    failed = history.failed
+    assert [c.name for c in failed.decision.checks if c.verdict == "fail"] == ["latency p99"]
+    assert (failed.version, failed.promoted, failed.alias) == ("1", False, "challenger")
+
+
+def test_a_later_version_is_compared_with_the_champion(history: History) -> None:
+    assert history.champion.decision.stage == "first version"
+    assert history.champion.promoted
+    later = history.later
+    assert later.decision.stage == "against champion 2"
+    assert later.decision.checks[-1].name == "better than champion 2"
+    assert later.decision.checks[-1].verdict == "cannot judge"
+    assert later.bundle_digest == history.champion.bundle_digest
+
+
+def test_a_champion_made_for_other_features_cannot_be_compared(history: History) -> None:
+    check = history.other.decision.checks[-1]
+    assert (check.verdict, check.value) == ("cannot judge", "made for other features or inputs")
+
+
+def test_the_registry_lists_every_version_and_its_aliases(history: History) -> None:
+    registry = Registry(history.lake)
+    assert [each.version for each in registry.versions("clicks")] == ["4", "3", "2", "1"]
+    assert registry.aliases("clicks") == {"challenger": "1", "champion": "4"}
+    assert registry.champion("nothing") is None
+
+
+def test_a_missing_training_set_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(NoTrainingData, match="headrace backfill --use-case clicks"):
+        read_dataset(load_use_case("clicks"), Lake(tmp_path, "clicks"))
+
+
+def test_a_training_set_without_a_split_or_a_feature_is_refused_by_name(
+    trained: Trained, tmp_path: Path
+) -> None:
+    table = DeltaTable(trained.lake.training_set).to_pyarrow_table()
+    lake = Lake(tmp_path, "clicks")
+    write_deltalake(lake.training_set, table.filter(pc.field("split") != "test"))
+    with pytest.raises(NoTrainingData, match="split 'test' holds no row"):
+        read_dataset(trained.use_case, lake)
+    less = table.drop_columns(["user_ctr_1h"])
+    write_deltalake(lake.training_set, less, mode="overwrite", schema_mode="overwrite")
+    with pytest.raises(NoTrainingData, match=r"lacks \['user_ctr_1h'\]"):
+        read_dataset(trained.use_case, lake)
+
+
+def test_the_dataset_digest_ignores_the_layout_of_the_files(
+    trained: Trained, tmp_path: Path
+) -> None:
+    table = DeltaTable(trained.lake.training_set).to_pyarrow_table()
+    lake = Lake(tmp_path, "clicks")
+    for part in (table.slice(2000), table.slice(0, 2000)):
+        write_deltalake(lake.training_set, part, mode="append")
+    first, shuffled = (read_dataset(trained.use_case, each) for each in (trained.lake, lake))
+    assert first.digest == shuffled.digest
+    assert (first.delta_version, shuffled.delta_version) == (0, 1)
+
+
+def champion_bundle(trained: Trained, folder: Path) -> tuple[Path, Manifest]:
+    """A copy of the champion's bundle in `folder`, verified."""
+    registry = Registry(trained.lake)
+    champion = registry.champion("clicks")
+    assert champion is not None
+    copy = registry.download(champion, folder / "bundle-copy")
+    return copy, open_bundle(copy, champion.digest)

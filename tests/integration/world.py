@@ -1,0 +1,136 @@
+"""A small real lake: a registered ONNX champion, online states in Feast, API keys."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from mlflow import MlflowClient
+from onnx import TensorProto, helper, numpy_helper
+
+from data_contracts.bundle import GOLDEN, GRAPH, Manifest, seal
+from data_contracts.clock import SECOND, parse_time
+from data_contracts.features import FeatureGroup
+from data_contracts.lake import Lake
+from data_contracts.tiles import advance
+from data_contracts.use_case import UseCase, load_use_case
+from serving.auth import create_key
+from spark_jobs.feature_store import OnlineStates
+
+NOW = parse_time("2019-11-30T12:00:00.000000Z")
+"""Everything was written to the online store at this moment."""
+
+SEQ = 7
+
+
+@dataclass(frozen=True)
+class World:
+    """Where a server finds everything, and the keys to it."""
+
+    root: Path
+    use_case: UseCase
+    lake: Lake
+    predict: str
+    events: str
+    operate: str
+    bundle: Path
+    """The registered bundle's folder in the artifact store."""
+
+
+def build(root: Path) -> World:
+    """Fill `root` for the use case `clicks`."""
+    use_case = load_use_case("clicks")
+    lake = Lake(root, use_case.name)
+    bundle = register(use_case, lake, root / "export")
+    write_states(use_case, lake)
+    predict = create_key(lake.keys, ["predict"], "reader")
+    events = create_key(lake.keys, ["events"], "collector")
+    operate = create_key(lake.keys, ["predict", "events", "operate"], "replay")
+    return World(root, use_case, lake, predict, events, operate, bundle)
+
+
+def register(use_case: UseCase, lake: Lake, folder: Path) -> Path:
+    """Export a bundle, register it, make it champion; returns its folder in the artifact store."""
+    manifest = export(use_case, folder)
+    lake.mlflow_artifacts.mkdir(parents=True, exist_ok=True)
+    client = MlflowClient(tracking_uri=lake.mlflow_uri, registry_uri=lake.mlflow_uri)
+    experiment = client.create_experiment(use_case.name, lake.mlflow_artifacts.as_uri())
+    run = client.create_run(experiment)
+    client.log_artifacts(run.info.run_id, str(folder), "bundle")
+    client.create_registered_model(use_case.name)
+    source = f"{run.info.artifact_uri}/bundle"
+    version = client.create_model_version(
+        use_case.name, source, run.info.run_id, tags={"bundle_sha256": manifest.digest()}
+    )
+    client.set_registered_model_alias(use_case.name, "champion", version.version)
+    return Path(run.info.artifact_uri.removeprefix("file://")) / "bundle"
+
+
+def export(use_case: UseCase, folder: Path) -> Manifest:
+    """A logistic model over all inputs as a sealed bundle in `folder`."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(3)
+    columns, width = len(use_case.model.categorical), len(use_case.feature_names)
+    width += len(use_case.model.numeric)
+    weights = {
+        "a": rng.normal(0, 1e-3, (columns, 1)).astype(np.float32),
+        "b": rng.normal(0, 0.1, (width, 1)).astype(np.float32),
+        "flat": np.array([-1], np.int64),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["ids"], ["f"], to=TensorProto.FLOAT),
+            helper.make_node("MatMul", ["f", "a"], ["x"]),
+            helper.make_node("MatMul", ["dense", "b"], ["y"]),
+            helper.make_node("Add", ["x", "y"], ["z"]),
+            helper.make_node("Sigmoid", ["z"], ["p"]),
+            helper.make_node("Reshape", ["p", "flat"], ["score"]),
+        ],
+        "logistic",
+        [
+            helper.make_tensor_value_info("ids", TensorProto.INT64, ["n", columns]),
+            helper.make_tensor_value_info("dense", TensorProto.FLOAT, ["n", width]),
+        ],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n"])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    (folder / GRAPH).write_bytes(model.SerializeToString())
+    ids = np.stack([rng.integers(0, c.buckets, 16) for c in use_case.model.categorical], axis=1)
+    dense = rng.normal(0, 1, (16, width)).astype(np.float32)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (scores,) = session.run(["score"], {"ids": ids, "dense": dense})
+    golden = {"ids": ids.tolist(), "dense": dense.tolist(), "scores": scores.tolist()}
+    (folder / GOLDEN).write_text(json.dumps(golden))
+    said = {
+        "use_case": use_case.name,
+        "model": "logistic",
+        "features": use_case.feature_names,
+        "categorical": tuple((c.field, c.buckets) for c in use_case.model.categorical),
+        "numeric": tuple((n.field, n.default) for n in use_case.model.numeric),
+        "feature_digests": {group.name: group.digest for group in use_case.groups},
+        "contract_version": use_case.contract.version,
+        "metrics": {},
+    }
+    return seal(folder, said)
+
+
+def write_states(use_case: UseCase, lake: Lake) -> None:
+    """User u1 and item i1 saw 5 impressions in the last 5 s, one of them clicked."""
+    online = OnlineStates(use_case, lake)
+    for group, key in zip(use_case.groups, ("u1", "i1"), strict=True):
+        batch = {key: _rows(group)}
+        online.write(group, advance(group, {}, batch, SEQ, NOW))
+
+
+def _rows(group: FeatureGroup) -> np.ndarray:
+    times = NOW - np.arange(6, 0, -1) * SECOND
+    columns = {
+        "event_type": np.array(["impression"] * 5 + ["click"], object),
+        "position": np.array([1.0, 2.0, 3.0, 1.0, 2.0, np.nan]),
+        "affinity": np.array([0.5, 0.25, 0.0, 1.0, 2.0, np.nan]),
+    }
+    return np.column_stack([times, group.lift(columns)])

@@ -1,0 +1,169 @@
+"""Logged predictions find their labels, and the features served are proven or refuted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from data_contracts.clock import HOUR, MINUTE, SECOND
+from data_contracts.lake import Lake
+from data_contracts.predictions import SUFFIX, PredictionLog, prediction_id
+from data_contracts.use_case import UseCase
+from serving.features import FeatureReader
+from spark_jobs.outcomes import Collected, collect_outcomes
+from spark_jobs.parity import ServedParity, served_parity
+from spark_jobs.stream import ingest_available
+from spark_jobs.tables import load
+from tests.spark.lakes import ARRIVAL, NOON, click, impression, land_at, to_file
+
+SHOWN = [(f"r{i}", NOON + i * MINUTE, f"u{i % 3}", f"i{i % 4}") for i in range(12)]
+OPEN = ("r-open", NOON + 3 * HOUR, "u0", "i0")
+"""A request whose label is still open when the log ends."""
+
+
+@dataclass(frozen=True)
+class Served:
+    lake: Lake
+    records: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def served(
+    spark: SparkSession, clicks: UseCase, tmp_path_factory: pytest.TempPathFactory
+) -> Served:
+    """Features are read between two batches; then come a late event, the labels and the rest."""
+    folder = tmp_path_factory.mktemp("served")
+    lake = Lake(folder / "root", clicks.name)
+    past = [impression(f"p{i}", NOON - i * MINUTE, f"u{i % 4}", f"i{i % 3}") for i in range(1, 30)]
+    land_at(lake, to_file(folder / "past.jsonl", past))
+    ingest_available(spark, clicks, lake)
+    reader = FeatureReader(clicks, lake)
+    records = [answer(clicks, reader, *request) for request in (*SHOWN, OPEN)]
+    reader.close()
+    log = [impression(*request) for request in (*SHOWN, OPEN)]
+    log += [click(name, at + SECOND, user, item) for name, at, user, item in SHOWN[::4]]
+    log.append(impression("late", NOON - 5 * MINUTE, "u0", "i0"))
+    land_at(lake, to_file(folder / "then.jsonl", log), at=ARRIVAL + 1)
+    ingest_available(spark, clicks, lake)
+    return Served(lake, records)
+
+
+def answer(
+    clicks: UseCase, reader: FeatureReader, request: str, q: int, user: str, item: str
+) -> dict[str, Any]:
+    """What the server logs for a request: the item, one never seen and, again, the item."""
+    inputs: list[Mapping[str, str | None]] = [
+        {"user_id": user, "item_id": name} for name in (item, "unseen", item)
+    ]
+    features = reader.read_now(inputs, q)
+    return {
+        "request_id": request,
+        "prediction_ids": [prediction_id(clicks.name, request, i) for i in range(len(inputs))],
+        "q": features.q,
+        "inputs": inputs,
+        "feature_names": list(clicks.feature_names),
+        "features": features.values.tolist(),
+        "seqs": features.seqs.tolist(),
+        "scores": [0.1, 0.2, 0.3],
+        "model": "logistic",
+        "version": 1,
+    }
+
+
+def collect(
+    spark: SparkSession, clicks: UseCase, lake: Lake, *logs: list[dict[str, Any]]
+) -> tuple[Collected, ServedParity]:
+    """Replace the prediction log and its table by `logs`, one file each."""
+    for folder in (lake.prediction_log, lake.predictions):
+        rmtree(folder, ignore_errors=True)
+    for i, records in enumerate(logs):
+        log = PredictionLog(lake.prediction_log, "replica", f"boot{i}")
+        for record in records:
+            log.append(record)
+        log.close()
+    return collect_outcomes(spark, clicks, lake), served_parity(spark, clicks, lake)
+
+
+def test_honest_predictions_match_their_recomputation_and_find_their_labels(
+    spark: SparkSession, clicks: UseCase, served: Served
+) -> None:
+    collected, parity = collect(spark, clicks, served.lake, served.records)
+    requests, candidates = len(served.records), 3 * len(served.records)
+    assert (requests, candidates, 0, 0) == (
+        collected.requests,
+        collected.predictions,
+        collected.gaps,
+        collected.torn_bytes,
+    )
+    assert 0 == parity.mismatches
+    assert candidates * len(clicks.feature_names) == parity.compared
+    assert 0 < parity.lagging < parity.compared
+    assert 0 < parity.non_default < parity.compared
+    rows = load(spark, served.lake.outcomes).toArrow().to_pylist()
+    positive = {name for name, *_ in SHOWN[::4]}
+    expected = {
+        (prediction_id(clicks.name, name, i), name, int(name in positive))
+        for name, *_ in SHOWN
+        for i in (0, 2)
+    }
+    assert expected == {(r["prediction_id"], r["event_id"], r["label"]) for r in rows}
+    assert (len(expected), 2 * len(positive)) == (collected.outcomes, collected.positives)
+    assert len(rows) == len(expected), "one outcome for each prediction"
+
+
+def test_collecting_again_changes_nothing_and_a_retry_is_the_same_prediction(
+    spark: SparkSession, clicks: UseCase, served: Served
+) -> None:
+    retried = {**served.records[0], "scores": [0.9, 0.9, 0.9]}
+    before, _ = collect(spark, clicks, served.lake, served.records, [retried])
+    assert len(served.records) + 1 == before.requests
+    assert before == collect_outcomes(spark, clicks, served.lake)
+    rows = load(spark, served.lake.predictions).where("request_id = 'r0'").toArrow().to_pylist()
+    assert [0.1, 0.2, 0.3] == sorted(row["score"] for row in rows)
+
+
+@pytest.mark.parametrize("plant", ["feature", "seq"])
+def test_a_planted_mismatch_is_found(
+    spark: SparkSession, clicks: UseCase, served: Served, plant: str
+) -> None:
+    record = served.records[3]
+    if plant == "feature":
+        features = [list(row) for row in record["features"]]
+        features[0][7] += 1e-9
+        planted, expected = {**record, "features": features}, {1}
+    else:
+        seqs = [list(row) for row in record["seqs"]]
+        seqs[0][0] = 2
+        planted, expected = {**record, "seqs": seqs}, set(range(1, 25))
+    records = [*served.records[:3], planted, *served.records[4:]]
+    _, parity = collect(spark, clicks, served.lake, records)
+    assert parity.mismatches in expected
+
+
+def test_predictions_of_other_declared_features_are_kept_and_not_compared(
+    spark: SparkSession, clicks: UseCase, served: Served
+) -> None:
+    older = {
+        **served.records[0],
+        "feature_names": ["clicks_ever"],
+        "features": [[1.0]] * 3,
+        "seqs": [[1]] * 3,
+    }
+    collected, parity = collect(spark, clicks, served.lake, [older, *served.records[1:]])
+    assert 3 * len(served.records) == collected.predictions
+    assert 0 == parity.mismatches
+    assert 3 * (len(served.records) - 1) * len(clicks.feature_names) == parity.compared
+
+
+def test_a_log_without_a_prediction_says_what_to_run(
+    spark: SparkSession, clicks: UseCase, tmp_path: Path
+) -> None:
+    lake = Lake(tmp_path, clicks.name)
+    lake.prediction_log.mkdir(parents=True)
+    (lake.prediction_log / f"replica-boot{SUFFIX}").touch()
+    with pytest.raises(ValueError, match="no prediction yet: run `headrace replay`"):
+        collect_outcomes(spark, clicks, lake)

@@ -1,0 +1,54 @@
+"""The command: one line for an error, 2 for wrong use, 1 for a failed job, JSON for machines."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEADRACE = Path(sys.executable).parent / "headrace"
+
+
+def headrace(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(HEADRACE), *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["frobnicate"], "frobnicate"),
+        (["train", "--use-case", "nope"], "nope"),
+        (["ingest", "missing.jsonl"], "missing.jsonl"),
+        (["demo", "--log", "missing"], "missing"),
+        (["replay", "--url", "http://127.0.0.1:1"], "HEADRACE_KEY"),
+        (["demo", "--step", "soon"], "soon"),
+    ],
+)
+def test_wrong_use_is_exit_code_2_and_one_line_that_names_it(arguments: list[str], named: str):
+    done = headrace(*arguments)
+    assert (2, "") == (done.returncode, done.stdout)
+    assert 1 == len(done.stderr.strip().splitlines()), done.stderr
+    assert named in done.stderr
+
+
+def test_a_failed_job_is_exit_code_1_and_one_line_with_the_mend(tmp_path: Path):
+    done = headrace("report", "--json", "--root", str(tmp_path))
+    assert 1 == done.returncode
+    assert 1 == len(done.stderr.strip().splitlines())
+    assert "headrace demo" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path: Path):
+    done = headrace("report", "--json", "--debug", "--root", str(tmp_path))
+    assert 1 == done.returncode
+    assert "Traceback" in done.stderr
+
+
+def test_the_doctor_answers_in_json():
+    done = headrace("doctor", "--json")
+    assert 0 == done.returncode, done.stdout
+    assert {True} == {check["ok"] for check in json.loads(done.stdout).values()}
