@@ -84,6 +84,9 @@ def run(
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
         _fail(errors, error, FAILED, debug)
+    finally:
+        if "pyspark" in sys.modules:
+            import_module("spark_jobs.session").end_spark()
 
 
 def show(result: Mapping[str, Any], as_json: bool) -> None:

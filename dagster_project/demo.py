@@ -12,7 +12,7 @@ from dagster_project.progress import reporter
 from data_contracts.results import read_result
 
 MARK = "made-by-demo"
-_QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 

@@ -7,7 +7,7 @@ import dagster as dg
 
 from dagster_project.deployment import Deployment
 
-_CONFIG = "telemetry:\n  enabled: false\n"
+_CONFIG = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
 
 
 def prepare_home(deployment: Deployment) -> None:

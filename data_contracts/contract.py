@@ -27,6 +27,12 @@ _OPTIONS = {
 REQUIRED_FIELDS = {"event_id": "string", "event_type": "string", "event_time": "timestamp"}
 """What every event contract must declare, so that ingest and features have something to hold."""
 
+RESERVED = frozenset(
+    ("seq", "origin", "line", "digest", "label", "q", "request", "split", "id", "key", "at", "day",
+     "features", "seqs", "score", "mature")
+)  # fmt: skip
+"""Columns that tables hold beside an event's fields."""
+
 
 @dataclass(frozen=True)
 class Field:
@@ -86,6 +92,8 @@ def read_contract(path: Path) -> Contract:
             raise ValueError(f"{path}: needs the required field {name} of logicalType {kind}")
     if "arrived_at" not in fields or fields["arrived_at"].type != "timestamp":
         raise ValueError(f"{path}: needs the field arrived_at of logicalType timestamp")
+    if taken := sorted(RESERVED & set(fields)):
+        raise ValueError(f"{path}: {', '.join(taken)}: names of columns of ours: rename the field")
     if not fields["event_type"].values:
         raise ValueError(f"{path}: event_type must declare its enum")
     for name, field in fields.items():

@@ -48,6 +48,11 @@ def create_key(path: Path, roles: Collection[Role], name: str) -> str:
     return key
 
 
+def key_names(path: Path) -> frozenset[str]:
+    """The names of the keys in the file `path`; none where there is no file."""
+    return frozenset(key.name for key in _read(path)) if path.exists() else frozenset()
+
+
 class Keys:
     """The keys in a file; a changed file is read again, so a removed key stops at once."""
 

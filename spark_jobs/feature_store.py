@@ -19,6 +19,8 @@ from data_contracts.use_case import UseCase
 
 _CONFIG = "feature_store.yaml"
 _CLOCK = "write_clock.json"
+_COMPLETE = "complete.json"
+_STORE = "online.db"
 _TIME = "event_timestamp"
 
 
@@ -32,7 +34,7 @@ def apply(use_case: UseCase, lake: Lake) -> FeatureStore:
         "project": project_name(use_case),
         "provider": "local",
         "registry": {"path": str((lake.online / "registry.db").resolve()), "cache_mode": "thread"},
-        "online_store": {"type": "sqlite", "path": str((lake.online / "online.db").resolve())},
+        "online_store": {"type": "sqlite", "path": str((lake.online / _STORE).resolve())},
         "offline_store": {"type": "file"},
         "entity_key_serialization_version": 3,
     }
@@ -66,12 +68,26 @@ def _view(group: FeatureGroup, entity: Entity, lake: Lake) -> FeatureView:
     )
 
 
+def holds_every_state(use_case: UseCase, lake: Lake) -> bool:
+    """Whether the store was filled from the first event on, for the groups as declared now."""
+    marked = lake.online / _COMPLETE
+    views = {view_name(group) for group in use_case.groups}
+    filled = marked.exists() and (lake.online / _STORE).exists()
+    return filled and views <= set(json.loads(marked.read_text()))
+
+
 class OnlineStates:
     """Packed states by key in Feast's online store; the only writer of it."""
 
     def __init__(self, use_case: UseCase, lake: Lake) -> None:
         self._store = apply(use_case, lake)
         self._clock = WriteClock(lake.stream / _CLOCK)
+        self._folder = lake.online
+        self._views = [view_name(group) for group in use_case.groups]
+
+    def mark_complete(self) -> None:
+        """Say that the store holds the state of every key of every declared group."""
+        _write(self._folder / _COMPLETE, json.dumps(self._views))
 
     def read(self, group: FeatureGroup, keys: Iterable[str]) -> dict[str, State]:
         """The states of those keys that have one; ValueError for one that cannot be decoded."""

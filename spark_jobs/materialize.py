@@ -48,6 +48,7 @@ def materialize(spark: SparkSession, use_case: UseCase, lake: Lake) -> Materiali
             same, differ = _compare(group, online.packed(group, states), states, as_of)
             online.write(group, states)
             keys, compared, mismatches = keys + len(states), compared + same, mismatches + differ
+        online.mark_complete()
     return Materialized(keys, as_of, compared, mismatches)
 
 

@@ -1,6 +1,7 @@
 """One warm Spark session per process."""
 
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -10,6 +11,8 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from spark_jobs.jars import jar_paths
+
+_PATIENCE_S = 10
 
 
 def spark_session(log: Path, master: str = "local[2]", memory: str = "1g") -> SparkSession:
@@ -49,3 +52,20 @@ def spark_session(log: Path, master: str = "local[2]", memory: str = "1g") -> Sp
     session = SparkSession.builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     return session
+
+
+def end_spark() -> None:
+    """End this process's JVM, if it has one, and wait until it is gone.
+
+    Work under way is cut off, as by kill -9: every table is written to survive that.
+    """
+    context = SparkContext._active_spark_context
+    process = getattr(context._gateway, "proc", None) if context is not None else None
+    if process is None:
+        return
+    process.stdin.close()
+    try:
+        process.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -21,7 +21,7 @@ from data_contracts.tiles import advance
 from data_contracts.use_case import UseCase
 from spark_jobs.admission import Admission, Row, SeenEvents
 from spark_jobs.columns import arrivals, by_key, micros, to_columns
-from spark_jobs.feature_store import OnlineStates
+from spark_jobs.feature_store import OnlineStates, holds_every_state
 from spark_jobs.gate import with_verdict
 from spark_jobs.landing import MAX_BATCH_BYTES, LandingSource
 from spark_jobs.lease import writer_lease
@@ -32,11 +32,15 @@ from spark_jobs.tables import append_once, exists
 class MicroBatches:
     """`process` is the body of foreachBatch; one instance per running query."""
 
-    def __init__(self, spark: SparkSession, use_case: UseCase, lake: Lake) -> None:
+    def __init__(
+        self, spark: SparkSession, use_case: UseCase, lake: Lake, begun: bool = True
+    ) -> None:
         self._spark = spark
         self._use_case = use_case
         self._lake = lake
         self._online = OnlineStates(use_case, lake)
+        if not begun:
+            self._online.mark_complete()
         self._seen: SeenEvents | None = None
 
     def process(self, raw: DataFrame, batch_id: int) -> None:
@@ -96,11 +100,7 @@ def ingest_available(
 ) -> None:
     """Process what has landed and return (`availableNow`)."""
     with _writer(spark, use_case, lake, max_batch_bytes) as writer:
-        query = writer.trigger(availableNow=True).start()
-        try:
-            query.awaitTermination()
-        finally:
-            query.stop()
+        writer.trigger(availableNow=True).start().awaitTermination()
 
 
 @contextmanager
@@ -111,8 +111,10 @@ def running_stream(spark: SparkSession, use_case: UseCase, lake: Lake) -> Iterat
         try:
             yield RunningStream(query)
             query.processAllAvailable()
-        finally:
+        except Exception:
             query.stop()
+            raise
+        query.stop()
 
 
 @contextmanager
@@ -128,11 +130,17 @@ def _writer(
                 f"{checkpoint}: gone, but {written[0]} holds batches that it counted: "
                 "restore the checkpoint, or start from an empty root"
             )
+        begun = lake.events in written
+        if begun and not holds_every_state(use_case, lake):
+            raise ValueError(
+                f"{lake.online}: lacks the state of events before this batch (a feature group "
+                "changed, or the store was deleted): run `headrace materialize`"
+            )
         lake.landing.mkdir(parents=True, exist_ok=True)
         spark.dataSource.register(LandingSource)
         source = spark.readStream.format("landing").option("path", str(lake.landing))
         raw = source.option("max_batch_bytes", max_batch_bytes).load()
-        batches = MicroBatches(spark, use_case, lake)
+        batches = MicroBatches(spark, use_case, lake, begun)
         yield raw.writeStream.foreachBatch(batches.process).option(
             "checkpointLocation", str(checkpoint)
         )

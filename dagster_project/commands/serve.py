@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from dagster_project.cli import (
     FAILED,
@@ -17,10 +16,13 @@ from dagster_project.cli import (
     UseCaseOption,
     checked_step,
     run,
+    show,
 )
 from dagster_project.deployment import Deployment
 
 KEY = "HEADRACE_KEY"
+FIRST_KEY = "serve"
+"""Name of the key that the first `headrace serve` makes."""
 ROLES = ("predict", "events", "operate")
 
 
@@ -38,36 +40,36 @@ def serve(
     replicas: Annotated[int, typer.Option(min=1)] = 1,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Path(".headrace"),
+    json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Serve the champion until interrupted; the first start makes an API key and shows it once."""
+    """Serve the champion until interrupted; the first start shows a new API key, once."""
 
     def work(deployment: Deployment) -> dict[str, Any]:
         from dagster_project.progress import reporter
-        from serving.auth import create_key
+        from serving.auth import create_key, key_names
         from serving.running import running
         from serving.settings import Settings
 
-        fresh = not deployment.lake.keys.exists()
-        key = create_key(deployment.lake.keys, ROLES, "first") if fresh else None
+        lake = deployment.lake
+        known = key_names(lake.keys)
+        key = None if FIRST_KEY in known else create_key(lake.keys, ROLES, FIRST_KEY)
         reporter().stage(f"serve {deployment.use_case.name}")
         settings = Settings.model_validate(
-            {"root": deployment.lake.root, "use_case": str(deployment.use_case.folder),
+            {"root": lake.root, "use_case": str(deployment.use_case.folder),
              "port": port, "clock": clock, "replicas": replicas}
         )  # fmt: skip
         with running(settings) as server:
-            told = Console()
-            told.print(
-                f"serving {server.url}/{deployment.use_case.name}/v1/predict", soft_wrap=True
-            )
-            told.print(f"docs    {server.url}/docs", soft_wrap=True)
-            if key:
-                told.print(f"key     {key}  (shown once; in {deployment.lake.keys} only its hash)",
-                           soft_wrap=True)  # fmt: skip
+            told = {
+                "predict": f"{server.url}/{deployment.use_case.name}/v1/predict",
+                "docs": f"{server.url}/docs",
+                "key": key or f"the one shown at the first start; hashes are in {lake.keys}",
+            }
+            show(told, json)
             _until_interrupted(server.process.wait)
         return {"stopped": server.url}
 
-    run(work, Deployment(use_case, root), False, debug)
+    run(work, Deployment(use_case, root), json, debug)
 
 
 def replay(

@@ -95,7 +95,7 @@ def _child(command: list[str], deployment: Deployment) -> Iterator[subprocess.Po
         yield process
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGINT)
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:

@@ -122,3 +122,11 @@ def test_the_contract_of_clicks_says_what_its_file_says() -> None:
         position.minimum,
         position.maximum,
     )
+
+
+@pytest.mark.parametrize("name", ["seq", "q", "label"])
+def test_a_field_named_like_a_column_of_ours_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / CONTRACT
+    path.write_text(CLICKS.read_text().replace("name: affinity", f"name: {name}"))
+    with pytest.raises(ValueError, match=f"{name}: names of columns of ours"):
+        read_contract(path)

@@ -1,0 +1,99 @@
+"""`headrace demo` as a user runs it: interrupted, then run again to its end, on a real log."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from data_contracts.use_case import load_use_case
+
+HEADRACE = Path(sys.executable).parent / "headrace"
+INTERRUPTED = 130
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first two days of the embedded log."""
+    sample = load_use_case("clicks").log
+    assert sample is not None
+    rows = pq.read_table(sample)
+    early = pc.less(rows["timestamp"], datetime(2019, 11, 26, tzinfo=UTC))
+    path = tmp_path_factory.mktemp("log") / "two_days.parquet"
+    pq.write_table(rows.filter(early), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("a root with spaces")
+
+
+@pytest.fixture(scope="module")
+def report(root: Path, log: Path) -> dict:
+    """The report of a demo that was interrupted in mid-ingest first."""
+    command = [str(HEADRACE), "demo", "--root", str(root), "--log", str(log), "--step", "4h"]
+    broken_off = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert broken_off.stderr is not None
+    said = ""
+    for line in broken_off.stderr:
+        said += line
+        if "→ ingest" in line:
+            os.killpg(broken_off.pid, signal.SIGINT)
+    assert INTERRUPTED == broken_off.wait(), said
+    assert [] == _session(broken_off.pid)
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    assert 0 == done.returncode, done.stderr[-3000:]
+    return json.loads((root / "report.json").read_text())
+
+
+def test_every_record_is_conserved(report: dict):
+    counts = report["stages"]["conservation"]
+    assert counts["holds"]
+    assert counts["records"] == counts["events"] > 5_000
+    assert 0 == counts["duplicates"] == counts["conflicts"] == counts["quarantined"]
+
+
+def test_stream_backfill_and_served_features_are_equal(report: dict):
+    state, served = report["stages"]["online_state"], report["stages"]["outcomes"]["parity"]
+    assert (0, 0) == (state["mismatches"], served["mismatches"])
+    assert state["compared"] > 10_000
+    assert served["compared"] > 10_000
+    assert served["non_default"] > served["compared"] * 0.3
+
+
+def test_every_impression_of_the_held_out_day_was_asked_and_answered(report: dict):
+    served, outcomes = report["stages"]["predictions"], report["stages"]["outcomes"]
+    assert ["2019-11-25"] == served["days"]
+    assert 0 == served["errors"] == served["refused"] == outcomes["gaps"]
+    assert served["requests"] == outcomes["predictions"] > 2_000
+
+
+def test_the_model_is_champion_or_the_data_could_not_tell(report: dict):
+    model = report["stages"]["model"]
+    assert "champion" == model["alias"]
+    assert model["decision"]["verdict"] in ("pass", "cannot judge")
+
+
+def test_the_pages_are_there(report: dict, root: Path):
+    assert "Everything checked holds." in (root / "report.html").read_text()
+    assert Path(report["stages"]["drift"]["html"]).is_file()
+    assert report["sound"]
+
+
+def _session(leader: int) -> list[str]:
+    """The living processes of the session that `leader` led."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,stat=,args=", "-s", str(leader)], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    return [line for line in listed.stdout.splitlines() if " Z" not in line]
