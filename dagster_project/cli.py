@@ -44,6 +44,13 @@ class JobFailed(Exception):
     """The work was done and its outcome is a failure, told in the message: exit code 1."""
 
 
+def checked_log(log: Path | None) -> Path | None:
+    """`log` if it exists or is not given; else wrong use."""
+    if log is not None and not log.exists():
+        raise typer.BadParameter(f"{log}: no such file or folder: give the raw log")
+    return log
+
+
 def checked_step(step: str) -> str:
     """`step` if it is a duration; else wrong use."""
     try:
@@ -67,7 +74,9 @@ def run(
     errors = Console(stderr=True)
     try:
         deployment.use_case  # noqa: B018 - wrong use is told before any work begins
-    except ValueError as error:
+        if deployment.root.exists() and not deployment.root.is_dir():
+            raise ValueError(f"--root {deployment.root}: is a file: name a folder")
+    except Exception as error:
         _fail(errors, error, WRONG_USE, debug)
     try:
         if as_json:
@@ -77,7 +86,7 @@ def run(
                 result = work(deployment)
         if present and not as_json:
             present(dict(result))
-        else:
+        elif result:
             show(result, as_json)
     except KeyboardInterrupt:
         errors.print("headrace: interrupted", style="bold")

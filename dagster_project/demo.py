@@ -1,7 +1,8 @@
 """The demo: the loop's own assets, materialised once, in this process."""
 
-import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -10,6 +11,7 @@ from dagster_project.deployment import Deployment
 from dagster_project.instance import dagster_instance
 from dagster_project.progress import reporter
 from data_contracts.results import read_result
+from spark_jobs.lease import writer_lease
 
 MARK = "made-by-demo"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -20,9 +22,14 @@ def run_demo(deployment: Deployment) -> dict[str, Any]:
     """Materialise every asset over the log's history, then return the report's summary.
 
     The use case's folder under the root is made anew if a demo made it, and refused otherwise.
-    Raises RuntimeError naming the asset or check that failed.
+    Raises RuntimeError naming the asset or check that failed, or the other demo on this root.
     """
-    clear(deployment)
+    with writer_lease(deployment.lake.root / f".{deployment.use_case.name}-demo"):
+        clear(deployment)
+        return _run(deployment)
+
+
+def _run(deployment: Deployment) -> dict[str, Any]:
     reporter().stage("start Spark, load the definitions")
     with ThreadPoolExecutor(1) as beside:
         spark = beside.submit(lambda: deployment.spark)
@@ -50,7 +57,9 @@ def clear(deployment: Deployment) -> None:
         raise ValueError(
             f"{home}: holds a lake that no demo made, and a demo starts anew: choose another --root"
         )
-    shutil.rmtree(home, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=deployment.lake.root, prefix=".old-") as away:
+        if home.exists():
+            home.rename(Path(away) / home.name)
     home.mkdir(parents=True)
     (home / MARK).touch()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from data_contracts.lake import Lake
-from data_contracts.use_case import UseCase, load_use_case
+from data_contracts.use_case import CONTRACT, UseCase, load_use_case
 from spark_jobs.session import spark_session
 
 USE_CASE, ROOT, LOG, STEP = "HEADRACE_USE_CASE", "HEADRACE_ROOT", "HEADRACE_LOG", "HEADRACE_STEP"
@@ -25,23 +25,25 @@ class Deployment:
     root: Path = Path(".headrace")
     log: Path | None = None
     """The raw log; the use case's embedded one when None."""
-    step: str | None = "30m"
-    """Simulated time after which a replay waits for the stream; None never waits."""
+    step: str = "30m"
+    """Simulated time of a step of the replay."""
+    wait: bool = True
+    """Whether the replay waits for the stream after every step."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Deployment":
         """The deployment that `environment` names; defaults where it is silent."""
-        log, step = environment.get(LOG), environment.get(STEP, cls.step or "")
+        log, step = environment.get(LOG), environment.get(STEP, cls.step)
         root = Path(environment.get(ROOT, str(cls.root)))
         reference = environment.get(USE_CASE, cls.reference)
-        return cls(reference, root, Path(log) if log else None, step or None)
+        return cls(reference, root, Path(log) if log else None, step)
 
     def environment(self) -> dict[str, str]:
         """The variables from which `from_environment` makes this deployment again."""
         reference = self.reference
-        if Path(reference).is_dir():
+        if (Path(reference) / CONTRACT).is_file():
             reference = str(Path(reference).resolve())
-        found = {USE_CASE: reference, ROOT: str(self.root.resolve()), STEP: self.step or ""}
+        found = {USE_CASE: reference, ROOT: str(self.root.resolve()), STEP: self.step}
         return {**found, **({LOG: str(self.log.resolve())} if self.log else {})}
 
     @cached_property

@@ -1,5 +1,6 @@
 """Progress of long work: stages report here, whoever runs them decides how it is shown."""
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -30,13 +31,15 @@ class Silent:
 
 
 class Lines:
-    """A line a stage, where standard error is no terminal."""
+    """A line a stage with the seconds so far, where standard error is no terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._start = time.monotonic()
 
     def stage(self, text: str) -> None:
-        self._console.print(f"→ {text}", markup=False, highlight=False, soft_wrap=True)
+        line = f"{time.monotonic() - self._start:5.0f} s → {text}"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def detail(self, text: str) -> None: ...
 

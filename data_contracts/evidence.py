@@ -77,10 +77,10 @@ def bootstrap(
     draws: int = 400,
     seed: int = 0,
 ) -> Estimate:
-    """A metric with its percentile bootstrap interval over rows (Efron & Tibshirani 1993).
+    """A metric with its bias-shifted percentile interval, bootstrapped over rows.
 
-    The interval is moved by the bootstrap's estimate of the bias: resampling alone makes a binned
-    calibration error larger than it is.
+    The percentile interval (Efron & Tibshirani 1993) less the bootstrap's estimate of the bias:
+    resampling alone makes a binned calibration error larger than it is.
     """
     labels, scores = np.asarray(labels), np.asarray(scores)
     if not len(labels):

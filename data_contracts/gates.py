@@ -28,6 +28,8 @@ class Decision:
 
     stage: str
     checks: tuple[Check, ...]
+    decisive: str | None = None
+    """Name of the check that must pass; of every other it is enough that it does not fail."""
 
     @property
     def verdict(self) -> Verdict:
@@ -36,10 +38,21 @@ class Decision:
             return "fail"
         return "cannot judge" if "cannot judge" in verdicts else "pass"
 
+    @property
+    def promotes(self) -> bool:
+        """Whether the move is made: no check fails, and the decisive one passes."""
+        passed = {check.name for check in self.checks if check.verdict == "pass"}
+        return self.verdict != "fail" and (self.decisive is None or self.decisive in passed)
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         checks = [asdict(check) for check in self.checks]
-        return {"stage": self.stage, "verdict": self.verdict, "checks": checks}
+        return {
+            "stage": self.stage,
+            "verdict": self.verdict,
+            "promotes": self.promotes,
+            "checks": checks,
+        }
 
 
 def limit_check(name: str, value: float, limit: float, n: int, unit: str = "") -> Check:

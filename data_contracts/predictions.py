@@ -2,7 +2,8 @@
 
 Frame: `length u32 | crc32 of payload u32 | crc32 of those 8 bytes u32 | payload`, little-endian, so
 that a damaged length cannot pass for a torn tail, which the reader cuts. Records carry `n` from 0
-per file, so a gap is counted exactly. One record is one answered request.
+per file, so gaps before the last record are counted; whether records are lost after it shows only
+against the number of answered requests. One record is one answered request.
 """
 
 import json
@@ -66,7 +67,7 @@ class Reading:
     torn_bytes: int
     """Bytes after the last whole record: a crash in mid-write, or a write under way."""
     gaps: int
-    """Records that were numbered but are not in the file."""
+    """Records that were numbered below the last one in the file, but are not in it."""
 
 
 def read_log(path: Path) -> Reading:

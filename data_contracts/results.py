@@ -17,9 +17,18 @@ def write_result(lake: Lake, stage: str, result: Mapping[str, Any]) -> None:
     os.replace(part, path)
 
 
+COMMANDS = {
+    "raw_log": "import", "events": "ingest", "conservation": "ingest", "tiles": "backfill",
+    "training_set": "backfill", "online_state": "materialize", "model": "train",
+    "predictions": "replay", "outcomes": "report", "drift": "report", "off_policy": "report",
+}  # fmt: skip
+"""The command that runs a stage."""
+
+
 def read_result(lake: Lake, stage: str) -> dict[str, Any]:
     """The last result of `stage`; ValueError naming the command when it has not run."""
     path = lake.reports / f"{stage}.json"
     if not path.is_file():
-        raise ValueError(f"{path}: stage {stage} has not run: run `headrace demo` or that stage")
+        command = COMMANDS.get(stage, "demo")
+        raise ValueError(f"{path}: stage {stage} has not run: run `headrace {command}`")
     return json.loads(path.read_text())

@@ -202,6 +202,14 @@ def _check(use_case: UseCase) -> None:
         least = 25 if column.field == HOUR_OF_DAY else 2
         if column.buckets < least:
             raise ValueError(f"input {column.field!r}: {column.buckets} buckets, needs {least}")
+        if column.field == HOUR_OF_DAY:
+            continue
+        kind = contract.fields[column.field].type
+        if kind in ("timestamp", "number"):
+            raise ValueError(
+                f"categorical input {column.field!r} is a {kind} in the contract: "
+                "name a string, integer or boolean field"
+            )
     for number in declared.model.numeric:
         if contract.fields[number.field].type not in ("integer", "number"):
             raise ValueError(f"numeric input {number.field!r} is no number in the contract")

@@ -68,7 +68,8 @@ class Collector:
     async def collect(self, body: Any, roles: Collection[Role]) -> dict[str, Any]:
         """Append one event or a list, all or none (shape of the answer: EventsResponse).
 
-        Problem 422 lists every reason by index; 503 when the log cannot be written.
+        Problem 422 lists every reason by index, also an arrival (role operate) that lies further
+        ahead of the clock than the contract allows; 503 when the log cannot be written.
         """
         values = cast(list[Any], body) if isinstance(body, list) else [body]
         if not 1 <= len(values) <= self.max_events:
@@ -78,10 +79,10 @@ class Collector:
             position = await self.log.append(lines)
         except OSError as error:
             self.log_failures += 1
-            _log.exception("landing log: %d events not taken", len(lines))
+            _log.exception("%s: %d events not taken", self.log.path, len(lines))
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
-                f"landing log: {error}: nothing was taken, send it again",
+                "the event log cannot be written: try again",
                 headers={"Retry-After": "1"},
             ) from error
         self.accepted += len(lines)
@@ -110,6 +111,10 @@ class Collector:
             line = json.dumps({**said, **stamp}, separators=(",", ":")).encode()
             if len(line) > MAX_BYTES:
                 errors.append((str(i), f"{len(line)} bytes, at most {MAX_BYTES} allowed"))
+            ahead, allowed = arrived - now, self.contract.max_future_skew
+            if ahead > allowed:
+                reason = f"{ahead / 1e6:g} s ahead of the clock, {allowed / 1e6:g} s allowed"
+                errors.append((f"{i}.{ARRIVED}", f"{reason}: leave it out"))
             try:
                 check_arrival(self.contract, event, arrived)
             except Refused as refused:

@@ -112,6 +112,8 @@ class Predictor:
         arrival, started = time.time_ns() // 1000, time.monotonic()
         asked = self._query_time(request, roles)
         rows = self._rows(request)
+        if isinstance(self.clock, ReplayClock):
+            self.clock.advance(asked)
         keys = [{name: _key(row[name]) for name in self.use_case.entities} for row in rows]
         served = await self.reader.read(keys, asked)
         features_ms = (time.monotonic() - started) * 1000
@@ -163,9 +165,7 @@ class Predictor:
                 HTTPStatus.FORBIDDEN,
                 "event_time: this server runs on the system clock: start it with clock 'replay'",
             )
-        q = parse_time(request.event_time)
-        self.clock.advance(q)
-        return q
+        return parse_time(request.event_time)
 
     def _rows(self, request: PredictRequest) -> list[dict[str, Any]]:
         """The inputs of each row; Problem 422 naming a candidate without a required key."""
@@ -202,7 +202,7 @@ class Predictor:
         try:
             self.log.append(record)
         except OSError:
-            # The answer stands without its record; the log's own numbering shows the gap.
+            # The answer stands without its record; the next record's number shows the gap.
             self.log_failures += 1
             _log.exception("prediction log: %s is not recorded", record["request_id"])
 

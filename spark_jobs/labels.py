@@ -9,18 +9,19 @@ from data_contracts.use_case import UseCase
 def label_rows(use_case: UseCase, events: DataFrame) -> DataFrame:
     """One row per label row of `events`: its event fields and
 
-    `request` string, `q` timestamp (the earliest event time of its request), `label` int 0/1 and
-    `mature` boolean: whether the log is complete to the end of its attribution window.
+    `request` string, `q` timestamp (the earliest event time of its request, over all its events of
+    the label's type, also those that `first_per` leaves out), `label` int 0/1 and `mature` boolean:
+    whether the log is complete to the end of its attribution window.
     """
     label = use_case.label
     rows = events.where(sf.col("event_type") == label.on)
-    if label.first_per:
-        order = Window.partitionBy(*label.first_per).orderBy("event_time", "event_id")
-        rows = rows.withColumn("_n", sf.row_number().over(order)).where("_n = 1").drop("_n")
     request = use_case.declared.request_field
     named = sf.coalesce(sf.col(request), sf.col("event_id")) if request else sf.col("event_id")
     page = Window.partitionBy("request")
     rows = rows.withColumn("request", named).withColumn("q", sf.min("event_time").over(page))
+    if label.first_per:
+        order = Window.partitionBy(*label.first_per).orderBy("event_time", "event_id")
+        rows = rows.withColumn("_n", sf.row_number().over(order)).where("_n = 1").drop("_n")
     complete_to = events.agg(sf.max("event_time").alias("complete_to"))
     within = sf.expr(f"INTERVAL {label.window} MICROSECOND")
     return (

@@ -18,9 +18,7 @@ def writer_lease(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read().strip() or "another process"
-            raise RuntimeError(
-                f"{path}: the stream's writer lease is held by {holder}: stop it first"
-            ) from None
+            raise RuntimeError(f"{path}: the lease is held by {holder}: stop it first") from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()}")
         lock.flush()

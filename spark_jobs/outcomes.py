@@ -25,8 +25,11 @@ class Collected:
     requests: int
     predictions: int
     gaps: int
-    """Answers that were numbered but not logged."""
+    """Answers that were numbered but not logged, up to the last record of each log; what was lost
+    after it shows only against the number of answered requests."""
     torn_bytes: int
+    store_failures: int
+    """Requests answered with defaults because the online store could not be read."""
     outcomes: int
     """Predictions whose label has matured."""
     positives: int
@@ -50,6 +53,7 @@ def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Coll
         requests=len(records),
         predictions=predictions.count(),
         gaps=sum(reading.gaps for reading in readings),
+        store_failures=sum(record["store_failed"] for record in records),
         torn_bytes=sum(reading.torn_bytes for reading in readings),
         outcomes=found[0],
         positives=found[1] or 0,

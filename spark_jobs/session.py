@@ -28,6 +28,8 @@ def spark_session(log: Path, master: str = "local[2]", memory: str = "1g") -> Sp
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.session.timeZone": "UTC",
+        # INT96, Spark's default, is read back as nanoseconds, which year 1 does not have.
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.shuffle.partitions": "2",
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
@@ -60,9 +62,13 @@ def end_spark() -> None:
     Work under way is cut off, as by kill -9: every table is written to survive that.
     """
     context = SparkContext._active_spark_context
-    process = getattr(context._gateway, "proc", None) if context is not None else None
+    if context is None:
+        return
+    process = getattr(context._gateway, "proc", None)
     if process is None:
         return
+    if (accumulators := context._accumulatorServer) is not None:
+        accumulators.shutdown()
     process.stdin.close()
     try:
         process.wait(_PATIENCE_S)

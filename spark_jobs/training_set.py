@@ -45,7 +45,8 @@ def with_features(use_case: UseCase, events: DataFrame, rows: DataFrame) -> Data
 
 
 def with_split(use_case: UseCase, rows: DataFrame) -> DataFrame:
-    """`split` by time: train, validation, test; `gap` where a label's window crosses a border."""
+    """`split` by `q`: train, validation, test; `gap` where a label's window, which begins at the
+    row's own event time, crosses a border."""
     shares = use_case.declared.split
     moments = rows.select(sf.unix_micros("q").alias("us"))
     first, second = shares.train, shares.train + shares.validation
@@ -56,7 +57,7 @@ def with_split(use_case: UseCase, rows: DataFrame) -> DataFrame:
         )
     )
     within = sf.expr(f"INTERVAL {use_case.label.window} MICROSECOND")
-    settled = sf.col("q") + within
+    settled = sf.col("event_time") + within
     split = (
         sf.when(settled <= sf.col("_first"), "train")
         .when(sf.col("q") < sf.col("_first"), "gap")

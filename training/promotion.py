@@ -34,7 +34,8 @@ def decide(
 ) -> Decision:
     """Judge the bundle in `folder` by its own scores of the test rows.
 
-    `baselines`: name -> float[n] scores of the same rows that it should beat.
+    `baselines`: name -> float[n] scores of the same rows that it should beat. A champion with the
+    same inputs must be beaten with the whole interval; one with other inputs cannot be compared.
     """
     manifest = open_bundle(folder, manifest.digest())
     engine = Engine(folder)
@@ -54,27 +55,26 @@ def decide(
     champion = registry.champion(use_case.name)
     if champion is None:
         return first_version(checks)
-    checks.append(_against(registry, champion, manifest, test, scores, gates.confidence))
-    return Decision(f"against champion {champion.version}", tuple(checks))
+    stage, name = f"against champion {champion.version}", f"better than champion {champion.version}"
+    theirs = _champion_scores(registry, champion, manifest, test)
+    if theirs is None:
+        value = "made for other features or inputs"
+        incomparable = Check(name, "cannot judge", value, "the same inputs", len(scores))
+        return Decision(stage, (*checks, incomparable))
+    better = better_than(name, test.labels, scores, theirs, gates.confidence)
+    return Decision(stage, (*checks, better), decisive=name)
 
 
-def _against(
-    registry: Registry,
-    champion: Version,
-    manifest: Manifest,
-    test: Rows,
-    scores: np.ndarray,
-    confidence: float,
-) -> Check:
-    name = f"better than champion {champion.version}"
+def _champion_scores(
+    registry: Registry, champion: Version, manifest: Manifest, test: Rows
+) -> np.ndarray | None:
+    """float[n]: the champion's scores of the test rows; None where it takes other inputs."""
     with tempfile.TemporaryDirectory() as home:
         folder = registry.download(champion, Path(home))
         theirs = open_bundle(folder, champion.digest)
         if _inputs(theirs) != _inputs(manifest):
-            value = "made for other features or inputs"
-            return Check(name, "cannot judge", value, "the same inputs", len(scores))
-        baseline = _score(theirs, Engine(folder), test)
-    return better_than(name, test.labels, scores, baseline, confidence)
+            return None
+        return _score(theirs, Engine(folder), test)
 
 
 def _score(manifest: Manifest, engine: Engine, rows: Rows) -> np.ndarray:

@@ -50,10 +50,10 @@ def train(
     model: str = "dcn_v2",
     on_progress: OnProgress | None = None,
 ) -> TrainedVersion:
-    """Fit `model` and the baselines, judge, register; champion unless a check failed.
+    """Fit `model` and the baselines, judge, register; champion where the decision promotes it.
 
-    A version that fails is registered all the same, under the alias `challenger`. Raises
-    NoTrainingData, or ValueError for a model that is not in the zoo.
+    Any other version is registered all the same, under the alias `challenger`, and the champion
+    stays. Raises NoTrainingData, or ValueError for a model that is not in the zoo.
     """
     start = time.perf_counter()
     report = on_progress or _silent
@@ -99,7 +99,7 @@ def train(
         run_id = registry.log_run(trial, record, bundle)
     name, digest = use_case.name, manifest.digest()
     version = registry.register(name, run_id, digest, decision)
-    alias = CHALLENGER if decision.verdict == "fail" else CHAMPION
+    alias = CHAMPION if decision.promotes else CHALLENGER
     registry.set_alias(name, alias, version)
     report("register", 1.0)
     return TrainedVersion(
@@ -110,7 +110,7 @@ def train(
         decision=decision,
         metrics=metrics,
         bundle_digest=digest,
-        promoted=alias == CHAMPION,
+        promoted=decision.promotes,
         alias=alias,
         seconds=time.perf_counter() - start,
     )

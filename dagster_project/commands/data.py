@@ -1,5 +1,6 @@
 """`headrace import | ingest | backfill | materialize`: from a raw log to features."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from dagster_project.cli import (
     LogOption,
     RootOption,
     UseCaseOption,
+    checked_log,
     run,
 )
 from dagster_project.deployment import Deployment
@@ -42,12 +44,13 @@ def import_(
 
         return import_raw_log(deployment)
 
-    run(work, Deployment(use_case, root, log), json, debug)
+    run(work, Deployment(use_case, root, checked_log(log)), json, debug)
 
 
 def ingest(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Canonical JSON lines; else what was imported.")
+        list[Path] | None,
+        typer.Argument(help="Canonical JSON lines; else the imported days but for those held out."),
     ] = None,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Root,
@@ -60,10 +63,9 @@ def ingest(
             raise typer.BadParameter(f"{path}: no such file: give a file of JSON lines")
 
     def work(deployment: Deployment) -> dict[str, object]:
-        from dagster_project.stages.events import ingest_files
+        from dagster_project.stages.events import imported_history, ingest_files
 
-        days = files or sorted(deployment.lake.imported.glob("*.jsonl"))
-        found = ingest_files(deployment, days)
+        found = ingest_files(deployment, files or imported_history(deployment))
         if not found["conservation"]["holds"]:
             raise JobFailed(f"conservation does not hold: {found['conservation']}")
         return found
@@ -80,6 +82,10 @@ def backfill(
     debug: DebugOption = False,
 ) -> None:
     """Rebuild the packed tiles of some days (default: all) and the training set."""
+
+    for day in (first, last):
+        if day is not None and not re.fullmatch(r"\d{4}-\d\d-\d\d", day):
+            raise typer.BadParameter(f"{day}: a day is YYYY-MM-DD")
 
     def work(deployment: Deployment) -> dict[str, object]:
         from dagster_project.stages.features import backfill_days

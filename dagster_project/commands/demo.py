@@ -16,6 +16,7 @@ from dagster_project.cli import (
     RootOption,
     StepOption,
     UseCaseOption,
+    checked_log,
     checked_step,
     run,
 )
@@ -36,9 +37,7 @@ def demo(
     debug: DebugOption = False,
 ) -> None:
     """Import, ingest, features, training, serving, replay, outcomes, report: every asset once."""
-    if log is not None and not log.exists():
-        raise typer.BadParameter(f"{log}: no such file or folder: give the raw log")
-    deployment = Deployment(use_case, root, log, checked_step(step))
+    deployment = Deployment(use_case, root, checked_log(log), checked_step(step))
     os.environ.update(deployment.environment())
 
     def work(deployment: Deployment) -> dict[str, Any]:

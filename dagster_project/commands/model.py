@@ -8,6 +8,8 @@ import typer
 from dagster_project.cli import DebugOption, JobFailed, JsonOption, RootOption, UseCaseOption, run
 from dagster_project.deployment import Deployment
 
+MODELS = ("dcn_v2", "logistic")
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
@@ -24,6 +26,9 @@ def train(
 ) -> None:
     """Train a version on the training set, judge it by its gates, register it."""
 
+    if model not in MODELS:
+        raise typer.BadParameter(f"--model {model}: one of {', '.join(MODELS)}")
+
     def work(deployment: Deployment) -> dict[str, object]:
         from dagster_project.stages.model import train_model
 
@@ -38,11 +43,17 @@ def report(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write report.json and report.html from what the stages found last."""
+    """Join outcomes, watch drift, value policies; then write report.json and report.html."""
 
     def work(deployment: Deployment) -> dict[str, object]:
-        from dagster_project.stages.report import write_report
+        from dagster_project.stages.drift import watch_drift
+        from dagster_project.stages.events import conserved
+        from dagster_project.stages.outcomes import join_outcomes, value_policies
+        from dagster_project.stages.report import check_stages, write_report
 
+        check_stages(deployment, before="outcomes")
+        for stage in (conserved, join_outcomes, value_policies, watch_drift):
+            stage(deployment)
         found = write_report(deployment)
         if not found["sound"]:
             raise JobFailed(f"not sound: {'; '.join(found['problems'])}")

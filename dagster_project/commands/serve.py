@@ -33,11 +33,14 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    port: Annotated[int, typer.Option(help="HTTP port on loopback; 0 takes a free one.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="HTTP port on loopback; 0 takes a free one.")
+    ] = 0,
     clock: Annotated[
         str, typer.Option(help="system, or replay: time stands where requests do.")
     ] = "system",
     replicas: Annotated[int, typer.Option(min=1)] = 1,
+    new_key: Annotated[bool, typer.Option("--new-key", help="Replace the API key.")] = False,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Path(".headrace"),
     json: JsonOption = False,
@@ -52,24 +55,26 @@ def serve(
         from serving.settings import Settings
 
         lake = deployment.lake
-        known = key_names(lake.keys)
-        key = None if FIRST_KEY in known else create_key(lake.keys, ROLES, FIRST_KEY)
         reporter().stage(f"serve {deployment.use_case.name}")
-        settings = Settings.model_validate(
-            {"root": lake.root, "use_case": str(deployment.use_case.folder),
-             "port": port, "clock": clock, "replicas": replicas}
+        settings = Settings(
+            root=lake.root, use_case=str(deployment.use_case.folder), port=port,
+            clock="replay" if clock == "replay" else "system", replicas=replicas,
         )  # fmt: skip
         with running(settings) as server:
+            fresh = new_key or FIRST_KEY not in key_names(lake.keys)
+            key = create_key(lake.keys, ROLES, FIRST_KEY) if fresh else "as before (--new-key)"
             told = {
                 "predict": f"{server.url}/{deployment.use_case.name}/v1/predict",
                 "docs": f"{server.url}/docs",
-                "key": key or f"the one shown at the first start; hashes are in {lake.keys}",
+                "key": key,
             }
             show(told, json)
             _until_interrupted(server.process.wait)
-        return {"stopped": server.url}
+        return {}
 
-    run(work, Deployment(use_case, root), json, debug)
+    if clock not in ("system", "replay"):
+        raise typer.BadParameter(f"--clock {clock}: system or replay")
+    run(work, Deployment(use_case, root), json, debug, lambda _: None)
 
 
 def replay(
@@ -95,7 +100,7 @@ def replay(
             return replay_against(deployment, url, key)
         return replay_held_out(deployment)
 
-    run(work, Deployment(use_case, root, step=None if no_wait else checked_step(step)), json, debug)
+    run(work, Deployment(use_case, root, step=checked_step(step), wait=not no_wait), json, debug)
 
 
 def _until_interrupted(wait: Any) -> None:

@@ -5,9 +5,11 @@ import json
 import dagster as dg
 
 from dagster_project.partitions import deployment
-from dagster_project.stages.drift import drift_shares
+from dagster_project.stages.drift import drift_windows
 from data_contracts.clock import SystemClock
 from data_contracts.retrain import drift_alarm
+
+_STOPPED = "Stopped until it is switched on in the Automation page."
 
 loop = dg.define_asset_job("loop", dg.AssetSelection.all(), description="The whole loop, once")
 
@@ -22,20 +24,26 @@ retrain_schedule = dg.ScheduleDefinition(
     job=retrain,
     cron_schedule=deployment().use_case.declared.retrain.cron,
     execution_timezone="UTC",
+    description=f"A version is trained at the use case's times. {_STOPPED}",
 )
 
 
-@dg.sensor(job=retrain, minimum_interval_seconds=60)
+@dg.sensor(
+    job=retrain,
+    minimum_interval_seconds=60,
+    description=f"A version is trained when k of the last n windows drifted. {_STOPPED}",
+)
 def retrain_on_drift(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Retrain when k of the last n windows drifted; the cursor keeps the cooldown."""
     policy = deployment().use_case.declared.retrain
-    cursor = json.loads(context.cursor) if context.cursor else {"windows": 0, "retrained": None}
-    shares, now = drift_shares(deployment().lake), SystemClock().now()
-    if len(shares) <= cursor["windows"]:
-        return dg.SkipReason(f"no new drift window after {cursor['windows']}")
-    reason = drift_alarm(policy, shares, now, cursor["retrained"])
+    cursor = json.loads(context.cursor) if context.cursor else {"at": None, "retrained": None}
+    windows, now = drift_windows(deployment().lake), SystemClock().now()
+    at = windows[-1][0] if windows else None
+    if at is None or at == cursor["at"]:
+        return dg.SkipReason(f"no new drift window, {len(windows)} in the history")
+    reason = drift_alarm(policy, [share for _, share in windows], now, cursor["retrained"])
     retrained = now if reason else cursor["retrained"]
-    context.update_cursor(json.dumps({"windows": len(shares), "retrained": retrained}))
+    context.update_cursor(json.dumps({"at": at, "retrained": retrained}))
     if reason is None:
-        return dg.SkipReason(f"{len(shares)} windows seen: no alarm, or within the cooldown")
-    return dg.RunRequest(run_key=f"drift-{len(shares)}", tags={"headrace/reason": reason})
+        return dg.SkipReason(f"{len(windows)} windows seen: no alarm, or within the cooldown")
+    return dg.RunRequest(run_key=f"drift-{at}", tags={"headrace/reason": reason})

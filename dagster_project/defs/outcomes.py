@@ -62,7 +62,11 @@ def drift() -> dg.MaterializeResult:
     """Features as served against features as trained on (Evidently, HTML and JSON)."""
     found = watch_drift(deployment())
     return dg.MaterializeResult(
-        metadata={"share": found["share"], "html": dg.MetadataValue.path(found["html"])}
+        metadata={
+            "share": found["share"],
+            "new_window": found["new_window"],
+            "html": dg.MetadataValue.path(found["html"]),
+        }
     )
 
 

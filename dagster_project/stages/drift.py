@@ -6,46 +6,74 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
 from data_contracts.clock import SystemClock
 from data_contracts.lake import Lake
-from data_contracts.results import write_result
+from data_contracts.results import read_result, write_result
 from training.drift import drift_report
 
 HISTORY = "drift.jsonl"
-"""One line a window: when it was judged (µs) and the share of inputs that drifted."""
+"""A line a window: when it was judged, the last q in it (both µs), the share of drifted inputs."""
 
 
 def watch_drift(deployment: Deployment) -> dict[str, Any]:
-    """Write the drift report and add its share to the history that the retrain sensor reads."""
+    """Judge the predictions asked after the previous window, and add theirs to the history.
+
+    Without any, the last result comes back with `new_window` False and no window is added. Raises
+    ValueError when nothing was served yet.
+    """
     reporter().stage("drift report")
     lake, names = deployment.lake, list(deployment.use_case.feature_names)
+    windows = _windows(lake)
+    served = _served(lake, windows[-1]["until"] if windows else None)
+    if windows and not len(served):
+        last = {**read_result(lake, "drift"), "new_window": False}
+        write_result(lake, "drift", last)
+        return last
     trained = DeltaTable(lake.training_set).to_pyarrow_table(
         columns=names, filters=[("split", "=", "train")]
     )
-    served = DeltaTable(lake.predictions).to_pyarrow_table(columns=["features"])
     values = np.array(served["features"].to_pylist(), float).reshape(len(served), len(names))
     current = pd.DataFrame(dict(zip(names, values.T, strict=True)))
-    found = drift_report(trained.to_pandas(), current, lake.reports)
+    found = drift_report(trained.to_pandas(), current, lake.reports / "drift")
     result = {
         "share": found.share,
         "drifted": {name: asdict(column) for name, column in found.drifted.items()},
         "compared": len(found.drifted) + len(found.steady),
         "skipped": dict(found.skipped),
+        "predictions": len(served),
+        "new_window": True,
         "html": str(found.html),
     }
     write_result(lake, "drift", result)
+    until = int(served["q"].cast(pa.int64()).to_numpy().max())
+    window = {"at": SystemClock().now(), "until": until, "share": found.share}
     with open(lake.reports / HISTORY, "a", encoding="utf-8") as history:
-        history.write(json.dumps({"at": SystemClock().now(), "share": found.share}) + "\n")
+        history.write(json.dumps(window) + "\n")
     return result
 
 
-def drift_shares(lake: Lake) -> list[float]:
-    """The drifted share of every window so far, oldest first."""
+def drift_windows(lake: Lake) -> list[tuple[int, float]]:
+    """(when it was judged in µs, drifted share of its inputs) of every window, oldest first."""
+    return [(window["at"], window["share"]) for window in _windows(lake)]
+
+
+def _windows(lake: Lake) -> list[dict[str, Any]]:
     path = lake.reports / HISTORY
     if not path.is_file():
         return []
-    return [json.loads(line)["share"] for line in path.read_text("utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def _served(lake: Lake, after: int | None) -> pa.Table:
+    """`q` and `features` of the predictions with q > `after` made under the declared features."""
+    wanted = pc.field("features").is_valid()
+    if after is not None:
+        wanted &= pc.field("q") > pa.scalar(after, pa.timestamp("us", "UTC"))
+    table = DeltaTable(lake.predictions)
+    return table.to_pyarrow_table(columns=["q", "features"], filters=wanted)

@@ -41,6 +41,12 @@ def ingest_days(deployment: Deployment, first: str, last: str) -> dict[str, Any]
     return ingest_files(deployment, [deployment.lake.imported / f"{day}.jsonl" for day in days])
 
 
+def imported_history(deployment: Deployment) -> list[Path]:
+    """The imported days that are not held out for replay; ValueError before any import."""
+    history = read_result(deployment.lake, "raw_log")["history"]
+    return [deployment.lake.imported / f"{day}.jsonl" for day in history]
+
+
 def conserved(deployment: Deployment) -> dict[str, Any]:
     """Conservation of the landing log, with `holds`."""
     reporter().stage("conservation")

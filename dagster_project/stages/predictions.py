@@ -43,11 +43,11 @@ def replay_against(deployment: Deployment, url: str, key: str) -> dict[str, Any]
             key,
             deployment.use_case,
             _events(deployment, held_out),
-            step_us=duration(deployment.step or "1d"),
-            on_step=wait_for_stream if deployment.step else None,
+            step_us=duration(deployment.step),
+            on_step=wait_for_stream if deployment.wait else None,
             on_progress=report.detail,
         )
-    result = {**asdict(found), "step": deployment.step, "days": held_out}
+    result = {**asdict(found), "step": deployment.step, "waited": deployment.wait, "days": held_out}
     write_result(deployment.lake, "predictions", result)
     return result
 

@@ -14,6 +14,12 @@ STAGES = ("raw_log", "events", "tiles", "training_set", "online_state", "model",
 OPTIONAL = {"off_policy"}
 
 
+def check_stages(deployment: Deployment, before: str) -> None:
+    """Raise ValueError naming the command of a stage ahead of `before` that has not run."""
+    for stage in STAGES[: STAGES.index(before)]:
+        read_result(deployment.lake, stage)
+
+
 def write_report(deployment: Deployment) -> dict[str, Any]:
     """Write `report.json` and `report.html`; returns the summary with `sound` and `problems`.
 
@@ -119,7 +125,9 @@ def _problems(found: dict[str, Any]) -> list[str]:
         "conservation does not hold": not found["conservation"]["holds"],
         "stream and backfill differ": found["online_state"]["mismatches"] > 0,
         "served features differ": found["outcomes"]["parity"]["mismatches"] > 0,
-        "no feature value was compared": found["outcomes"]["parity"]["compared"] == 0,
+        "nothing of stream and backfill was compared": found["online_state"]["compared"] == 0,
+        "the online store failed while serving": found["outcomes"]["store_failures"] > 0,
+        "no served value was compared": found["outcomes"]["parity"]["compared"] == 0,
         "requests failed": found["predictions"]["errors"] > 0,
         "predictions missing from the log": found["outcomes"]["gaps"] > 0,
     }

@@ -94,20 +94,47 @@ def test_the_schedule_trains_again(defs: dg.Definitions):
     assert ("retrain", "0 3 * * *") == (schedule.job_name, schedule.cron_schedule)
 
 
-def test_drift_in_two_of_three_windows_asks_for_one_retraining(defs: dg.Definitions, root: Path):
+def test_schedule_and_sensor_are_stopped_and_say_where_to_switch_them_on(defs: dg.Definitions):
+    repository = defs.get_repository_def()
+    schedule = repository.get_schedule_def("retrain_on_schedule")
+    sensor = repository.get_sensor_def("retrain_on_drift")
+    assert dg.DefaultScheduleStatus.STOPPED == schedule.default_status
+    assert dg.DefaultSensorStatus.STOPPED == sensor.default_status
+    for told in (schedule.description, sensor.description):
+        assert "Automation page" in str(told)
+
+
+def tick(defs: dg.Definitions, cursor: str | None) -> tuple[str | None, list[str | None]]:
+    """The drift sensor's next cursor, and the keys of the runs it asks for."""
     sensor = defs.get_repository_def().get_sensor_def("retrain_on_drift")
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, cursor=cursor, definitions=defs)
+        found = sensor.evaluate_tick(context)
+    return found.cursor, [request.run_key for request in found.run_requests or []]
+
+
+def write_windows(root: Path, *windows: tuple[int, float]) -> None:
+    """Make the drift history these windows: when each was judged (µs), its drifted share."""
     history = Lake(root, "clicks").reports / "drift.jsonl"
     history.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"at": at, "until": at, "share": share}) for at, share in windows]
+    history.write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_drift_in_two_of_three_windows_asks_for_one_retraining(defs: dg.Definitions, root: Path):
+    windows = list(enumerate((0.1, 0.9, 0.9, 0.9)))
     cursor: str | None = None
-    asked = []
-    with dg.DagsterInstance.ephemeral() as instance:
-        for share in (0.1, 0.9, 0.9, 0.9):
-            with open(history, "a", encoding="utf-8") as lines:
-                lines.write(json.dumps({"at": 0, "share": share}) + "\n")
-            context = dg.build_sensor_context(instance=instance, cursor=cursor, definitions=defs)
-            found = sensor.evaluate_tick(context)
-            cursor = found.cursor
-            asked.append(len(found.run_requests or []))
-        again = dg.build_sensor_context(instance=instance, cursor=cursor, definitions=defs)
-        assert not sensor.evaluate_tick(again).run_requests
-    assert [0, 0, 1, 0] == asked
+    asked: list[str | None] = []
+    for seen in range(1, len(windows) + 1):
+        write_windows(root, *windows[:seen])
+        cursor, keys = tick(defs, cursor)
+        asked += keys
+    assert [] == tick(defs, cursor)[1]
+    assert ["drift-2"] == asked
+
+
+def test_a_cleared_history_does_not_hide_new_windows(defs: dg.Definitions, root: Path):
+    write_windows(root, *enumerate((0.1, 0.1, 0.1)))
+    cursor, _ = tick(defs, None)
+    write_windows(root, (7, 0.9), (8, 0.9))
+    assert ["drift-8"] == tick(defs, cursor)[1]

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -183,6 +183,15 @@ def test_wrong_input_is_refused_naming_the_field(
     assert [field] == [error["field"] for error in answer.json()["errors"]]
 
 
+def test_a_refused_request_does_not_move_the_replay_clock(client: Client, world: World) -> None:
+    body = asked(NOW + DAY, candidates=[{"item_id": "a"}, {}])
+    answer = client.post("/clicks/v1/predict", json=body, headers=as_role(world.operate))
+    assert 422 == answer.status_code
+    assert 0 == replica(client).predictor.clock.now()
+    client.post("/clicks/v1/predict", json=asked(NOW + DAY), headers=as_role(world.operate))
+    assert NOW + DAY == replica(client).predictor.clock.now()
+
+
 @pytest.mark.parametrize("body", [b"{", b"\xff", b'{"a": NaN}', b'{"a": 1, "a": 2}', b"[" * 19_000])
 def test_a_body_that_is_not_json_is_a_bad_request(
     client: Client, world: World, body: bytes
@@ -257,6 +266,21 @@ def test_an_arrival_is_believed_only_from_role_operate(world: World) -> None:
     assert parse_time(json.loads(line)["arrived_at"]) > NOW + DAY
 
 
+@pytest.mark.parametrize("clock", ["system", "replay"])
+def test_an_arrival_in_the_future_is_refused_also_from_role_operate(
+    world: World, clock: Literal["system", "replay"]
+) -> None:
+    with Client(build_app(Settings(root=world.root, clock=clock))) as client:
+        before = replica(client).collector.clock.now()
+        claimed = CLICK | {"arrived_at": "9999-12-31T00:00:00Z"}
+        answer = client.post("/clicks/v1/events", json=claimed, headers=as_role(world.operate))
+        assert (422, ["0.arrived_at"]) == (
+            answer.status_code, [error["field"] for error in answer.json()["errors"]]
+        )  # fmt: skip
+        assert b"" == replica(client).collector.log.path.read_bytes()
+        assert replica(client).collector.clock.now() - before < DAY
+
+
 def test_one_invalid_event_refuses_all_and_every_reason_is_listed(
     client: Client, world: World
 ) -> None:
@@ -281,6 +305,8 @@ def test_a_full_disk_refuses_events_but_not_predictions(client: Client, world: W
         events = client.post("/clicks/v1/events", json=CLICK, headers=headers)
         predicted = client.post("/clicks/v1/predict", json=asked(), headers=headers)
     assert (503, "1") == (events.status_code, events.headers["retry-after"])
+    assert "the event log cannot be written: try again" == events.json()["detail"]
+    assert str(world.root) not in events.text
     assert 200 == predicted.status_code
     status = replica(client).status()
     assert (1, 1) == (status["landing_log_failures"], status["prediction_log_failures"])

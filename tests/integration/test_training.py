@@ -229,7 +229,9 @@ def test_a_version_that_fails_a_gate_is_kept_as_challenger(history: History) -> 
     assert (failed.version, failed.promoted, failed.alias) == ("1", False, "challenger")
 
 
-def test_a_later_version_is_compared_with_the_champion(history: History) -> None:
+def test_a_later_version_that_is_not_shown_to_be_better_leaves_the_champion(
+    history: History,
+) -> None:
     assert history.champion.decision.stage == "first version"
     assert history.champion.promoted
     later = history.later
@@ -237,17 +239,25 @@ def test_a_later_version_is_compared_with_the_champion(history: History) -> None
     assert later.decision.checks[-1].name == "better than champion 2"
     assert later.decision.checks[-1].verdict == "cannot judge"
     assert later.bundle_digest == history.champion.bundle_digest
+    assert (later.version, later.promoted, later.alias) == ("3", False, "challenger")
+    registry = Registry(history.lake)
+    assert registry.decision(registry.version("clicks", "3")) == later.decision.as_dict()
 
 
-def test_a_champion_made_for_other_features_cannot_be_compared(history: History) -> None:
-    check = history.other.decision.checks[-1]
+def test_a_champion_made_for_other_features_cannot_be_compared_and_is_followed(
+    history: History,
+) -> None:
+    other = history.other
+    assert other.decision.stage == "against champion 2"
+    check = other.decision.checks[-1]
     assert (check.verdict, check.value) == ("cannot judge", "made for other features or inputs")
+    assert (other.promoted, other.alias) == (True, "champion")
 
 
 def test_the_registry_lists_every_version_and_its_aliases(history: History) -> None:
     registry = Registry(history.lake)
     assert [each.version for each in registry.versions("clicks")] == ["4", "3", "2", "1"]
-    assert registry.aliases("clicks") == {"challenger": "1", "champion": "4"}
+    assert registry.aliases("clicks") == {"challenger": "3", "champion": "4"}
     assert registry.champion("nothing") is None
 
 

@@ -41,7 +41,7 @@ def refused(folder: Path) -> str:
 def test_a_second_writer_is_refused_at_once_and_told_who_holds_the_lease(
     holder: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    expected = f"{tmp_path}/writer.lock: the stream's writer lease is held by process {holder.pid}"
+    expected = f"{tmp_path}/writer.lock: the lease is held by process {holder.pid}"
     assert refused(tmp_path).startswith(expected)
     assert refused(tmp_path).startswith(expected), "a refusal must leave the holder's name"
 

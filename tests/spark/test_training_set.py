@@ -20,7 +20,7 @@ from spark_jobs.imports import import_log
 from spark_jobs.labels import label_rows
 from spark_jobs.stream import ingest_available
 from spark_jobs.tables import load
-from spark_jobs.training_set import build_training_set, with_features
+from spark_jobs.training_set import build_training_set, with_features, with_split
 from tests.oracle import oracle_features
 from tests.spark.lakes import click, land_at, to_file, typed
 
@@ -81,9 +81,10 @@ def naive_labels(
     events: Sequence[Mapping[str, Any]], first_per: tuple[str, ...] = ()
 ) -> dict[str, tuple[int, int, bool]]:
     """event_id -> (q, label, mature), by looking at every pair of events."""
-    rows, taken = [], set()
+    rows, shown, taken = [], [], set()
     for event in sorted(events, key=lambda e: (e["event_time"], e["event_id"])):
         if event["event_type"] == "impression":
+            shown.append(event)
             combination = tuple(event[name] for name in first_per)
             if not first_per or combination not in taken:
                 rows.append(event)
@@ -96,7 +97,7 @@ def naive_labels(
             mine = other["event_type"] == "click" and other["impression_id"] == row["event_id"]
             if mine and 0 <= other["event_time"] - row["event_time"] <= WITHIN:
                 label = 1
-        q = min(r["event_time"] for r in rows if r["request_id"] == row["request_id"])
+        q = min(r["event_time"] for r in shown if r["request_id"] == row["request_id"])
         found[row["event_id"]] = q, label, row["event_time"] + WITHIN <= end
     return found
 
@@ -161,18 +162,30 @@ def test_the_split_goes_by_time_and_no_label_window_crosses_a_border(
     first = int(np.percentile(times, 100 * share.train))
     second = int(np.percentile(times, 100 * (share.train + share.validation)))
 
-    def expected(q: int) -> str:
+    def expected(q: int, own: int) -> str:
         if q >= second:
             return "test"
         if q >= first:
-            return "validation" if q + WITHIN <= second else "gap"
-        return "train" if q + WITHIN <= first else "gap"
+            return "validation" if own + WITHIN <= second else "gap"
+        return "train" if own + WITHIN <= first else "gap"
 
+    own = {event["event_id"]: event["event_time"] for event in built.events}
     splits = {name: row["split"] for name, row in built.rows.items()}
-    assert {name: expected(row["q"]) for name, row in built.rows.items()} == splits
+    assert {name: expected(row["q"], own[name]) for name, row in built.rows.items()} == splits
     counted = {split: list(splits.values()).count(split) for split in set(splits.values())}
     assert built.counts == counted
     assert {"train", "gap", "validation", "test"} >= set(counted) >= {"train", "test"}
+
+
+def test_a_late_row_of_a_page_settles_by_its_own_time(spark: SparkSession, clicks: UseCase) -> None:
+    """With q at 0, 1, ... 5, 5, ... 9 h training ends at 6 h, a label window is half an hour."""
+    times = [(f"{hour}", hour * HOUR, hour * HOUR) for hour in range(10)]
+    columns = "event_id string, q long, event_time long"
+    rows = spark.createDataFrame([*times, ("late", 5 * HOUR, 6 * HOUR)], columns)
+    for name in ("q", "event_time"):
+        rows = rows.withColumn(name, sf.timestamp_micros(name))
+    found = {row["event_id"]: row["split"] for row in with_split(clicks, rows).collect()}
+    assert ("train", "gap") == (found["5"], found["late"])
 
 
 def test_the_real_engine_leaks_nothing(built: Built, clicks: UseCase) -> None:

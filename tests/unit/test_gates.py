@@ -31,6 +31,24 @@ def test_a_decision_fails_with_any_check_and_else_says_when_the_data_cannot_tell
     assert first_version(checks).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("checks", "decisive", "promotes"),
+    [
+        ((GOOD, UNSURE), None, True),
+        ((GOOD, UNSURE, BAD), None, False),
+        ((UNSURE, GOOD), "a", True),
+        ((GOOD, UNSURE), "c", False),
+        ((GOOD, BAD), "a", False),
+        ((GOOD,), "never made", False),
+    ],
+)
+def test_a_move_needs_its_decisive_check_passed_and_none_failed(
+    checks: tuple[Check, ...], decisive: str | None, promotes: bool
+) -> None:
+    decision = Decision("against champion 1", checks, decisive)
+    assert promotes == decision.promotes == decision.as_dict()["promotes"]
+
+
 def test_a_decision_is_written_with_its_evidence() -> None:
     written = json.loads(json.dumps(Decision("first version", (GOOD, BAD)).as_dict()))
     assert written["verdict"] == "fail"

@@ -122,6 +122,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"model": replace(MODEL, categorical=(Categorical(HOUR_OF_DAY, 24),))},
         "input 'hour_of_day': 24 buckets, needs 25",
     ),
+    "a categorical input of times": (
+        {"model": replace(MODEL, categorical=(Categorical("event_time", 8),))},
+        "categorical input 'event_time' is a timestamp in the contract: name a string",
+    ),
+    "a categorical input of numbers": (
+        {"model": replace(MODEL, categorical=(Categorical("affinity", 8),))},
+        "categorical input 'affinity' is a number in the contract: name a string",
+    ),
     "a numeric input of strings": (
         {"model": replace(MODEL, numeric=(Numeric("policy", 0.0),))},
         "numeric input 'policy' is no number",
