@@ -28,6 +28,8 @@ class Collected:
     """Answers that were numbered but not logged, up to the last record of each log; what was lost
     after it shows only against the number of answered requests."""
     torn_bytes: int
+    versions: tuple[str, ...]
+    """The model versions that answered."""
     store_failures: int
     """Requests answered with defaults because the online store could not be read."""
     outcomes: int
@@ -53,6 +55,7 @@ def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Coll
         requests=len(records),
         predictions=predictions.count(),
         gaps=sum(reading.gaps for reading in readings),
+        versions=tuple(sorted({str(record["version"]) for record in records})),
         store_failures=sum(record["store_failed"] for record in records),
         torn_bytes=sum(reading.torn_bytes for reading in readings),
         outcomes=found[0],

@@ -76,7 +76,8 @@ def summary_rows(found: dict[str, Any]) -> list[list[str]]:
         [
             "model",
             f"{model['name']} v{model['version']} ({model['model']})",
-            f"{model['alias']}: {model['decision']['verdict']}",
+            f"{model['alias']}: {model['decision']['verdict']}; "
+            f"served: v{', v'.join(found['outcomes']['versions'])}",
         ],
     ]
     for name, text in (("log_loss", "log loss"), ("auc", "AUC"),
@@ -121,6 +122,7 @@ def interval(estimate: dict[str, Any], digits: int = 4) -> str:
 
 
 def _problems(found: dict[str, Any]) -> list[str]:
+    served = found["predictions"]
     checks = {
         "conservation does not hold": not found["conservation"]["holds"],
         "stream and backfill differ": found["online_state"]["mismatches"] > 0,
@@ -129,7 +131,8 @@ def _problems(found: dict[str, Any]) -> list[str]:
         "the online store failed while serving": found["outcomes"]["store_failures"] > 0,
         "no served value was compared": found["outcomes"]["parity"]["compared"] == 0,
         "requests failed": found["predictions"]["errors"] > 0,
-        "predictions missing from the log": found["outcomes"]["gaps"] > 0,
+        "predictions missing from the log": found["outcomes"]["gaps"] > 0
+        or found["outcomes"]["requests"] < served["requests"] - served["errors"],
     }
     return [name for name, wrong in checks.items() if wrong]
 
