@@ -79,9 +79,10 @@ class LandingLog:
 
     def _write(self, data: bytes) -> Position:
         if self._failed:
-            os.close(self._descriptor)
+            spoilt = self._descriptor
             self._generation += 1
             self._open()
+            os.close(spoilt)
         try:
             written = os.write(self._descriptor, data)
             if written != len(data):

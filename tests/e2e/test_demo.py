@@ -39,17 +39,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def report(root: Path, log: Path) -> dict:
     """The report of a demo that was interrupted in mid-ingest first."""
     command = [str(HEADRACE), "demo", "--root", str(root), "--log", str(log), "--step", "4h"]
-    broken_off = subprocess.Popen(
+    said = ""
+    with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
-    )  # fmt: skip
-    assert broken_off.stderr is not None
-    said = ""
-    for line in broken_off.stderr:
-        said += line
-        if "→ ingest" in line:
-            os.killpg(broken_off.pid, signal.SIGINT)
-    assert INTERRUPTED == broken_off.wait(), said
+    ) as broken_off:  # fmt: skip
+        assert broken_off.stderr is not None
+        for line in broken_off.stderr:
+            said += line
+            if "→ ingest" in line:
+                os.killpg(broken_off.pid, signal.SIGINT)
+    assert INTERRUPTED == broken_off.returncode, said
     assert [] == _session(broken_off.pid)
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
     assert 0 == done.returncode, done.stderr[-3000:]

@@ -18,17 +18,8 @@ from serving.loader import check_definitions
 from serving.replica import Replica, open_replica
 from serving.settings import Settings
 from tests.integration.asgi import Client
-from tests.integration.world import NOW, SEQ, World, build
+from tests.integration.world import CLICK, NOW, SEQ, World, as_role, asked, build
 from tests.unit.test_landing_log import files_of_at_most
-
-CLICK = {
-    "event_id": "e1",
-    "event_type": "click",
-    "event_time": format_time(NOW + SECOND),
-    "user_id": "u1",
-    "item_id": "i1",
-    "impression_id": "x",
-}
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +32,6 @@ def client(world: World) -> Iterator[Client]:
     settings = Settings(root=world.root, clock="replay", max_body_bytes=20_000, max_events=50)
     with Client(build_app(settings)) as client:
         yield client
-
-
-def as_role(key: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {key}"}
-
-
-def asked(q: int = NOW + SECOND, **changes: Any) -> dict[str, Any]:
-    body = {
-        "request_id": "r1",
-        "event_time": format_time(q),
-        "user_id": "u1",
-        "candidates": [{"item_id": "i1", "position": 1}],
-    }
-    return body | changes
 
 
 def replica(client: Client) -> Replica:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +12,7 @@ from mlflow import MlflowClient
 from onnx import TensorProto, helper, numpy_helper
 
 from data_contracts.bundle import GOLDEN, GRAPH, Manifest, seal
-from data_contracts.clock import SECOND, parse_time
+from data_contracts.clock import SECOND, format_time, parse_time
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.tiles import advance
@@ -23,6 +24,14 @@ NOW = parse_time("2019-11-30T12:00:00.000000Z")
 """Everything was written to the online store at this moment."""
 
 SEQ = 7
+CLICK = {
+    "event_id": "e1",
+    "event_type": "click",
+    "event_time": format_time(NOW + SECOND),
+    "user_id": "u1",
+    "item_id": "i1",
+    "impression_id": "x",
+}
 
 
 @dataclass(frozen=True)
@@ -134,3 +143,17 @@ def _rows(group: FeatureGroup) -> np.ndarray:
         "affinity": np.array([0.5, 0.25, 0.0, 1.0, 2.0, np.nan]),
     }
     return np.column_stack([times, group.lift(columns)])
+
+
+def as_role(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def asked(q: int = NOW + SECOND, **changes: Any) -> dict[str, Any]:
+    body = {
+        "request_id": "r1",
+        "event_time": format_time(q),
+        "user_id": "u1",
+        "candidates": [{"item_id": "i1", "position": 1}],
+    }
+    return body | changes

@@ -71,6 +71,7 @@ def answer(
         "scores": [0.1, 0.2, 0.3],
         "model": "logistic",
         "version": 1,
+        "store_failed": request == "r1",
     }
 
 
@@ -93,6 +94,7 @@ def test_honest_predictions_match_their_recomputation_and_find_their_labels(
 ) -> None:
     collected, parity = collect(spark, clicks, served.lake, served.records)
     requests, candidates = len(served.records), 3 * len(served.records)
+    assert (1, ("1",)) == (collected.store_failures, collected.versions)
     assert (requests, candidates, 0, 0) == (
         collected.requests,
         collected.predictions,

@@ -1,5 +1,6 @@
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,20 +88,21 @@ def test_gaps_are_counted_exactly_up_to_the_last_record(
     assert len(lost) == reading.gaps
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
     """Files of this process end at 100 bytes: a longer write is cut short, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("small_disk")
 def test_a_record_that_does_not_fit_leaves_a_gap_and_no_torn_bytes(tmp_path: Path) -> None:
     writer = PredictionLog(tmp_path, "replica", "boot")
     writer.append({"i": 0})
-    with pytest.raises(OSError, match="did not fit: free disk space"):
+    with small_disk(), pytest.raises(OSError, match="did not fit: free disk space"):
         writer.append({"i": "x" * 200})
     writer.append({"i": 2})
     writer.close()
