@@ -93,9 +93,6 @@ def run(
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
         _fail(errors, error, FAILED, debug)
-    finally:
-        if "pyspark" in sys.modules:
-            import_module("spark_jobs.session").end_spark()
 
 
 def show(result: Mapping[str, Any], as_json: bool) -> None:
@@ -135,4 +132,7 @@ def main() -> None:
         _say(Console(stderr=True), f"{error.format_message()} See `headrace --help`.")
     except typer.Abort:
         sys.exit(INTERRUPTED)
+    finally:
+        if "pyspark" in sys.modules:
+            import_module("spark_jobs.session").end_spark()
     sys.exit(WRONG_USE)

@@ -72,6 +72,6 @@ def end_spark() -> None:
     process.stdin.close()
     try:
         process.wait(_PATIENCE_S)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
         process.kill()
         process.wait()
