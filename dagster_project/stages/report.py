@@ -55,12 +55,14 @@ def summary_rows(found: dict[str, Any]) -> list[list[str]]:
     model, served = found["model"], found["predictions"]
     live, state = found["outcomes"]["metrics"], found["online_state"]
     offline = model["metrics"][model["model"]]
+    waiting = f", {counts['waiting']:,} waiting" if counts["waiting"] else ""
     rows = [
         [
             "events conserved",
             f"{counts['records']:,} records",
             f"{counts['events']:,} events, {counts['duplicates']:,} duplicates, "
-            f"{counts['conflicts']:,} conflicts, {counts['quarantined']:,} quarantined",
+            f"{counts['conflicts']:,} conflicts, {counts['quarantined']:,} quarantined"
+            f"{waiting}",
         ],
         [
             "stream == backfill",
