@@ -85,8 +85,8 @@ def read_contract(path: Path) -> Contract:
         raise ValueError(f"{path}: exactly one schema object (the events) is needed")
     properties = document.schema_[0].properties or []
     fields = {str(prop.name): _field(path, prop) for prop in properties}
-    if len(fields) != len(properties):
-        raise ValueError(f"{path}: two properties share a name")
+    if len({name.lower() for name in fields}) != len(properties):
+        raise ValueError(f"{path}: two properties share a name: tables do not tell case apart")
     for name, kind in REQUIRED_FIELDS.items():
         if name not in fields or fields[name].type != kind or not fields[name].required:
             raise ValueError(f"{path}: needs the required field {name} of logicalType {kind}")

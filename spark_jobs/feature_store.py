@@ -2,8 +2,10 @@
 
 import json
 import os
+import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -77,12 +79,16 @@ def holds_every_state(use_case: UseCase, lake: Lake) -> bool:
 
 
 class OnlineStates:
-    """Packed states by key in Feast's online store; the only writer of it."""
+    """Packed states by key in Feast's online store; the only writer of it.
+
+    What the store refuses is raised as RuntimeError naming its file.
+    """
 
     def __init__(self, use_case: UseCase, lake: Lake) -> None:
-        self._store = apply(use_case, lake)
-        self._clock = WriteClock(lake.stream / _CLOCK)
         self._folder = lake.online
+        with self._named():
+            self._store = apply(use_case, lake)
+        self._clock = WriteClock(lake.stream / _CLOCK)
         self._views = [view_name(group) for group in use_case.groups]
 
     def mark_complete(self) -> None:
@@ -98,10 +104,11 @@ class OnlineStates:
         wanted = list(keys)
         if not wanted:
             return {}
-        answer = self._store.get_online_features(
-            features=[f"{view_name(group)}:{state_name(group)}"],
-            entity_rows=[{group.entity: key} for key in wanted],
-        ).to_dict()
+        with self._named():
+            answer = self._store.get_online_features(
+                features=[f"{view_name(group)}:{state_name(group)}"],
+                entity_rows=[{group.entity: key} for key in wanted],
+            ).to_dict()
         found = zip(answer[group.entity], answer[state_name(group)], strict=True)
         return {key: packed for key, packed in found if packed is not None}
 
@@ -112,7 +119,18 @@ class OnlineStates:
         packed = [encode(group, state) for state in states.values()]
         moment = self._clock.tick()
         frame = pd.DataFrame({group.entity: list(states), state_name(group): packed, _TIME: moment})
-        self._store.write_to_online_store(view_name(group), frame)
+        with self._named():
+            self._store.write_to_online_store(view_name(group), frame)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise RuntimeError(
+                f"{self._folder / _STORE}: {error}: end what holds the file, see that its disk has "
+                "room, and run this again"
+            ) from error
 
 
 class WriteClock:

@@ -15,6 +15,7 @@ from data_contracts.lake import Lake
 from data_contracts.tiles import State, decode, expire, fold, raw_rows, read, split, with_key
 from data_contracts.use_case import UseCase
 from spark_jobs.columns import arrivals, codes, micros, to_columns
+from spark_jobs.events import load_events
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.lease import writer_lease
 from spark_jobs.tables import load
@@ -37,7 +38,7 @@ def materialize(spark: SparkSession, use_case: UseCase, lake: Lake) -> Materiali
     """Rebuild and write the state of every key; holds the writer's lease meanwhile."""
     with writer_lease(lake.stream):
         online = OnlineStates(use_case, lake)
-        events = load(spark, lake.events)
+        events = load_events(spark, use_case, lake)
         newest = events.agg(sf.max("seq").alias("seq")).first()
         seq = int(newest["seq"]) if newest and newest["seq"] is not None else 0
         stamps = events.select("event_time", "arrived_at").toArrow()
@@ -63,7 +64,7 @@ def rebuild(
         & (sf.col("day") >= horizon) & (sf.col("day") < today)
     )  # fmt: skip
     built = tiles.groupBy("day").agg(sf.max("seq").alias("built_seq"))
-    events = load(spark, lake.events).where(
+    events = load_events(spark, use_case, lake).where(
         sf.col(group.entity).isNotNull() & (sf.col("seq") <= seq)
     )
     events = events.withColumn("day", sf.date_format("event_time", "yyyy-MM-dd"))

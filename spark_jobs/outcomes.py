@@ -12,6 +12,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from data_contracts.lake import Lake
 from data_contracts.predictions import SUFFIX, read_log
 from data_contracts.use_case import UseCase
+from spark_jobs.events import load_events
 from spark_jobs.labels import label_rows
 from spark_jobs.tables import exists, load, replace
 
@@ -49,7 +50,7 @@ def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Coll
         raise ValueError(f"{lake.prediction_log}: no prediction yet: run `headrace replay`")
     _insert(spark, lake, prediction_rows(use_case, records))
     predictions = load(spark, lake.predictions)
-    replace(with_labels(use_case, predictions, load(spark, lake.events)), lake.outcomes)
+    replace(with_labels(use_case, predictions, load_events(spark, use_case, lake)), lake.outcomes)
     found = load(spark, lake.outcomes).agg(sf.count("*"), sf.sum("label")).collect()[0]
     return Collected(
         requests=len(records),

@@ -9,6 +9,7 @@ from pyspark.sql import functions as sf
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
+from spark_jobs.events import load_events
 from spark_jobs.point_in_time import NO_LIMIT, at_query_times
 from spark_jobs.tables import load
 
@@ -32,7 +33,7 @@ def served_parity(spark: SparkSession, use_case: UseCase, lake: Lake) -> ServedP
     `mismatches` is 0 unless an engine is wrong.
     """
     predictions = load(spark, lake.predictions).where(sf.col("features").isNotNull())
-    events = load(spark, lake.events)
+    events = load_events(spark, use_case, lake)
     totals = [0, 0, 0, 0]
     offset = 0
     for i, group in enumerate(use_case.groups):

@@ -32,6 +32,11 @@ ORIGIN = (
 """Where a record came from: file name in the landing log and line, counted from 1."""
 
 
+def type_name(held: DataType) -> str:
+    """What the contract calls a Spark type; Spark's own name for one that it has no word for."""
+    return next((name for name, kind in _SPARK.items() if kind == held), held.simpleString())
+
+
 def event_fields(contract: Contract) -> list[StructField]:
     """The contract's fields as Spark sees them, all nullable: the gate has checked them."""
     return [StructField(f.name, _SPARK[f.type], True) for f in contract.fields.values()]

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.streaming.query import StreamingQuery
@@ -20,24 +22,40 @@ from data_contracts.lake import Lake
 from data_contracts.tiles import advance
 from data_contracts.use_case import UseCase
 from spark_jobs.admission import Admission, Row, SeenEvents
+from spark_jobs.checkpoint import checkpoint_of
 from spark_jobs.columns import arrivals, by_key, micros, to_columns
+from spark_jobs.conservation import waiting
+from spark_jobs.events import lacking
 from spark_jobs.feature_store import OnlineStates, holds_every_state
 from spark_jobs.gate import with_verdict
 from spark_jobs.landing import MAX_BATCH_BYTES, LandingSource
 from spark_jobs.lease import writer_lease
 from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema
-from spark_jobs.tables import append_once, exists
+from spark_jobs.tables import append_once, exists, load
 
 SMALL = 5_000
 """Events of a micro-batch under which its append is not compiled."""
 
 
 class MicroBatches:
-    """`process` is the body of foreachBatch; one instance per running query."""
+    """`process` is the body of foreachBatch; one instance per running query.
+
+    With `widen` the events table gains the declared fields that it lacks.
+    """
 
     def __init__(
-        self, spark: SparkSession, use_case: UseCase, lake: Lake, begun: bool = True
+        self,
+        spark: SparkSession,
+        use_case: UseCase,
+        lake: Lake,
+        begun: bool = True,
+        widen: bool = False,
     ) -> None:
+        self.done = self.events = 0
+        """Micro-batches processed, and the events in them."""
+        self.failure: Exception | None = None
+        """What ended the query."""
+        self._widen = widen
         self._spark = spark
         self._use_case = use_case
         self._lake = lake
@@ -52,7 +70,13 @@ class MicroBatches:
 
     def process(self, raw: DataFrame, batch_id: int) -> None:
         """Take one micro-batch through the whole order; running it again changes nothing."""
-        seq = batch_id + 1
+        try:
+            self._take(raw, seq=batch_id + 1)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def _take(self, raw: DataFrame, seq: int) -> None:
         if self._seen is None:
             self._seen = SeenEvents(self._spark, self._lake, below_seq=seq)
         gated = raw.transform(with_verdict(self._use_case.contract)).toArrow()
@@ -60,6 +84,8 @@ class MicroBatches:
         self.merge_online(admission.events, seq)
         self.append(admission, seq)
         self._seen.add(admission.events)
+        self.done += 1
+        self.events += len(admission.events)
 
     def merge_online(self, events: pa.Table, seq: int) -> None:
         """Merge the batch into the state of every key it touches; readable from here on."""
@@ -82,7 +108,7 @@ class MicroBatches:
             table = table.cast(to_arrow_schema(schema, timezone="UTC"))
             spark = self._small if len(table) < SMALL else self._spark
             frame = spark.createDataFrame(table, schema)
-            append_once(frame.coalesce(1), self._lake.events, "stream-events", seq)
+            append_once(frame.coalesce(1), self._lake.events, "stream-events", seq, self._widen)
         self._append_rows(admission.duplicates, DUPLICATES, "duplicates", seq)
         self._append_rows(admission.quarantine, QUARANTINE, "quarantine", seq)
 
@@ -93,62 +119,108 @@ class MicroBatches:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a running stream has come since it started."""
+
+    batches: int
+    events: int
+    lag: int
+    """Records that have landed and are in no committed micro-batch yet."""
+
+
+@dataclass(frozen=True)
 class RunningStream:
     """A continuous query over the landing log."""
 
     query: StreamingQuery
+    batches: MicroBatches
+    lake: Lake
 
     def catch_up(self) -> None:
         """Return once everything that has landed so far is processed."""
         self.query.processAllAvailable()
 
+    def progress(self) -> Progress:
+        """The figures of this moment."""
+        return Progress(self.batches.done, self.batches.events, waiting(self.lake))
+
+    def ended(self, within: int) -> bool:
+        """Wait up to `within` seconds for its end; raises what ended it, if something did."""
+        return bool(self.query.awaitTermination(within))
+
 
 def ingest_available(
     spark: SparkSession, use_case: UseCase, lake: Lake, max_batch_bytes: int = MAX_BATCH_BYTES
 ) -> None:
-    """Process what has landed and return (`availableNow`)."""
-    with _writer(spark, use_case, lake, max_batch_bytes) as writer:
+    """Process what has landed and return (`availableNow`).
+
+    What fails in a micro-batch is raised as itself, or in one line where it is Spark's.
+    """
+    with _writer(spark, use_case, lake, max_batch_bytes) as (writer, _):
         writer.trigger(availableNow=True).start().awaitTermination()
 
 
 @contextmanager
 def running_stream(spark: SparkSession, use_case: UseCase, lake: Lake) -> Iterator[RunningStream]:
-    """Process the landing log as it grows for as long as the context is open."""
-    with _writer(spark, use_case, lake) as writer:
+    """Process the landing log as it grows for as long as the context is open.
+
+    Failures are raised as by `ingest_available`. The lease is kept until the query has stopped.
+    """
+    with _writer(spark, use_case, lake) as (writer, batches):
         query = writer.trigger(processingTime="200 milliseconds").start()
         try:
-            yield RunningStream(query)
+            yield RunningStream(query, batches, lake)
             query.processAllAvailable()
-        except Exception:
+        finally:
             query.stop()
-            raise
-        query.stop()
 
 
 @contextmanager
 def _writer(
     spark: SparkSession, use_case: UseCase, lake: Lake, max_batch_bytes: int = MAX_BATCH_BYTES
-) -> Iterator[DataStreamWriter]:
+) -> Iterator[tuple[DataStreamWriter, MicroBatches]]:
     with writer_lease(lake.stream):
-        checkpoint = lake.stream / "checkpoint"
-        tables = (lake.events, lake.duplicates, lake.quarantine)
-        written = [path for path in tables if exists(spark, path)]
-        if written and not checkpoint.exists():
-            raise ValueError(
-                f"{checkpoint}: gone, but {written[0]} holds batches that it counted: "
-                "restore the checkpoint, or start from an empty root"
-            )
-        begun = lake.events in written
-        if begun and not holds_every_state(use_case, lake):
-            raise ValueError(
-                f"{lake.online}: lacks the state of events before this batch (a feature group "
-                "changed, or the store was deleted): run `headrace materialize`"
-            )
-        lake.landing.mkdir(parents=True, exist_ok=True)
-        spark.dataSource.register(LandingSource)
-        source = spark.readStream.format("landing").option("path", str(lake.landing))
-        raw = source.option("max_batch_bytes", max_batch_bytes).load()
-        batches = MicroBatches(spark, use_case, lake, begun)
-        yield raw.writeStream.foreachBatch(batches.process).option(
-            "checkpointLocation", str(checkpoint)
+        batches: MicroBatches | None = None
+        try:
+            batches = _batches(spark, use_case, lake)
+            lake.landing.mkdir(parents=True, exist_ok=True)
+            spark.dataSource.register(LandingSource)
+            source = spark.readStream.format("landing").option("path", str(lake.landing))
+            raw = source.option("max_batch_bytes", max_batch_bytes).load()
+            writer = raw.writeStream.foreachBatch(batches.process)
+            yield writer.option("checkpointLocation", str(checkpoint_of(lake))), batches
+        except (PySparkException, Py4JJavaError) as error:
+            raise _cause((batches and batches.failure) or error) from error
+
+
+def _batches(spark: SparkSession, use_case: UseCase, lake: Lake) -> MicroBatches:
+    """The body of the query; ValueError where checkpoint, tables, store and contract disagree."""
+    checkpoint = checkpoint_of(lake)
+    tables = (lake.events, lake.duplicates, lake.quarantine)
+    written = [path for path in tables if exists(spark, path)]
+    if written and not checkpoint.exists():
+        raise ValueError(
+            f"{checkpoint}: gone, but {written[0]} holds batches that it counted: "
+            "restore the checkpoint, or start from an empty root"
         )
+    begun = lake.events in written
+    widen = begun and bool(lacking(use_case, lake, load(spark, lake.events).schema))
+    if begun and not holds_every_state(use_case, lake):
+        raise ValueError(
+            f"{lake.online}: lacks the state of events before this batch (a feature group "
+            "changed, or the store was deleted): run `headrace materialize`"
+        )
+    return MicroBatches(spark, use_case, lake, begun, widen)
+
+
+def _cause(error: Exception) -> Exception:
+    """The error itself if it is Python's; else a RuntimeError of the one line that says it."""
+    if isinstance(error, Py4JJavaError):
+        said = str(error.java_exception.toString())
+    elif isinstance(error, PySparkException):
+        said = str(error)
+    else:
+        return error
+    # Spark nests the traceback of a worker in its message; frames are indented, the error is not.
+    lines = said.rsplit("Traceback (most recent call last):", 1)[-1].splitlines()
+    return RuntimeError(next((line for line in lines if line.strip() and line[0] != " "), said))

@@ -18,13 +18,19 @@ def load(spark: SparkSession, path: Path) -> DataFrame:
     return spark.read.format("delta").load(str(path))
 
 
-def append_once(frame: DataFrame, path: Path, writer: str, version: int) -> None:
-    """Append unless `writer` (one per query, table and step) already wrote `version`."""
+def append_once(
+    frame: DataFrame, path: Path, writer: str, version: int, widen: bool = False
+) -> None:
+    """Append unless `writer` (one per query, table and step) already wrote `version`.
+
+    With `widen` the table gains the columns that it lacks, null in its older rows.
+    """
     (
         frame.write.format("delta")
         .mode("append")
         .option("txnAppId", writer)
         .option("txnVersion", version)
+        .option("mergeSchema", widen)
         .save(str(path))
     )
 

@@ -14,6 +14,7 @@ from data_contracts.lake import Lake
 from data_contracts.tiles import State, encode, fold, raw_rows, split
 from data_contracts.use_case import UseCase
 from spark_jobs.columns import codes, micros, to_columns
+from spark_jobs.events import load_events
 from spark_jobs.schemas import TILES
 from spark_jobs.tables import exists, load, replace
 
@@ -26,7 +27,7 @@ def backfill_tiles(
     Replaces those partitions, unless they were built from a higher seq already. Returns the number
     of tile rows of those days.
     """
-    events = load(spark, lake.events)
+    events = load_events(spark, use_case, lake)
     newest = events.agg(sf.max("seq")).first()
     seq = int(newest[0]) if newest and newest[0] is not None else 0
     span = f"day >= '{first}' AND day <= '{last}'"

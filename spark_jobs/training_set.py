@@ -5,6 +5,7 @@ from pyspark.sql import functions as sf
 
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
+from spark_jobs.events import load_events
 from spark_jobs.labels import label_rows
 from spark_jobs.point_in_time import NO_LIMIT, at_query_times
 from spark_jobs.tables import load, replace
@@ -15,7 +16,7 @@ def build_training_set(spark: SparkSession, use_case: UseCase, lake: Lake) -> di
 
     Raises ValueError when no label has matured yet.
     """
-    events = load(spark, lake.events)
+    events = load_events(spark, use_case, lake)
     rows = label_rows(use_case, events).where("mature").drop("mature").persist()
     try:
         replace(with_features(use_case, events, with_split(use_case, rows)), lake.training_set)

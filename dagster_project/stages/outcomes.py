@@ -12,10 +12,10 @@ from dagster_project.progress import reporter
 from data_contracts.off_policy import off_policy_value
 from data_contracts.results import write_result
 from data_contracts.use_case import OffPolicy
+from spark_jobs.events import load_events
 from spark_jobs.labels import label_rows
 from spark_jobs.outcomes import collect_outcomes
 from spark_jobs.parity import served_parity
-from spark_jobs.tables import load
 from training.live import live_metrics
 
 
@@ -48,7 +48,7 @@ def value_policies(deployment: Deployment) -> dict[str, Any]:
             tuple(row[name] for name in declared.action): float(row["probability"])
             for row in csv.DictReader(lines)
         }
-    events = label_rows(use_case, load(deployment.spark, deployment.lake.events))
+    events = label_rows(use_case, load_events(deployment.spark, use_case, deployment.lake))
     columns = ["policy", "propensity", "label", *declared.action]
     rows = events.select(*columns).toArrow().to_pylist()
     logged = [row for row in rows if row["policy"] == declared.logged]

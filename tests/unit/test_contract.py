@@ -65,6 +65,10 @@ BREACHES: dict[str, tuple[Any, str]] = {
         ),
         "policy: requiredFor names .'purchase'.",
     ),
+    "two fields that differ in case": (
+        lambda d: d["schema"][0]["properties"].append({**field(d, "policy"), "name": "Policy"}),
+        "two properties share a name: tables do not tell case apart",
+    ),
     "a field twice": (
         lambda d: d["schema"][0]["properties"].append(field(d, "policy")),
         "two properties share a name",

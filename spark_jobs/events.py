@@ -1,0 +1,45 @@
+"""The events table under its contract, which may have gained fields since its rows were written."""
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
+from pyspark.sql.types import StructField, StructType
+
+from data_contracts.lake import Lake
+from data_contracts.use_case import CONTRACT, UseCase
+from spark_jobs.schemas import events_schema, type_name
+from spark_jobs.tables import load
+
+
+def load_events(spark: SparkSession, use_case: UseCase, lake: Lake) -> DataFrame:
+    """The events with every declared field; null in rows that are older than their field.
+
+    Raises ValueError when there is no table yet, and as `lacking` does.
+    """
+    events = load(spark, lake.events)
+    for field in lacking(use_case, lake, events.schema):
+        events = events.withColumn(field.name, sf.lit(None).cast(field.dataType))
+    return events
+
+
+def lacking(use_case: UseCase, lake: Lake, table: StructType) -> list[StructField]:
+    """The declared fields that the events table (of schema `table`) does not hold yet.
+
+    Raises ValueError naming a field that it holds under another type, or that the contract dropped.
+    """
+    declared = {field.name: field for field in events_schema(use_case.contract)}
+    held = {field.name: field for field in table}
+    contract = use_case.folder / CONTRACT
+    for name, field in held.items():
+        kind = type_name(field.dataType)
+        if name not in declared:
+            raise ValueError(
+                f"{contract}: field {name} is not declared, but {lake.events} holds it as {kind}: "
+                f"declare it as {kind} again (it may be optional), or start from an empty root"
+            )
+        if declared[name].dataType != field.dataType:
+            raise ValueError(
+                f"{contract}: field {name} is declared as {type_name(declared[name].dataType)}, "
+                f"but {lake.events} holds it as {kind}: declare it as {kind} again and name the "
+                "other one anew, or start from an empty root"
+            )
+    return [field for name, field in declared.items() if name not in held]
