@@ -21,6 +21,10 @@ class Reporter(Protocol):
         """The running stage is now at `text`."""
         ...
 
+    def figures(self, text: str) -> None:
+        """As `detail`, of a stage without an end: worth a line where there is no terminal."""
+        ...
+
 
 class Silent:
     """Shows nothing: for `--json` and for Dagster, which logs by itself."""
@@ -28,6 +32,8 @@ class Silent:
     def stage(self, text: str) -> None: ...
 
     def detail(self, text: str) -> None: ...
+
+    def figures(self, text: str) -> None: ...
 
 
 class Lines:
@@ -38,10 +44,16 @@ class Lines:
         self._start = time.monotonic()
 
     def stage(self, text: str) -> None:
-        line = f"{time.monotonic() - self._start:5.0f} s → {text}"
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._print(f"→ {text}")
 
     def detail(self, text: str) -> None: ...
+
+    def figures(self, text: str) -> None:
+        self._print(f"  {text}")
+
+    def _print(self, text: str) -> None:
+        line = f"{time.monotonic() - self._start:5.0f} s {text}"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class Spinner:
@@ -60,6 +72,9 @@ class Spinner:
     def detail(self, text: str) -> None:
         if self._task is not None:
             self._progress.update(self._task, description=f"{self._text}: {text}")
+
+    def figures(self, text: str) -> None:
+        self.detail(text)
 
     def finish(self) -> None:
         """The running stage is done."""

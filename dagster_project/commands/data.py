@@ -1,6 +1,9 @@
 """`headrace import | ingest | backfill | materialize`: from a raw log to features."""
 
+import json as json_text
 import re
+import signal
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +20,7 @@ from dagster_project.cli import (
     run,
 )
 from dagster_project.deployment import Deployment
+from dagster_project.progress import reporter
 
 Root = Path(".headrace")
 Day = Annotated[str | None, typer.Option(help="YYYY-MM-DD, included.")]
@@ -52,6 +56,10 @@ def ingest(
         list[Path] | None,
         typer.Argument(help="Canonical JSON lines; else the imported days but for those held out."),
     ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Process what lands until interrupted; land named files."),
+    ] = False,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Root,
     json: JsonOption = False,
@@ -62,6 +70,21 @@ def ingest(
         if not path.is_file():
             raise typer.BadParameter(f"{path}: no such file: give a file of JSON lines")
 
+    def keep_on(deployment: Deployment) -> dict[str, object]:
+        from dagster_project.stages.events import follow_landing
+        from spark_jobs.stream import Progress
+
+        def tell(now: Progress) -> None:
+            if json:
+                typer.echo(json_text.dumps(asdict(now)))
+            reporter().figures(
+                f"{now.batches:,} batches, {now.events:,} events, lag {now.lag:,} records"
+            )
+
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        follow_landing(deployment, files or (), tell)
+        raise JobFailed("the stream was stopped from outside: start it again")
+
     def work(deployment: Deployment) -> dict[str, object]:
         from dagster_project.stages.events import imported_history, ingest_files
 
@@ -70,7 +93,7 @@ def ingest(
             raise JobFailed(f"conservation does not hold: {found['conservation']}")
         return found
 
-    run(work, Deployment(use_case, root), json, debug)
+    run(keep_on if follow else work, Deployment(use_case, root), json, debug)
 
 
 def backfill(

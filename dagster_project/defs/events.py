@@ -3,7 +3,7 @@
 import dagster as dg
 
 from dagster_project.partitions import daily, days, deployment
-from dagster_project.stages.events import conserved, ingest_days, validate_days
+from dagster_project.stages.events import COUNTS, conserved, ingest_days, validate_days
 from data_contracts.results import read_result
 
 
@@ -19,9 +19,10 @@ from data_contracts.results import read_result
 def events(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     """The days' events in Delta, through the gate, exactly once."""
     found = ingest_days(deployment(), *days(context))
-    counts = found["conservation"]
-    numbers = {k: v for k, v in counts.items() if isinstance(v, int) and k != "holds"}
-    return dg.MaterializeResult(metadata=numbers)
+    metadata = {name: found["conservation"][name] for name in COUNTS}
+    if found.get("waiting"):
+        metadata["waiting"] = found["waiting"]
+    return dg.MaterializeResult(metadata=metadata)
 
 
 @dg.asset_check(asset="events", blocking=True, description="Every record is in exactly one table")

@@ -1,6 +1,6 @@
 """Stage events: what has landed goes through the gate into the events table, exactly once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,26 +12,57 @@ from dagster_project.progress import reporter
 from data_contracts.clock import SystemClock
 from data_contracts.results import read_result, write_result
 from spark_jobs.conservation import conservation
+from spark_jobs.events import load_events
 from spark_jobs.expectations import ContractValidation, validate_partition
 from spark_jobs.landing import land
-from spark_jobs.stream import ingest_available
-from spark_jobs.tables import load
+from spark_jobs.stream import Progress, ingest_available, running_stream
+
+COUNTS = ("records", "events", "duplicates", "conflicts", "quarantined")
+FOLLOWED_S = 1
+"""How often a followed stream is asked for its figures."""
 
 
 def ingest_files(deployment: Deployment, files: Sequence[Path]) -> dict[str, Any]:
     """Land `files` (canonical JSON lines) and process all that has landed.
 
-    A file that is missing, empty or binary is refused by name before any is taken.
+    A file that is missing, empty or binary is refused by name before any is taken. `waiting` is in
+    the result when records landed meanwhile; RuntimeError when earlier ones were left behind.
     """
+    lake = deployment.lake
+    landed = land(lake, files, SystemClock())
     before = conserved(deployment)
-    landed = land(deployment.lake, files, SystemClock())
     reporter().stage("ingest")
-    ingest_available(deployment.spark, deployment.use_case, deployment.lake)
+    ingest_available(deployment.spark, deployment.use_case, lake)
     after = conserved(deployment)
-    added = {key: after[key] - before[key] for key in before if isinstance(before[key], int)}
-    result = {"files": len(files), "already_landed": len(files) - landed, "added": added}
-    write_result(deployment.lake, "events", {**result, "conservation": after})
-    return {**result, "conservation": after}
+    if (left := before["records"] + before["waiting"] - after["records"]) > 0:
+        raise RuntimeError(f"{lake.landing}: {left} records were there and not read: report this")
+    result = {
+        "files": len(files),
+        "already_landed": len(files) - landed,
+        "added": {name: after[name] - before[name] for name in COUNTS},
+        **({"waiting": after["waiting"]} if after["waiting"] else {}),
+        "conservation": after,
+    }
+    write_result(lake, "events", result)
+    return result
+
+
+def follow_landing(
+    deployment: Deployment, files: Sequence[Path], on_progress: Callable[[Progress], None]
+) -> None:
+    """Land `files`, then process what lands for as long as the stream runs.
+
+    `on_progress` is called whenever its figures have changed.
+    """
+    land(deployment.lake, files, SystemClock())
+    reporter().stage("start the stream")
+    with running_stream(deployment.spark, deployment.use_case, deployment.lake) as stream:
+        reporter().stage(f"follow {deployment.lake.landing}")
+        told: Progress | None = None
+        while not stream.ended(FOLLOWED_S):
+            if (now := stream.progress()) != told:
+                on_progress(now)
+                told = now
 
 
 def ingest_days(deployment: Deployment, first: str, last: str) -> dict[str, Any]:
@@ -48,7 +79,7 @@ def imported_history(deployment: Deployment) -> list[Path]:
 
 
 def conserved(deployment: Deployment) -> dict[str, Any]:
-    """Conservation of the landing log, with `holds`."""
+    """Conservation of what was consumed of the landing log, with `holds`."""
     reporter().stage("conservation")
     found = conservation(deployment.spark, deployment.lake)
     result = {**asdict(found), "holds": found.holds}
@@ -60,5 +91,5 @@ def validate_days(deployment: Deployment, first: str, last: str) -> ContractVali
     """The contract's Great Expectations suite on the events of the days `first` … `last`."""
     reporter().stage("contract")
     day = sf.date_format("event_time", "yyyy-MM-dd")
-    events = load(deployment.spark, deployment.lake.events).where(day.between(first, last))
-    return validate_partition(deployment.use_case.contract, events)
+    events = load_events(deployment.spark, deployment.use_case, deployment.lake)
+    return validate_partition(deployment.use_case.contract, events.where(day.between(first, last)))

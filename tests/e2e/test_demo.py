@@ -5,8 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,11 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_contracts.use_case import load_use_case
+from tests.e2e.sessions import left_of_session
 
 HEADRACE = Path(sys.executable).parent / "headrace"
 INTERRUPTED = 130
-GONE_WITHIN_S = 15
-"""A JVM whose parent is gone ends by itself, a moment later."""
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +51,7 @@ def report(root: Path, log: Path) -> dict:
             if "→ ingest" in line:
                 os.killpg(broken_off.pid, signal.SIGINT)
     assert INTERRUPTED == broken_off.returncode, said
-    end, pause = time.monotonic() + GONE_WITHIN_S, threading.Event()
-    while (left := _session(broken_off.pid)) and time.monotonic() < end:
-        pause.wait(0.2)
-    assert [] == left
+    assert [] == left_of_session(broken_off.pid)
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
     assert 0 == done.returncode, done.stderr[-3000:]
     return json.loads((root / "report.json").read_text())
@@ -68,6 +62,7 @@ def test_every_record_is_conserved(report: dict):
     assert counts["holds"]
     assert counts["records"] == counts["events"] > 5_000
     assert 0 == counts["duplicates"] == counts["conflicts"] == counts["quarantined"]
+    assert 0 == counts["waiting"], "every record that landed was consumed"
 
 
 def test_stream_backfill_and_served_features_are_equal(report: dict):
@@ -95,12 +90,3 @@ def test_the_pages_are_there(report: dict, root: Path):
     assert "Everything checked holds." in (root / "report.html").read_text()
     assert Path(report["stages"]["drift"]["html"]).is_file()
     assert report["sound"]
-
-
-def _session(leader: int) -> list[str]:
-    """The living processes of the session that `leader` led."""
-    listed = subprocess.run(
-        ["ps", "-o", "pid=,stat=,args=", "-s", str(leader)], capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    return [line for line in listed.stdout.splitlines() if " Z" not in line]
