@@ -1,133 +1,327 @@
-"""The aggregate algebra: `lift` an event to accumulators, merge them, `finalize` to a value.
+"""The aggregates of a feature group: what each holds as state, and its value at query time.
 
-Every accumulator is one int64 that merges by +, min or max, so merging is exact, associative and
-commutative, and any grouping of the same events ends in the same bits. `finalize` exists here only.
+`finalize` exists here only, in numpy: stream, backfill, training set and reader all call it.
+Nulls of the field are skipped unless `nulls="zero"` says that they count as 0.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 
-Columns = Mapping[str, np.ndarray]
-"""Events as arrays of one length: `event_type` (object), number fields (float64, NaN = null)."""
+from data_contracts.accumulators import (
+    TIME,
+    Accumulator,
+    Buckets,
+    Counts,
+    Decayed,
+    Newest,
+    Nulls,
+    Ordered,
+    Part,
+    Reduce,
+    Registers,
+    Source,
+    Where,
+    conditions,
+)
+from data_contracts.clock import SECOND, duration
+from data_contracts.wide import variance
 
-Reduce = Literal["add", "min", "max"]
-
-UFUNC: dict[Reduce, np.ufunc] = {"add": np.add, "min": np.minimum, "max": np.maximum}
-IDENTITY: dict[Reduce, int] = {
-    "add": 0,
-    "min": np.iinfo(np.int64).max,
-    "max": np.iinfo(np.int64).min,
-}
-EXACT = 2**53
-"""Sums stay below this, so that they are exact as float64 too."""
-
-
-@dataclass(frozen=True)
-class Accumulator:
-    """One int64 of state. `field=None` counts matching events; else it holds fixed-point values."""
-
-    reduce: Reduce
-    field: str | None
-    where: tuple[str, ...]
-    scale: int
-    counts: bool
-
-    @property
-    def identity(self) -> int:
-        """The value that changes nothing when merged."""
-        return IDENTITY[self.reduce]
-
-    def lift(self, events: Columns) -> np.ndarray:
-        """int64[n]: what each event alone contributes (the identity where it does not match)."""
-        match = np.ones(len(events["event_type"]), dtype=bool)
-        if self.where:
-            match = np.isin(events["event_type"].astype(str), self.where)
-        if self.field is None:
-            return match.astype(np.int64)
-        value = events[self.field]
-        match = match & ~np.isnan(value)
-        if self.counts:
-            return match.astype(np.int64)
-        fixed = np.rint(np.where(match, value, 0.0) * self.scale)
-        if len(fixed) and np.abs(fixed).max() >= EXACT:
-            raise OverflowError(
-                f"{self.field}: |value| x {self.scale} reaches 2^53: lower the scale"
-            )
-        return np.where(match, fixed.astype(np.int64), self.identity)
+State = Sequence[np.ndarray]
+"""Per part of an aggregate: int64[n] of an accumulator, or int64[m, 1 + width] rows of entries
+sorted by (query, identity), the query's index first."""
 
 
 @dataclass(frozen=True)
 class Count:
-    """Number of events of the types `where` (all types when empty)."""
+    """Number of matching events (all when `where` is empty)."""
 
-    where: tuple[str, ...] = ()
+    where: Where = ()
+    outputs: ClassVar[tuple[str, ...]] = ("",)
 
     @property
-    def accumulators(self) -> tuple[Accumulator, ...]:
-        return (Accumulator("add", None, self.where, 1, True),)
+    def parts(self) -> tuple[Part, ...]:
+        return (Accumulator("add", Source(None, conditions(self.where)), "count"),)
 
-    def finalize(self, state: Sequence[np.ndarray], default: float) -> np.ndarray:
-        return state[0].astype(np.float64)
+    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
+        return state[0].astype(np.float64)[:, None]
+
+
+@dataclass(frozen=True)
+class DecayedCount:
+    """Matching events, each weighted by 2^-(age / half_life) with the age in whole hops."""
+
+    half_life: str
+    where: Where = ()
+    outputs: ClassVar[tuple[str, ...]] = ("",)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        count = Accumulator("add", Source(None, conditions(self.where)), "count")
+        return (Decayed(count, duration(self.half_life)),)
+
+    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
+        return (state[0] / Decayed.SCALE)[:, None]
+
+
+@dataclass(frozen=True)
+class SinceLast:
+    """Seconds from the last matching event of the window to *q*; the default where none was."""
+
+    where: Where = ()
+    outputs: ClassVar[tuple[str, ...]] = ("",)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Accumulator("max", Source(TIME, conditions(self.where))),)
+
+    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
+        seen = state[0] != np.iinfo(np.int64).min
+        return np.where(seen, (q - np.where(seen, state[0], q)) / SECOND, default)[:, None]
 
 
 @dataclass(frozen=True)
 class _OfField:
-    """An aggregate of the non-null fixed-point values of one field; `scale` units make 1."""
+    """An aggregate of one field's fixed-point values; `scale` units make 1."""
 
     field: str
-    where: tuple[str, ...] = ()
+    where: Where = ()
     scale: int = 1
-    reduce: ClassVar[Reduce] = "add"
+    nulls: Nulls = "skip"
+    strings: ClassVar[bool] = False
+    """Whether the field may be a string, taken as its 53-bit code."""
 
     @property
-    def accumulators(self) -> tuple[Accumulator, ...]:
-        return (
-            Accumulator("add", self.field, self.where, 1, True),
-            Accumulator(self.reduce, self.field, self.where, self.scale, False),
-        )
+    def outputs(self) -> tuple[str, ...]:
+        """The suffixes of its values' names."""
+        return ("",)
 
-    def finalize(self, state: Sequence[np.ndarray], default: float) -> np.ndarray:
-        return np.where(state[0] > 0, state[1] / self.scale, default)
+    @property
+    def source(self) -> Source:
+        return Source(self.field, conditions(self.where), self.scale, self.nulls)
 
 
 class Sum(_OfField):
     """Sum of a field (scale 100 for cents); the group's default where nothing was seen."""
 
+    reduce: ClassVar[Reduce] = "add"
 
-class Min(_OfField):
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        count = Accumulator("add", self.source, "count")
+        return (count, Accumulator(self.reduce, self.source))
+
+    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
+        return np.where(state[0] > 0, state[1] / self.scale, default)[:, None]
+
+
+class Min(Sum):
     """Smallest value of a field; the group's default where nothing was seen."""
 
     reduce = "min"
 
 
-class Max(_OfField):
+class Max(Sum):
     """Largest value of a field; the group's default where nothing was seen."""
 
     reduce = "max"
 
 
-class Mean(_OfField):
+class Mean(Sum):
     """Mean of a field; the group's default where nothing was seen."""
 
-    def finalize(self, state: Sequence[np.ndarray], default: float) -> np.ndarray:
+    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
         mean = state[1] / self.scale / np.maximum(state[0], 1)
-        return np.where(state[0] > 0, mean, default)
+        return np.where(state[0] > 0, mean, default)[:, None]
 
 
-Aggregate = Count | Sum | Mean | Min | Max
+class StdDev(_OfField):
+    """Population standard deviation of a field, from the integer sum of squares."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        kinds = ("count", "value", "square")
+        return tuple(Accumulator("add", self.source, kind) for kind in kinds)
+
+    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
+        count, total, squares = state
+        spread = np.sqrt(variance(np.maximum(count, 1), total, squares)) / self.scale
+        return np.where(count > 0, spread, default)[:, None]
 
 
 @dataclass(frozen=True)
-class Rate:
-    """A smoothed ratio of two counts of the group: (num + prior x strength) / (den + strength)."""
+class DecayedSum(_OfField):
+    """Sum of a field, each value weighted by 2^-(age / half_life) with the age in whole hops."""
 
-    numerator: str
-    denominator: str
-    prior: float
-    strength: float
+    half_life: str = "1d"
 
-    def finalize(self, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-        return (numerator + self.prior * self.strength) / (denominator + self.strength)
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Decayed(Accumulator("add", self.source), duration(self.half_life)),)
+
+    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
+        return (state[0] / Decayed.SCALE / self.scale)[:, None]
+
+
+class First(_OfField):
+    """The earliest value of a field, ties by event_id's code."""
+
+    strings = True
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Ordered(self.source, 1),)
+
+    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
+        return _table(state[0], len(q), 1, default, self.scale)
+
+
+class Last(_OfField):
+    """The latest value of a field, ties by event_id's code."""
+
+    strings = True
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Newest(self.source, 1),)
+
+    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
+        return _table(state[0], len(q), 1, default, self.scale)
+
+
+@dataclass(frozen=True)
+class LastK(_OfField):
+    """The `k` latest values of a field, `_1` the latest; the default where there are fewer."""
+
+    k: int = 3
+    strings: ClassVar[bool] = True
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Newest(self.source, self.k),)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(f"_{i}" for i in range(1, self.k + 1))
+
+    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
+        return _table(state[0][::-1], len(q), self.k, default, self.scale)
+
+
+@dataclass(frozen=True)
+class Distinct(_OfField):
+    """How many distinct values a field takes, exactly up to `cap`, and `cap` from there on."""
+
+    cap: int = 0
+    strings: ClassVar[bool] = True
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Counts(self.source, self.cap),)
+
+    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
+        return np.bincount(state[0][:, 0], minlength=len(q)).astype(np.float64)[:, None]
+
+
+@dataclass(frozen=True)
+class TopK(_OfField):
+    """The `k` most frequent values of a field, `_1` the first, each with its `_count`.
+
+    Ties go to the smaller value. Exact while the window holds at most `cap` distinct values; beyond
+    it the answer is the exact top of the `cap` smallest ones (of a string: of a random sample).
+    """
+
+    k: int = 1
+    cap: int = 0
+    strings: ClassVar[bool] = True
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Counts(self.source, self.cap),)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        ranks = range(1, self.k + 1)
+        return (*(f"_{i}" for i in ranks), *(f"_{i}_count" for i in ranks))
+
+    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
+        rows = state[0][np.lexsort((state[0][:, 1], -state[0][:, 2], state[0][:, 0]))]
+        values = _table(rows[:, :2], len(q), self.k, default, self.scale)
+        return np.column_stack([values, _table(rows, len(q), self.k, 0.0, 1)])
+
+
+@dataclass(frozen=True)
+class ApproxDistinct(_OfField):
+    """Distinct values by HyperLogLog (Flajolet et al. 2007) with 2^`bits` registers.
+
+    The relative standard error is 1.04 / 2^(bits / 2); the registers, and so the estimate, are the
+    same in every engine and order.
+    """
+
+    bits: int = 8
+    strings: ClassVar[bool] = True
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Registers(self.source, 2**self.bits),)
+
+    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
+        m, rows = 2**self.bits, state[0]
+        used = np.bincount(rows[:, 0], minlength=len(q))
+        harmonic = np.bincount(rows[:, 0], 2.0 ** -rows[:, 2], minlength=len(q)) + (m - used)
+        raw = 0.7213 / (1 + 1.079 / m) * m * m / harmonic
+        few = _linear_counts(m)[used]
+        return np.where((raw <= 2.5 * m) & (used < m), few, raw)[:, None]
+
+
+@dataclass(frozen=True)
+class Quantile(_OfField):
+    """The value of rank `rank` of a field, within 1/128 of it: a log-linear histogram.
+
+    The buckets, and so the answer, are the same in every engine and order.
+    """
+
+    rank: float = 0.5
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (Buckets(self.source, 2**20),)
+
+    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
+        rows = state[0]
+        total = np.bincount(rows[:, 0], rows[:, 2], minlength=len(q))
+        before = np.cumsum(rows[:, 2])
+        wanted = np.ceil(self.rank * total).clip(1) + (np.cumsum(total) - total)
+        at = np.searchsorted(before, wanted).clip(max=max(len(rows) - 1, 0))
+        if not len(rows):
+            return np.full((len(q), 1), default)
+        middle = Buckets.middle(rows[at, 1]) / self.scale
+        return np.where(total > 0, middle, default)[:, None]
+
+
+Aggregate = (
+    Count | DecayedCount | SinceLast | Sum | Min | Max | Mean | StdDev | DecayedSum
+    | First | Last | LastK | Distinct | TopK | ApproxDistinct | Quantile
+)  # fmt: skip
+
+
+@lru_cache
+def _linear_counts(m: int) -> np.ndarray:
+    """float64[m + 1]: the estimate by how many of the registers are used (all of them: 0)."""
+    return np.array([m * math.log(m / (m - used)) for used in range(m)] + [0.0])
+
+
+def _table(rows: np.ndarray, n: int, k: int, default: float, scale: int) -> np.ndarray:
+    """float64[n, k]: the last column of the first `k` rows of each query, in the rows' order."""
+    values = np.full((n, k), default, np.float64)
+    if len(rows):
+        order = np.argsort(rows[:, 0], kind="stable")
+        query: np.ndarray = rows[order, 0]
+        rank = np.arange(len(query)) - np.searchsorted(query, query, side="left")
+        mine = rank < k
+        values[query[mine], rank[mine]] = rows[order, -1][mine] / scale
+    return values

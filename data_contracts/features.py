@@ -8,16 +8,33 @@ from functools import cached_property
 
 import numpy as np
 
-from data_contracts.aggregates import EXACT, Accumulator, Aggregate, Columns, Count, Rate
-from data_contracts.contract import Contract, Field
-from data_contracts.windows import Window
+from data_contracts.accumulators import TIME, Accumulator, Decayed, Entries, Events, Part, Source
+from data_contracts.aggregates import Aggregate
+from data_contracts.derived import Derived
+from data_contracts.windows import RAW, Session, Tumbling, Window
+
+STATE_BYTES = 16 * 1024
+"""What the state of one key may take at worst, unless the group says otherwise."""
+
+ENDS = Accumulator("max", Source(TIME))
+"""The end of a session's segment: the time of its last event."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What `n` queries see through one window, before it is finalised."""
+
+    n: int
+    parts: Mapping[Part, np.ndarray]
+    """int64[n] of an accumulator; int64[m, 1 + width] entries, the query's index first."""
 
 
 @dataclass(frozen=True)
 class FeatureGroup:
     """Aggregates x windows over the events of one entity.
 
-    Features are named `{group}_{aggregate}_{window}`, every aggregate and rate over every window.
+    Features are named `{group}_{aggregate}_{window}`: every aggregate and derived feature over
+    every window; an aggregate with several outputs has `{group}_{aggregate}{output}_{window}`.
     """
 
     name: str
@@ -25,124 +42,111 @@ class FeatureGroup:
     """The event field that holds the key, e.g. `user_id`."""
     aggregates: Mapping[str, Aggregate]
     windows: tuple[Window, ...]
-    rates: Mapping[str, Rate] = field(default_factory=dict[str, Rate])
+    derived: Mapping[str, Derived] = field(default_factory=dict[str, Derived])
     defaults: Mapping[str, float] = field(default_factory=dict[str, float])
     """Per aggregate: the value where its window holds nothing (0.0 unless declared)."""
+    max_state_bytes: int = STATE_BYTES
+    """What one key's state may take at worst, pending events apart; raise it knowingly."""
     owner: str = ""
     description: str = ""
 
     @cached_property
-    def accumulators(self) -> tuple[Accumulator, ...]:
-        """The columns of this group's state, each once, in order of declaration."""
-        every = [part for agg in self.aggregates.values() for part in agg.accumulators]
+    def parts(self) -> tuple[Part, ...]:
+        """What the aggregates read of a window, each once, in order of declaration."""
+        every = [part for agg in self.aggregates.values() for part in agg.parts]
         return tuple(dict.fromkeys(every))
 
     @cached_property
-    def hops(self) -> tuple[int, ...]:
-        """The tile widths (µs) that this group's windows need, finest first."""
-        return tuple(sorted({window.hop for window in self.windows}))
+    def accumulators(self) -> tuple[Accumulator, ...]:
+        """The columns of this group's tiles, each once."""
+        bases = [p.base if isinstance(p, Decayed) else p for p in self.parts]
+        columns = [part for part in bases if isinstance(part, Accumulator)]
+        if any(isinstance(window, Session) for window in self.windows):
+            columns.append(ENDS)
+        return tuple(dict.fromkeys(columns))
+
+    @cached_property
+    def entries(self) -> tuple[Entries, ...]:
+        """The tables of entries beside this group's tiles, each once."""
+        return tuple(part for part in self.parts if isinstance(part, Entries))
+
+    @cached_property
+    def levels(self) -> Mapping[int, Window]:
+        """The kinds of tiles that this group's windows need, each with a window that cuts them."""
+        return {window.level: window for window in sorted(self.windows, key=lambda w: w.level)}
+
+    @cached_property
+    def open_levels(self) -> tuple[int, ...]:
+        """Levels whose windows all end at *q*: of events older than the newest none comes back."""
+        closed = {window.level for window in self.windows if isinstance(window, Tumbling)}
+        return tuple(level for level in self.levels if level not in closed and level != RAW)
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the columns of `finalize`, in its order."""
+        values = [f"{name}{out}" for name, agg in self.aggregates.items() for out in agg.outputs]
         return tuple(
             f"{self.name}_{value}_{window.label}"
             for window in self.windows
-            for value in (*self.aggregates, *self.rates)
+            for value in (*values, *self.derived)
         )
 
     @cached_property
     def digest(self) -> str:
-        """32 hex digits over everything that changes a value: not owner nor text."""
+        """32 hex digits over everything that changes a value: not owner, text nor limits."""
         semantics = {
             "entity": self.entity,
             "aggregates": {k: repr(v) for k, v in self.aggregates.items()},
-            "rates": {k: repr(v) for k, v in self.rates.items()},
+            "derived": {k: repr(v) for k, v in self.derived.items()},
             "windows": [repr(window) for window in self.windows],
             "defaults": {k: repr(float(v)) for k, v in sorted(self.defaults.items())},
         }
         text = json.dumps(semantics, sort_keys=False).encode()
         return hashlib.blake2b(text, digest_size=16).hexdigest()
 
-    def lift(self, events: Columns) -> np.ndarray:
+    @property
+    def state_bytes(self) -> int:
+        """The most that one key's state takes, events that wait for the as-of apart."""
+        tiles = dict.fromkeys(self.levels, 0)
+        for window in self.windows:
+            tiles[window.level] = max(tiles[window.level], window.tiles)
+        total = sum(tiles.values()) * (16 + 8 * len(self.accumulators) + 4 * len(self.entries))
+        for part in self.entries:
+            for level, count in tiles.items():
+                once = part.newest and level in self.open_levels
+                total += (1 if once else count) * part.keep * 8 * part.width
+        return total
+
+    def lift(self, events: Events) -> np.ndarray:
         """int64[n, accumulators]: each event's own contribution to the state."""
         columns = [part.lift(events) for part in self.accumulators]
-        return np.stack(columns, axis=1)
+        return np.stack(columns, axis=1) if columns else np.empty((len(events), 0), np.int64)
 
-    def finalize(self, states: Mapping[Window, np.ndarray]) -> np.ndarray:
-        """float64[n, features] from int64[n, accumulators] for each window."""
-        index = {part: i for i, part in enumerate(self.accumulators)}
+    def finalize(self, states: Mapping[Window, Seen], q: np.ndarray) -> np.ndarray:
+        """float64[n, features] from what each window holds at `q` (int64[n] µs)."""
         values: list[np.ndarray] = []
         for window in self.windows:
-            state = states[window]
+            seen = states[window].parts
             done: dict[str, np.ndarray] = {}
             for name, agg in self.aggregates.items():
-                parts = [state[:, index[part]] for part in agg.accumulators]
-                done[name] = agg.finalize(parts, self.defaults.get(name, 0.0))
-            for name, rate in self.rates.items():
-                done[name] = rate.finalize(done[rate.numerator], done[rate.denominator])
+                parts = [seen[part] for part in agg.parts]
+                done[name] = agg.finalize(parts, q, self.defaults.get(name, 0.0))
+            for name, made in self.derived.items():
+                done[name] = made.finalize(*(done[of] for of in made.of))
             values += done.values()
-        return np.stack(values, axis=1)
+        return np.concatenate(values, axis=1)
 
     def default_values(self) -> np.ndarray:
         """float64[features]: what a key without any event is served."""
-        identity = np.array([[part.identity for part in self.accumulators]], np.int64)
-        return self.finalize(dict.fromkeys(self.windows, identity))[0]
+        nothing = self.nothing(1)
+        return self.finalize(dict.fromkeys(self.windows, nothing), np.zeros(1, np.int64))[0]
 
-    def check(self, contract: Contract) -> None:
-        """Raise ValueError naming group and field for a declaration that cannot be right."""
-        types = set(contract.event_types)
-        names = contract.fields
-        if self.entity not in names:
-            raise ValueError(f"group {self.name}: entity {self.entity!r} is not in {contract.name}")
-        if names[self.entity].type != "string":
-            raise ValueError(f"group {self.name}: entity {self.entity!r} is not a string")
-        if not self.aggregates or not self.windows:
-            raise ValueError(f"group {self.name}: declare at least one aggregate and one window")
-        try:
-            _ = self.hops
-        except ValueError as error:
-            raise ValueError(f"group {self.name}: {error}") from error
-        for part in self.accumulators:
-            if unknown := set(part.where) - types:
-                raise ValueError(
-                    f"group {self.name}: event types {sorted(unknown)} are not declared"
-                )
-            if part.field is None:
-                continue
-            if part.field not in names:
-                raise ValueError(f"group {self.name}: field {part.field!r} is not in the contract")
-            self._check_number(part, names[part.field])
-        for name, rate in self.rates.items():
-            for side in (rate.numerator, rate.denominator):
-                if not isinstance(self.aggregates.get(side), Count):
-                    raise ValueError(f"group {self.name}: rate {name}: {side!r} is no Count")
-            if not rate.strength > 0:
-                raise ValueError(f"group {self.name}: rate {name}: strength must be above 0")
-        if unknown := set(self.defaults) - set(self.aggregates):
-            raise ValueError(f"group {self.name}: defaults for unknown {sorted(unknown)}")
-
-    def _check_number(self, part: Accumulator, field: Field) -> None:
-        if field.type not in ("integer", "number"):
-            raise ValueError(
-                f"group {self.name}: field {field.name!r} is {field.type}, not a number"
-            )
-        if part.counts:
-            return
-        if part.scale < 1:
-            raise ValueError(f"group {self.name}: {field.name!r}: scale {part.scale} is below 1")
-        if field.type == "number" and part.reduce == "add" and part.scale == 1:
-            raise ValueError(
-                f"group {self.name}: the sum of {field.name!r} needs a scale (e.g. 1000000): "
-                "a float sum depends on the order of its events"
-            )
-        if field.minimum is None or field.maximum is None:
-            raise ValueError(
-                f"group {self.name}: {field.name!r}: declare minimum and maximum in the contract, "
-                "or one valid event could overflow the state"
-            )
-        if max(-field.minimum, field.maximum) * part.scale >= EXACT:
-            raise ValueError(
-                f"group {self.name}: {field.name!r}: its range x scale {part.scale} reaches 2^53: "
-                "lower one of them"
-            )
+    def nothing(self, n: int) -> Seen:
+        """What `n` queries see where there is no event."""
+        parts: dict[Part, np.ndarray] = {}
+        for part in self.parts:
+            if isinstance(part, Entries):
+                parts[part] = np.empty((0, 1 + part.width), np.int64)
+            else:
+                parts[part] = np.full(n, part.identity, np.int64)
+        return Seen(n, parts)

@@ -1,172 +1,215 @@
-"""Packed state: tiles of one key as rows of int64, merged and finalised by the window law.
+"""Tables of tiles of many keys: merged, folded, expired, and read by the window law.
 
-A row is `(hop, start, accumulators…)`. An event is itself a tile, of hop 1 µs (`RAW`): rows before
-the writer's as-of are folded into every hop the group's windows need, later ones wait raw and the
-reader filters them by `t < q`. The same rows are the online state and the Delta tile of a day.
+A tile is a row `(key, level, start, accumulators…)`; its entries are rows `(key, level, start,
+entry…)` of tables beside it. An event is itself a tile, of level `RAW`: events before the writer's
+as-of are folded into a tile of every level the group's windows need, later ones wait raw and the
+reader filters them by `t < q`.
 """
 
-import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from data_contracts.aggregates import UFUNC
-from data_contracts.features import FeatureGroup
-from data_contracts.windows import Window
+from data_contracts.accumulators import UFUNC, Decayed, Entries, Events, Part
+from data_contracts.clock import duration
+from data_contracts.features import ENDS, FeatureGroup, Seen
+from data_contracts.sessions import chains, session_starts
+from data_contracts.windows import RAW, Session, Window, floor
 
-RAW = 1
-"""Hop of an event that waits unfolded: a tile one microsecond wide."""
-
-KEY, HOP, START, STATE = 0, 1, 2, 3
-"""Columns of a row table: key index, hop (µs), start (µs), then the accumulators."""
-
-_HEADER = struct.Struct("<B16sqqI")
-_VERSION = 1
+KEY, LEVEL, START, STATE = 0, 1, 2, 3
+"""Columns of a table: key index, level, start (µs), then accumulators or an entry."""
 
 
 @dataclass(frozen=True)
-class State:
-    """What the online store holds for one key of one group."""
+class Rows:
+    """Tiles and their entries, each table sorted by (key, level, start) once merged."""
 
-    seq: int
-    """The last micro-batch that touched this key: the state holds its events up to this seq."""
-    as_of: int
-    """Events before this time (µs) are in tiles; a read at *q* < as_of is answered at as_of."""
-    rows: np.ndarray
-    """int64[n, 2 + accumulators]: hop, start, accumulators; sorted by hop, start."""
+    tiles: np.ndarray
+    """int64[n, 3 + accumulators]."""
+    entries: tuple[np.ndarray, ...]
+    """Per `group.entries`: int64[m, 3 + width]."""
 
-
-def raw_rows(keys: np.ndarray, times: np.ndarray, lifted: np.ndarray) -> np.ndarray:
-    """Row table of single events: `keys` int64[n], `times` int64[n] µs, `lifted` int64[n, a]."""
-    hop = np.full(len(keys), RAW, np.int64)
-    return np.column_stack([keys, hop, times, lifted])
+    @property
+    def tables(self) -> tuple[np.ndarray, ...]:
+        return (self.tiles, *self.entries)
 
 
-def merge(group: FeatureGroup, rows: np.ndarray) -> np.ndarray:
-    """Sort by (key, hop, start) and merge the rows that share them."""
+def no_rows(group: FeatureGroup) -> Rows:
+    """Empty tables of a group."""
+    widths = (len(group.accumulators), *(part.width for part in group.entries))
+    return _rows([np.empty((0, STATE + width), np.int64) for width in widths])
+
+
+def raw_rows(group: FeatureGroup, keys: np.ndarray, events: Events) -> Rows:
+    """The tiles of single events: `keys` int64[n] are the indices of the events' keys."""
+    lead = np.column_stack([keys, np.full(len(keys), RAW, np.int64), events.time])
+    tables = [np.column_stack([lead, group.lift(events)])]
+    for part in group.entries:
+        at, rows = part.lift(events)
+        tables.append(np.column_stack([lead[at], rows]))
+    return _rows(tables)
+
+
+def concat(parts: Sequence[Rows]) -> Rows:
+    """The rows of all; not merged."""
+    return _rows([np.concatenate(same) for same in zip(*(p.tables for p in parts), strict=True)])
+
+
+def where(rows: Rows, keep: Sequence[np.ndarray]) -> Rows:
+    """The rows for which the mask of each table holds."""
+    return _rows([table[mask] for table, mask in zip(rows.tables, keep, strict=True)])
+
+
+def merge(group: FeatureGroup, rows: Rows) -> Rows:
+    """Sort by (key, level, start), merge the rows that share them, join sessions' segments."""
+    for window in group.windows:
+        if isinstance(window, Session):
+            rows = _joined(group, window, rows)
+    tiles = rows.tiles
+    if len(tiles):
+        tiles = tiles[np.lexsort((tiles[:, START], tiles[:, LEVEL], tiles[:, KEY]))]
+        first = _changes(tiles, STATE)
+        merged = tiles[first]
+        for i, part in enumerate(group.accumulators):
+            merged[:, STATE + i] = UFUNC[part.reduce].reduceat(tiles[:, STATE + i], first)
+        tiles = merged
+    entries = zip(group.entries, rows.entries, strict=True)
+    return Rows(tiles, tuple(_merged_entries(group, part, table) for part, table in entries))
+
+
+def fold(group: FeatureGroup, rows: Rows, as_of: np.ndarray) -> Rows:
+    """Fold raw rows before their key's `as_of` (int64[keys] µs) into a tile of every level."""
+    ripe = [(t[:, LEVEL] == RAW) & (t[:, START] < as_of[t[:, KEY]]) for t in rows.tables]
+    parts = [where(rows, [~mask for mask in ripe])]
+    raw = where(rows, ripe)
+    for level, window in group.levels.items():
+        tables = [table.copy() for table in raw.tables]
+        for table in tables:
+            table[:, LEVEL] = level
+            table[:, START] = window.tile_start(table[:, START])
+        parts.append(_rows(tables))
+    return merge(group, concat(parts))
+
+
+def expire(group: FeatureGroup, rows: Rows, as_of: np.ndarray) -> Rows:
+    """Drop what no window can reach at any *q* >= the key's `as_of` (int64[keys] µs)."""
+
+    def reached(table: np.ndarray) -> np.ndarray:
+        keep = np.zeros(len(table), dtype=bool)
+        for window in group.windows:
+            lo, _ = window.bounds(as_of)
+            keep |= _of(window, table) & (table[:, START] >= lo[table[:, KEY]])
+        return keep
+
+    return where(rows, [reached(table) for table in rows.tables])
+
+
+def window_states(group: FeatureGroup, rows: Rows, keys: int, q: int) -> dict[Window, Seen]:
+    """Per window what each of `keys` keys sees at query time `q` (µs)."""
+    return {window: _window_state(group, window, rows, keys, q) for window in group.windows}
+
+
+def _window_state(group: FeatureGroup, window: Window, rows: Rows, keys: int, q: int) -> Seen:
+    lo, hi = window.bounds(q)
+    lows = np.full(keys, lo, np.int64)
+    if isinstance(window, Session):
+        tiles = rows.tiles[_of(window, rows.tiles)]
+        ends = tiles[:, STATE + group.accumulators.index(ENDS)]
+        gap = duration(window.gap)
+        lows = session_starts(window, gap, tiles[:, KEY], tiles[:, START], ends, keys, q)
+    tables = [
+        t[_of(window, t) & (t[:, START] >= lows[t[:, KEY]]) & (t[:, START] < hi)]
+        for t in rows.tables
+    ]
+    tiles = tables[0]
+    parts: dict[Part, np.ndarray] = {}
+    for part in group.parts:
+        if isinstance(part, Entries):
+            table = tables[1 + group.entries.index(part)]
+            parts[part] = compact(part, np.delete(table, (LEVEL, START), axis=1), STATE - 2)
+            continue
+        base = part.base if isinstance(part, Decayed) else part
+        column = tiles[:, STATE + group.accumulators.index(base)]
+        if isinstance(part, Decayed):
+            ages = (floor(q, window.level) - floor(tiles[:, START], window.level)) // window.level
+            column = column * part.weights(window.level, window.tiles)[ages]
+        state = np.full(keys, part.identity, np.int64)
+        UFUNC[base.reduce].at(state, tiles[:, KEY], column)
+        parts[part] = state
+    return Seen(keys, parts)
+
+
+def compact(part: Entries, rows: np.ndarray, lead: int) -> np.ndarray:
+    """Sort entries, merge those of one identity and keep the declared number.
+
+    `rows` int64[n, lead + width]: the first `lead` columns say what they belong to.
+    """
     if not len(rows):
         return rows
-    order = np.lexsort((rows[:, START], rows[:, HOP], rows[:, KEY]))
-    rows = rows[order]
-    change = (rows[1:, :STATE] != rows[:-1, :STATE]).any(axis=1)
-    first = np.concatenate(([0], np.flatnonzero(change) + 1))
-    merged = rows[first].copy()
-    for i, part in enumerate(group.accumulators):
-        merged[:, STATE + i] = UFUNC[part.reduce].reduceat(rows[:, STATE + i], first)
-    return merged
+    named = lead + part.identity
+    rows = rows[np.lexsort(rows[:, :named].T[::-1])]
+    first = _changes(rows, named)
+    merged = rows[first]
+    if part.reduce is not None:
+        merged[:, named] = UFUNC[part.reduce].reduceat(rows[:, named], first)
+    edges = _changes(merged, lead)
+    size = np.diff(np.append(edges, len(merged)))
+    rank = np.arange(len(merged)) - np.repeat(edges, size)
+    if part.newest:
+        rank = np.repeat(size, size) - 1 - rank
+    return merged[rank < part.keep]
 
 
-def fold(group: FeatureGroup, rows: np.ndarray, as_of: np.ndarray | int) -> np.ndarray:
-    """Fold raw rows before `as_of` (µs, one for all or one a row) into a tile of every hop."""
-    ripe = (rows[:, HOP] == RAW) & (rows[:, START] < as_of)
-    tables = [rows[~ripe]]
-    for hop in group.hops:
-        tile = rows[ripe].copy()
-        tile[:, HOP] = hop
-        tile[:, START] = tile[:, START] // hop * hop
-        tables.append(tile)
-    return merge(group, np.concatenate(tables))
+def _merged_entries(group: FeatureGroup, part: Entries, table: np.ndarray) -> np.ndarray:
+    if not part.newest or not group.open_levels:
+        return compact(part, table, STATE)
+    # Of a level whose windows all end at q only the newest entries can ever be read, whichever
+    # tile holds them: one list a level. Their own times are their tiles' order.
+    open_ = np.isin(table[:, LEVEL], group.open_levels)
+    once = compact(part, np.delete(table[open_], START, axis=1), START)
+    level = dict(group.levels)
+    starts = np.empty(len(once), np.int64)
+    for name in group.open_levels:
+        at = once[:, LEVEL] == name
+        starts[at] = level[name].tile_start(once[at, START])
+    once = np.insert(once, START, starts, axis=1)
+    both = np.concatenate([compact(part, table[~open_], STATE), once])
+    return both[np.lexsort(both[:, : STATE + part.identity].T[::-1])]
 
 
-def expire(group: FeatureGroup, rows: np.ndarray, as_of: np.ndarray | int) -> np.ndarray:
-    """Drop tiles that no window can reach at any *q* >= `as_of` (µs, one for all or one a row)."""
-    keep = np.zeros(len(rows), dtype=bool)
-    horizon = np.broadcast_to(np.asarray(as_of, np.int64), (len(rows),))
-    for window in group.windows:
-        lo, _ = window.bounds(horizon)
-        level = (rows[:, HOP] == window.hop) | (rows[:, HOP] == RAW)
-        keep |= level & (rows[:, START] >= lo)
-    return rows[keep]
+def _joined(group: FeatureGroup, window: Session, rows: Rows) -> Rows:
+    """Give every segment of the session's level, and its entries, the start of its chain."""
+    at = np.flatnonzero(rows.tiles[:, LEVEL] == window.level)
+    tiles = rows.tiles[at]
+    order = np.lexsort((tiles[:, START], tiles[:, KEY]))
+    segment = tiles[order]
+    ends = segment[:, STATE + group.accumulators.index(ENDS)]
+    first, _ = chains(segment[:, KEY], segment[:, START], ends, duration(window.gap), window.hop)
+    tables = [table.copy() for table in rows.tables]
+    tables[0][at[order], START] = segment[first, START]
+    for table in tables[1:]:
+        mine = np.flatnonzero(table[:, LEVEL] == window.level)
+        # An entry lies in a segment of its own key and start: the one that sorts right before it.
+        both = np.concatenate([segment[:, [KEY, START]], table[mine][:, [KEY, START]]])
+        side = np.arange(len(both)) >= len(segment)
+        sort = np.lexsort((side, both[:, 1], both[:, 0]))
+        last = np.maximum.accumulate(np.where(side[sort], 0, sort))
+        found = np.empty(len(both), np.int64)
+        found[sort] = last
+        table[mine, START] = segment[first[found[len(segment) :]], START]
+    return _rows(tables)
 
 
-def window_states(
-    group: FeatureGroup, rows: np.ndarray, keys: int, q: int
-) -> dict[Window, np.ndarray]:
-    """int64[keys, accumulators] per window at query time `q` (µs), from a row table."""
-    identity = np.array([part.identity for part in group.accumulators], np.int64)
-    states: dict[Window, np.ndarray] = {}
-    for window in group.windows:
-        lo, hi = window.bounds(q)
-        level = (rows[:, HOP] == window.hop) | (rows[:, HOP] == RAW)
-        seen = rows[level & (rows[:, START] >= lo) & (rows[:, START] < hi)]
-        state = np.tile(identity, (keys, 1))
-        for i, part in enumerate(group.accumulators):
-            UFUNC[part.reduce].at(state[:, i], seen[:, KEY], seen[:, STATE + i])
-        states[window] = state
-    return states
+def _of(window: Window, table: np.ndarray) -> np.ndarray:
+    return (table[:, LEVEL] == window.level) | (table[:, LEVEL] == RAW)
 
 
-def advance(
-    group: FeatureGroup,
-    states: Mapping[str, State],
-    batch: Mapping[str, np.ndarray],
-    seq: int,
-    as_of: int,
-) -> dict[str, State]:
-    """Merge one micro-batch into the states of its keys; returns only the states that change.
-
-    `batch` holds, per key, int64[n, 1 + accumulators]: event time and lifted accumulators. A key
-    whose state already carries `seq` is skipped, so that a replayed batch changes nothing.
-    """
-    keys = [key for key in batch if key not in states or states[key].seq < seq]
-    if not keys:
-        return {}
-    moment = np.array([max(as_of, states[k].as_of) if k in states else as_of for k in keys])
-    tables: list[np.ndarray] = []
-    for i, key in enumerate(keys):
-        if key in states:
-            tables.append(with_key(states[key].rows, i))
-        fresh = batch[key]
-        tables.append(raw_rows(np.full(len(fresh), i), fresh[:, 0], fresh[:, 1:]))
-    rows = np.concatenate(tables)
-    rows = fold(group, rows, moment[rows[:, KEY]])
-    rows = expire(group, rows, moment[rows[:, KEY]])
-    return {
-        key: State(seq, int(moment[i]), part)
-        for i, (key, part) in enumerate(zip(keys, split(rows, len(keys)), strict=True))
-    }
+def _changes(rows: np.ndarray, columns: int) -> np.ndarray:
+    """Indices at which the first `columns` columns of sorted rows change, 0 among them."""
+    change = (rows[1:, :columns] != rows[:-1, :columns]).any(axis=1)
+    return np.concatenate(([0], np.flatnonzero(change) + 1)) if len(rows) else np.empty(0, np.int64)
 
 
-def read(group: FeatureGroup, states: Iterable[State | None], q: int) -> np.ndarray:
-    """float64[keys, features] at query time `q` (µs); a missing state reads as no event at all."""
-    found = list(states)
-    tables = [with_key(s.rows, i) for i, s in enumerate(found) if s is not None and len(s.rows)]
-    width = STATE + len(group.accumulators)
-    rows = np.concatenate(tables) if tables else np.empty((0, width), np.int64)
-    return group.finalize(window_states(group, rows, len(found), q))
-
-
-def split(rows: np.ndarray, keys: int) -> list[np.ndarray]:
-    """A row table sorted by key as one `(hop, start, accumulators…)` table per key index."""
-    edges = np.searchsorted(rows[:, KEY], np.arange(keys + 1))
-    return [rows[edges[i] : edges[i + 1], HOP:] for i in range(keys)]
-
-
-def encode(group: FeatureGroup, state: State) -> bytes:
-    """The bytes of a state: version, group digest, seq, as-of, row count, little-endian int64s."""
-    digest = bytes.fromhex(group.digest)
-    header = _HEADER.pack(_VERSION, digest, state.seq, state.as_of, len(state.rows))
-    return header + np.ascontiguousarray(state.rows, "<i8").tobytes()
-
-
-def decode(group: FeatureGroup, packed: bytes) -> State:
-    """The state in `packed`; ValueError when it belongs to another definition or is cut short."""
-    if len(packed) < _HEADER.size:
-        raise ValueError(f"state of group {group.name}: {len(packed)} bytes hold no header")
-    version, digest, seq, as_of, count = _HEADER.unpack_from(packed)
-    if version != _VERSION or digest.hex() != group.digest:
-        raise ValueError(
-            f"state of group {group.name} was written by definition {digest.hex()} (version "
-            f"{version}), this reader has {group.digest}: run `headrace materialize`"
-        )
-    width = 2 + len(group.accumulators)
-    if len(packed) != _HEADER.size + 8 * count * width:
-        raise ValueError(f"state of group {group.name}: {len(packed)} bytes, {count} rows declared")
-    rows = np.frombuffer(packed, "<i8", offset=_HEADER.size).reshape(count, width)
-    return State(seq, as_of, rows)
-
-
-def with_key(rows: np.ndarray, key: int) -> np.ndarray:
-    """A key's `(hop, start, accumulators…)` table as rows of a row table under index `key`."""
-    return np.column_stack([np.full(len(rows), key, np.int64), rows])
+def _rows(tables: Sequence[np.ndarray]) -> Rows:
+    return Rows(tables[0], tuple(tables[1:]))

@@ -15,6 +15,7 @@ from typing import Any
 from data_contracts.clock import duration
 from data_contracts.contract import Contract, read_contract
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
+from data_contracts.feature_rules import check_group
 from data_contracts.features import FeatureGroup
 from data_contracts.labels import Label
 
@@ -189,7 +190,7 @@ def _check(use_case: UseCase) -> None:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", use_case.name):
         raise ValueError("its folder's name must be lower-case letters, digits and _: rename it")
     for group in declared.groups:
-        group.check(contract)
+        check_group(group, contract)
     names = [group.name for group in declared.groups]
     if not names or len(set(names)) != len(names):
         raise ValueError("needs feature groups, each with its own name")

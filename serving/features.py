@@ -14,7 +14,7 @@ import numpy as np
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.online import service_name, state_name
-from data_contracts.tiles import State, decode, read
+from data_contracts.states import State, decode, read
 from data_contracts.use_case import UseCase
 
 if TYPE_CHECKING:

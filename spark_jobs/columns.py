@@ -1,11 +1,13 @@
-"""Arrow tables of events as the numpy columns that the tile algebra takes."""
+"""Arrow tables of events as the numpy arrays that the tile algebra takes."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from data_contracts.aggregates import Columns
-from data_contracts.contract import Contract
+from data_contracts.accumulators import TIME, Events, code
 from data_contracts.features import FeatureGroup
+from data_contracts.tiles import Rows, raw_rows
 
 
 def micros(times: pa.ChunkedArray, absent: int = 0) -> np.ndarray:
@@ -23,35 +25,51 @@ def arrivals(events: pa.Table) -> np.ndarray:
     return np.where(stamped, micros(events["arrived_at"]), times)
 
 
-def to_columns(contract: Contract, events: pa.Table) -> Columns:
-    """`event_type` as objects and the table's number fields as float64 with NaN for null."""
-    columns: dict[str, np.ndarray] = {
-        "event_type": np.array(events["event_type"].to_pylist(), dtype=object)
-    }
-    for field in contract.fields.values():
-        if field.type in ("integer", "number") and field.name in events.column_names:
-            values = events[field.name].cast(pa.float64()).fill_null(float("nan"))
-            columns[field.name] = values.to_numpy()
-    return columns
+def used_fields(groups: Sequence[FeatureGroup]) -> tuple[list[str], list[str]]:
+    """The event fields that the groups filter by, and those whose values they take, sorted."""
+    sources = [part.source for g in groups for part in (*g.accumulators, *g.entries)]
+    filters = {"event_type", *(name for source in sources for name, _ in source.where)}
+    values = {source.field for source in sources if source.field not in (None, TIME)}
+    return sorted(filters), sorted(map(str, values))
+
+
+def to_events(groups: Sequence[FeatureGroup], events: pa.Table, time: str = TIME) -> Events:
+    """The table's events as those groups lift them; `time` names the column of their times."""
+    filters, values = used_fields(groups)
+    ties = any(group.entries for group in groups)
+    return Events(
+        time=micros(events[time]),
+        tie=_codes(events["event_id"]) if ties else np.zeros(len(events), np.int64),
+        text={f: np.array(events[f].to_pylist(), dtype=object) for f in filters},
+        number={f: _numbers(events[f]) for f in values},
+    )
+
+
+def keyed_rows(group: FeatureGroup, events: pa.Table) -> tuple[list[str], Rows]:
+    """The keys of a batch and its events' raw tiles by index into them.
+
+    Events whose key is null belong to no key of this group.
+    """
+    present = events.filter(events[group.entity].is_valid())
+    index, names = codes(present[group.entity])
+    return names, raw_rows(group, index, to_events([group], present))
 
 
 def codes(keys: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, list[str]]:
     """int64[n] codes and the distinct keys they stand for, sorted."""
-    names, code = np.unique(np.array(keys.to_pylist(), dtype=object), return_inverse=True)
-    return code.astype(np.int64), names.tolist()
+    names, index = np.unique(np.array(keys.to_pylist(), dtype=object), return_inverse=True)
+    return index.astype(np.int64), names.tolist()
 
 
-def by_key(
-    group: FeatureGroup, keys: pa.ChunkedArray, times: np.ndarray, columns: Columns
-) -> dict[str, np.ndarray]:
-    """Per key int64[n, 1 + accumulators]: event time (µs) and lifted accumulators.
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """float64[n], NaN where null; a string counts as its code."""
+    if pa.types.is_string(column.type):
+        return np.where(np.asarray(column.is_null()), np.nan, _codes(column).astype(np.float64))
+    return column.cast(pa.float64()).fill_null(float("nan")).to_numpy()
 
-    Events whose key is null belong to no key of this group.
-    """
-    present = np.asarray(keys.is_valid())
-    rows = np.column_stack([times, group.lift(columns)])[present]
-    code, names = codes(keys.drop_null())
-    order = np.argsort(code, kind="stable")
-    edges = np.searchsorted(code[order], np.arange(len(names) + 1))
-    rows = rows[order]
-    return {name: rows[edges[i] : edges[i + 1]] for i, name in enumerate(names)}
+
+def _codes(column: pa.ChunkedArray) -> np.ndarray:
+    """int64[n]: the code of each string, 0 where null."""
+    encoded = pa.concat_arrays(column.chunks).dictionary_encode()
+    numbers = np.array([0, *(code(text) for text in encoded.dictionary.to_pylist())], np.int64)
+    return numbers[encoded.indices.fill_null(-1).to_numpy() + 1]

@@ -16,7 +16,7 @@ from feast.types import Bytes
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.online import project_name, service_name, state_name, view_name
-from data_contracts.tiles import State, decode, encode
+from data_contracts.states import State, decode, encode
 from data_contracts.use_case import UseCase
 
 _CONFIG = "feature_store.yaml"

@@ -12,9 +12,11 @@ from pyspark.sql import functions as sf
 from data_contracts.clock import day_of
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.tiles import State, decode, expire, fold, raw_rows, read, split, with_key
+from data_contracts.states import State, decode, of_key, read, split
+from data_contracts.tiles import concat, expire, fold, raw_rows
 from data_contracts.use_case import UseCase
-from spark_jobs.columns import arrivals, codes, micros, to_columns
+from data_contracts.windows import HOPS
+from spark_jobs.columns import arrivals, codes, to_events
 from spark_jobs.events import load_events
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.lease import writer_lease
@@ -72,21 +74,21 @@ def rebuild(
     fresh = events.where(sf.col("built_seq").isNull() | (sf.col("seq") > sf.col("built_seq")))
     packed = tiles.select("key", "state").toArrow()
     later = fresh.withColumn("key", sf.col(group.entity)).toArrow()
-    return _merge(use_case, group, packed, later, seq, as_of)
+    return _merge(group, packed, later, seq, as_of)
 
 
 def _merge(
-    use_case: UseCase, group: FeatureGroup, packed: pa.Table, later: pa.Table, seq: int, as_of: int
+    group: FeatureGroup, packed: pa.Table, later: pa.Table, seq: int, as_of: int
 ) -> dict[str, State]:
     both = pa.chunked_array([*packed["key"].chunks, *later["key"].chunks], pa.string())
     code, names = codes(both)
     tables = [
-        with_key(decode(group, state).rows, key)
+        of_key(decode(group, state).rows, key)
         for key, state in zip(code, packed["state"].to_pylist(), strict=False)
     ]
-    lifted = group.lift(to_columns(use_case.contract, later))
-    tables.append(raw_rows(code[len(packed) :], micros(later["event_time"]), lifted))
-    rows = expire(group, fold(group, np.concatenate(tables), as_of), as_of)
+    tables.append(raw_rows(group, code[len(packed) :], to_events([group], later)))
+    moments = np.full(len(names), as_of, np.int64)
+    rows = expire(group, fold(group, concat(tables), moments), moments)
     parts = split(rows, len(names))
     return {name: State(seq, as_of, part) for name, part in zip(names, parts, strict=True)}
 
@@ -115,6 +117,6 @@ def _compare(
 
 def _moments(group: FeatureGroup, as_of: int) -> Iterator[int]:
     yield as_of + 1
-    for hop in group.hops:
+    for hop in HOPS:
         yield as_of + hop
         yield (as_of // hop + 2) * hop

@@ -11,7 +11,7 @@ from pyspark.sql.types import DoubleType, StringType, StructField, StructType
 from data_contracts.contract import Contract
 from data_contracts.features import FeatureGroup
 from data_contracts.point_in_time import window_states
-from spark_jobs.columns import codes, micros, to_columns
+from spark_jobs.columns import codes, micros, to_events, used_fields
 
 NO_LIMIT = np.iinfo(np.int64).max
 """The `seq` of a query that may see every event."""
@@ -24,12 +24,13 @@ def at_query_times(
 
     A query sees the events of its key that the window law gives at `q`, of a seq up to its own.
     """
-    fields = _fields(contract, group)
+    filters, values = used_fields([group])
+    ties = ["event_id"] if group.entries else []
     facts = events.where(sf.col(group.entity).isNotNull()).select(
         sf.lit(None).cast("string").alias("id"),
         sf.col(group.entity).alias("key"),
         sf.col("event_time").alias("at"),
-        "seq", "event_type", *fields,
+        "seq", *dict.fromkeys((*filters, *values, *ties)),
     )  # fmt: skip
     asked = queries.select("id", "key", sf.col("q").alias("at"), "seq")
     both = facts.unionByName(asked, allowMissingColumns=True).repartition("key")
@@ -54,22 +55,15 @@ def _features(contract: Contract, group: FeatureGroup, table: pa.Table) -> pa.Ta
     at, seq = micros(table["at"]), table["seq"].to_numpy()
     asked = np.asarray(table["id"].is_valid())
     facts = table.filter(pa.array(~asked))
-    lifted = group.lift(to_columns(contract, facts))
     values = np.empty((int(asked.sum()), len(group.feature_names)))
     limits = seq[asked]
     for limit in np.unique(limits):
         mine = limits == limit
         seen = seq[~asked] <= limit
-        states = window_states(
-            group, key[~asked][seen], at[~asked][seen], lifted[seen],
-            key[asked][mine], at[asked][mine],
-        )  # fmt: skip
-        values[mine] = group.finalize(states)
+        events = to_events([group], facts.filter(pa.array(seen)), "at")
+        q = at[asked][mine]
+        states = window_states(group, key[~asked][seen], events, key[asked][mine], q)
+        values[mine] = group.finalize(states, q)
     columns = [table["id"].filter(pa.array(asked)), *values.T]
     return pa.table([pa.array(c) if isinstance(c, np.ndarray) else c for c in columns],
                     names=["id", *group.feature_names])  # fmt: skip
-
-
-def _fields(contract: Contract, group: FeatureGroup) -> list[str]:
-    used = {part.field for part in group.accumulators if part.field}
-    return [name for name in contract.fields if name in used]

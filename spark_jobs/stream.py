@@ -19,11 +19,11 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 from pyspark.sql.types import StructType
 
 from data_contracts.lake import Lake
-from data_contracts.tiles import advance
+from data_contracts.states import advance
 from data_contracts.use_case import UseCase
 from spark_jobs.admission import Admission, Row, SeenEvents
 from spark_jobs.checkpoint import checkpoint_of
-from spark_jobs.columns import arrivals, by_key, micros, to_columns
+from spark_jobs.columns import arrivals, keyed_rows
 from spark_jobs.conservation import waiting
 from spark_jobs.events import lacking
 from spark_jobs.feature_store import OnlineStates, holds_every_state
@@ -91,13 +91,11 @@ class MicroBatches:
         """Merge the batch into the state of every key it touches; readable from here on."""
         if not len(events):
             return
-        times = micros(events["event_time"])
         as_of = int(arrivals(events).max())
-        columns = to_columns(self._use_case.contract, events)
         for group in self._use_case.groups:
-            batch = by_key(group, events[group.entity], times, columns)
-            states = self._online.read(group, batch)
-            self._online.write(group, advance(group, states, batch, seq, as_of))
+            keys, fresh = keyed_rows(group, events)
+            states = self._online.read(group, keys)
+            self._online.write(group, advance(group, states, keys, fresh, seq, as_of))
 
     def append(self, admission: Admission, seq: int) -> None:
         """The events in one transaction, and the records that did not become events."""

@@ -11,12 +11,15 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from data_contracts.clock import DAY, parse_time
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.tiles import State, encode, fold, raw_rows, split
+from data_contracts.states import State, encode, split
+from data_contracts.tiles import fold, raw_rows
 from data_contracts.use_case import UseCase
-from spark_jobs.columns import codes, micros, to_columns
+from spark_jobs.columns import codes, to_events
 from spark_jobs.events import load_events
 from spark_jobs.schemas import TILES
 from spark_jobs.tables import exists, load, replace
+
+END_OF_TIME = np.iinfo(np.int64).max
 
 
 def backfill_tiles(
@@ -42,7 +45,7 @@ def backfill_tiles(
         "day", sf.date_format("event_time", "yyyy-MM-dd")
     )
     days = days.where(span)
-    rows = [_tiles_of(use_case, group, days, seq) for group in use_case.groups]
+    rows = [_tiles_of(group, days, seq) for group in use_case.groups]
     every = rows[0]
     for more in rows[1:]:
         every = every.unionByName(more)
@@ -53,9 +56,8 @@ def backfill_tiles(
     return load(spark, lake.tiles).where(span).count()
 
 
-def _tiles_of(use_case: UseCase, group: FeatureGroup, days: DataFrame, seq: int) -> DataFrame:
+def _tiles_of(group: FeatureGroup, days: DataFrame, seq: int) -> DataFrame:
     arrow = to_arrow_schema(TILES)
-    contract = use_case.contract
 
     def pack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         tables = list(batches)
@@ -69,9 +71,8 @@ def _tiles_of(use_case: UseCase, group: FeatureGroup, days: DataFrame, seq: int)
             ]
         )
         code, names = codes(pairs)
-        lifted = group.lift(to_columns(contract, table))
-        raw = raw_rows(code, micros(table["event_time"]), lifted)
-        tiles = split(fold(group, raw, np.iinfo(np.int64).max), len(names))
+        raw = raw_rows(group, code, to_events([group], table))
+        tiles = split(fold(group, raw, np.full(len(names), END_OF_TIME)), len(names))
         out = []
         for name, rows in zip(names, tiles, strict=True):
             day, key = name.split("\x1f", 1)

@@ -5,64 +5,82 @@ from typing import Any
 
 import numpy as np
 
-from data_contracts import point_in_time, tiles
-from data_contracts.aggregates import Columns
+from data_contracts import point_in_time, states
+from data_contracts.accumulators import Entries, Events, code
 from data_contracts.features import FeatureGroup
-from data_contracts.tiles import State
+from data_contracts.states import State
+from data_contracts.tiles import Rows, raw_rows
 
 Event = Mapping[str, Any]
 
 
-def as_columns(group: FeatureGroup, events: Sequence[Event]) -> Columns:
-    """The arrays from which the group lifts: event types, and numbers with NaN for null."""
-    columns = {"event_type": np.array([e["event_type"] for e in events], dtype=object)}
-    for part in group.accumulators:
-        if part.field is not None:
-            values = [e.get(part.field) for e in events]
-            columns[part.field] = np.array([np.nan if v is None else v for v in values], float)
-    return columns
+def as_events(group: FeatureGroup, log: Sequence[Event]) -> Events:
+    """The arrays from which the group lifts."""
+    sources = [part.source for part in (*group.accumulators, *group.entries)]
+    texts = {"event_type", *(name for source in sources for name, _ in source.where)}
+    fields = {s.field for s in sources if s.field not in (None, "event_time")}
+    number: dict[str, np.ndarray] = {}
+    for field in fields:
+        values = [_number(event.get(field)) for event in log]
+        number[str(field)] = np.array(values, np.float64)
+    return Events(
+        time=np.array([e["event_time"] for e in log], np.int64),
+        tie=np.array([code(e.get("event_id", "")) for e in log], np.int64),
+        text={name: np.array([e.get(name) for e in log], dtype=object) for name in texts},
+        number=number,
+    )
 
 
-def as_batch(group: FeatureGroup, events: Sequence[Event]) -> dict[str, np.ndarray]:
-    """One micro-batch as `tiles.advance` takes it: rows of time and lifted accumulators by key."""
-    table = np.column_stack([_times(events), group.lift(as_columns(group, events))])
-    owners = np.array([e[group.entity] for e in events], dtype=object)
-    return {key: table[owners == key] for key in dict.fromkeys(owners.tolist())}
+def _number(value: Any) -> float:
+    if isinstance(value, str):
+        return float(code(value))
+    return float("nan") if value is None else float(value)
+
+
+def as_batch(group: FeatureGroup, log: Sequence[Event]) -> tuple[list[str], Rows]:
+    """One micro-batch as `states.advance` takes it: its keys, and its events' raw tiles."""
+    names = list(dict.fromkeys(event[group.entity] for event in log))
+    index = np.array([names.index(event[group.entity]) for event in log], np.int64)
+    return names, raw_rows(group, index, as_events(group, log))
 
 
 def stream(
     group: FeatureGroup, batches: Sequence[Sequence[Event]], as_ofs: Sequence[int]
 ) -> dict[str, State]:
     """The states after all batches, each written with its own seq and as-of."""
-    states: dict[str, State] = {}
+    found: dict[str, State] = {}
     for seq, (batch, as_of) in enumerate(zip(batches, as_ofs, strict=True)):
-        states |= tiles.advance(group, states, as_batch(group, batch), seq, as_of)
-    return states
+        found |= states.advance(group, found, *as_batch(group, batch), seq, as_of)
+    return found
 
 
 def tile_features(
-    group: FeatureGroup, states: Mapping[str, State], keys: Sequence[str], q: int
+    group: FeatureGroup, found: Mapping[str, State], keys: Sequence[str], q: int
 ) -> list[list[float]]:
     """Features of `keys` at `q` from packed states."""
-    return tiles.read(group, [states.get(key) for key in keys], q).tolist()
+    return states.read(group, [found.get(key) for key in keys], q).tolist()
 
 
 def point_in_time_features(
-    group: FeatureGroup, events: Sequence[Event], queries: Sequence[tuple[str, int]]
+    group: FeatureGroup, log: Sequence[Event], queries: Sequence[tuple[str, int]]
 ) -> list[list[float]]:
     """Features of (key, q) queries straight from the events."""
-    names = [*(e[group.entity] for e in events), *(key for key, _ in queries)]
-    code = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    states = point_in_time.window_states(
+    names = [*(e[group.entity] for e in log), *(key for key, _ in queries)]
+    index = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    q = np.array([q for _, q in queries], np.int64)
+    seen = point_in_time.window_states(
         group,
-        np.array([code[e[group.entity]] for e in events], np.int64),
-        _times(events),
-        group.lift(as_columns(group, events)),
-        np.array([code[key] for key, _ in queries], np.int64),
-        np.array([q for _, q in queries], np.int64),
+        np.array([index[e[group.entity]] for e in log], np.int64),
+        as_events(group, log),
+        np.array([index[key] for key, _ in queries], np.int64),
+        q,
     )
-    return group.finalize(states).tolist()
+    return group.finalize(seen, q).tolist()
 
 
-def _times(events: Sequence[Event]) -> np.ndarray:
-    return np.array([e["event_time"] for e in events], np.int64)
+def tables(group: FeatureGroup, rows: Rows) -> list[list[list[int]]]:
+    """The tables of merged rows as lists, to compare; their widths checked on the way."""
+    parts: Sequence[Entries] = group.entries
+    widths = [3 + len(group.accumulators), *(3 + part.width for part in parts)]
+    assert widths == [table.shape[1] for table in rows.tables]
+    return [table.tolist() for table in rows.tables]

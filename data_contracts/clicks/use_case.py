@@ -1,6 +1,7 @@
 """Click-through on a recommendation slot: which impression will be clicked."""
 
-from data_contracts.aggregates import Count, Mean, Rate
+from data_contracts.aggregates import Count, Mean
+from data_contracts.derived import Rate
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
 from data_contracts.features import FeatureGroup
 from data_contracts.labels import Label
@@ -14,7 +15,7 @@ AGGREGATES = {
     "position": Mean("position", where=("impression",)),
     "affinity": Mean("affinity", where=("impression",), scale=1_000_000),
 }
-RATES = {"ctr": Rate("clicks", "impressions", prior=0.005, strength=200)}
+DERIVED = {"ctr": Rate("clicks", "impressions", prior=0.005, strength=200)}
 
 USE_CASE = Declaration(
     description="Impressions and clicks of a fashion shop's recommendation slot",
@@ -26,7 +27,7 @@ USE_CASE = Declaration(
             entity="user_id",
             aggregates=AGGREGATES,
             windows=WINDOWS,
-            rates=RATES,
+            derived=DERIVED,
             defaults={"position": 2.0},
             owner="growth",
             description="What the user (here: the hashed segment) was shown and clicked",
@@ -36,7 +37,7 @@ USE_CASE = Declaration(
             entity="item_id",
             aggregates=AGGREGATES,
             windows=WINDOWS,
-            rates=RATES,
+            derived=DERIVED,
             defaults={"position": 2.0},
             owner="growth",
             description="Where the item was shown and how often it was clicked",

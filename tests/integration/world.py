@@ -11,11 +11,12 @@ import onnxruntime as ort
 from mlflow import MlflowClient
 from onnx import TensorProto, helper, numpy_helper
 
+from data_contracts.accumulators import Events
 from data_contracts.bundle import GOLDEN, GRAPH, Manifest, seal
 from data_contracts.clock import SECOND, format_time, parse_time
-from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.tiles import advance
+from data_contracts.states import advance
+from data_contracts.tiles import raw_rows
 from data_contracts.use_case import UseCase, load_use_case
 from serving.auth import create_key
 from spark_jobs.feature_store import OnlineStates
@@ -131,18 +132,20 @@ def write_states(use_case: UseCase, lake: Lake) -> None:
     """User u1 and item i1 saw 5 impressions in the last 5 s, one of them clicked."""
     online = OnlineStates(use_case, lake)
     for group, key in zip(use_case.groups, ("u1", "i1"), strict=True):
-        batch = {key: _rows(group)}
-        online.write(group, advance(group, {}, batch, SEQ, NOW))
+        fresh = raw_rows(group, np.zeros(6, np.int64), _events())
+        online.write(group, advance(group, {}, [key], fresh, SEQ, NOW))
 
 
-def _rows(group: FeatureGroup) -> np.ndarray:
-    times = NOW - np.arange(6, 0, -1) * SECOND
-    columns = {
-        "event_type": np.array(["impression"] * 5 + ["click"], object),
-        "position": np.array([1.0, 2.0, 3.0, 1.0, 2.0, np.nan]),
-        "affinity": np.array([0.5, 0.25, 0.0, 1.0, 2.0, np.nan]),
-    }
-    return np.column_stack([times, group.lift(columns)])
+def _events() -> Events:
+    return Events(
+        time=NOW - np.arange(6, 0, -1) * SECOND,
+        tie=np.arange(6),
+        text={"event_type": np.array(["impression"] * 5 + ["click"], object)},
+        number={
+            "position": np.array([1.0, 2.0, 3.0, 1.0, 2.0, np.nan]),
+            "affinity": np.array([0.5, 0.25, 0.0, 1.0, 2.0, np.nan]),
+        },
+    )
 
 
 def as_role(key: str) -> dict[str, str]:

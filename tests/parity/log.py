@@ -5,11 +5,29 @@ from typing import Any
 
 import numpy as np
 
-from data_contracts.aggregates import Count, Max, Mean, Min, Rate, Sum
+from data_contracts.aggregates import (
+    ApproxDistinct,
+    Count,
+    DecayedCount,
+    DecayedSum,
+    Distinct,
+    First,
+    Last,
+    LastK,
+    Max,
+    Mean,
+    Min,
+    Quantile,
+    SinceLast,
+    StdDev,
+    Sum,
+    TopK,
+)
 from data_contracts.clock import DAY, HOUR, MINUTE, SECOND, duration, format_time
+from data_contracts.derived import Rate
 from data_contracts.features import FeatureGroup
-from data_contracts.windows import Sliding, Tumbling, Window
-from tests.oracle import oracle_hop
+from data_contracts.oracle import oracle_hop
+from data_contracts.windows import Lifetime, Session, Sliding, Tumbling, Window
 from tests.spark.lakes import NOON, click, impression
 from tests.strategies import WINDOWS
 
@@ -29,12 +47,33 @@ WIDE = FeatureGroup(
         "affinity": Mean("affinity", scale=1_000_000),
         "least": Min("affinity", scale=1000),
         "most": Max("affinity", where=("impression",), scale=1000),
+        "spread": StdDev("affinity", scale=1000),
+        "first": First("position"),
+        "last": Last("affinity", scale=1000),
+        "last_items": LastK("item_id", where=("click",), k=3),
+        "items": Distinct("item_id", cap=4),
+        "top_items": TopK("item_id", k=2, cap=4),
+        "about_items": ApproxDistinct("item_id", bits=7),
+        "median": Quantile("affinity", scale=1000),
+        "since": SinceLast(where={"event_type": ("click",)}),
     },
-    windows=WINDOWS,
-    rates={"ctr": Rate("clicked", "shown", prior=0.01, strength=20.0)},
+    windows=WINDOWS[:9] + WINDOWS[10:],
+    derived={"ctr": Rate("clicked", "shown", prior=0.01, strength=20.0)},
     defaults={"least": -1.0},
 )
-"""Every kind of aggregate over every kind of window."""
+"""Every aggregate that knows no age over every kind of window."""
+
+FADING = FeatureGroup(
+    name="item",
+    entity="item_id",
+    aggregates={
+        "impressions": Count(where=("impression",)),
+        "heat": DecayedCount("1h"),
+        "glow": DecayedSum("affinity", where=("impression",), scale=1000, half_life="6h"),
+    },
+    windows=WINDOWS[:5],
+)
+"""Aggregates that fade with the age of tiles."""
 
 
 def parts(seed: int = 11) -> list[list[dict[str, Any]]]:
@@ -91,10 +130,16 @@ def query_times(
 
 def _edges(window: Window, t: int) -> Iterator[int]:
     """The query times at which an event at `t` enters and leaves the window."""
-    width = duration(window.width)
     match window:
         case Tumbling():
+            width = duration(window.width)
             yield from ((t // width + 1) * width, (t // width + 2) * width)
         case Sliding():
-            hop = oracle_hop(width)
-            yield (t // hop + 1) * hop + width
+            width = duration(window.width)
+            yield (t // oracle_hop(width) + 1) * oracle_hop(width) + width
+        case Session():
+            width = duration(window.within)
+            yield (t // oracle_hop(width) + 1) * oracle_hop(width) + width
+            yield t + duration(window.gap) + 1
+        case Lifetime():
+            yield t

@@ -4,19 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copytree
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 
+from data_contracts.accumulators import Accumulator
 from data_contracts.clock import DAY, HOUR, day_of
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.tiles import RAW as RAW_HOP
-from data_contracts.tiles import State, read
+from data_contracts.oracle import oracle_features
+from data_contracts.states import State, of_key, read
+from data_contracts.tiles import LEVEL, START, STATE, Rows
 from data_contracts.use_case import UseCase, load_use_case
+from data_contracts.windows import RAW as RAW_LEVEL
 from serving.features import FeatureReader
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.materialize import materialize, rebuild
@@ -25,8 +28,8 @@ from spark_jobs.schemas import RAW
 from spark_jobs.stream import MicroBatches
 from spark_jobs.tables import load
 from spark_jobs.tiles import backfill_tiles
-from tests.oracle import oracle_features
-from tests.parity.log import ITEMS, PARTS, USERS, WIDE, arrival, parts, query_times
+from tests.engines import tables
+from tests.parity.log import FADING, ITEMS, PARTS, USERS, WIDE, arrival, parts, query_times
 from tests.spark.lakes import to_line, typed
 
 KEYS = {"user_id": [*USERS, "nobody"], "item_id": [*ITEMS, "nothing"]}
@@ -45,8 +48,7 @@ class Streamed:
 @pytest.fixture(scope="module")
 def use_case() -> UseCase:
     clicks = load_use_case("clicks")
-    item = next(group for group in clicks.groups if group.entity == "item_id")
-    return replace(clicks, declared=replace(clicks.declared, groups=(WIDE, item)))
+    return replace(clicks, declared=replace(clicks.declared, groups=(WIDE, FADING)))
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +166,7 @@ def test_rebuilt_states_are_the_streamed_states(spark: SparkSession, streamed: S
     for group, states in zip(streamed.use_case.groups, rebuilt(spark, streamed), strict=True):
         for key, state in online_states.read(group, states).items():
             if state.as_of == END:
-                assert state.rows.tolist() == states[key].rows.tolist()
+                assert tables(group, state.rows) == tables(group, of_key(states[key].rows, 0))
 
 
 def test_another_order_and_other_cuts_read_the_same(
@@ -190,8 +192,11 @@ def test_windows_fall_as_time_passes_with_no_new_event(streamed: Streamed) -> No
     ]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > counts[1] > counts[2] == 0
-    defaults = [[*group.default_values()] * len(KEYS[group.entity]) for group in use_case.groups]
-    assert defaults == online(use_case, lake, END + 40 * DAY)
+    for group, served in zip(use_case.groups, online(use_case, lake, END + 40 * DAY), strict=True):
+        falling = [not name.endswith("_lifetime") for name in group.feature_names]
+        keys = len(KEYS[group.entity])
+        values = np.array(served).reshape(keys, -1)[:, falling]
+        assert [group.default_values()[falling].tolist()] * keys == values.tolist()
 
 
 def test_materialize_agrees_with_the_stream_and_changes_no_feature(
@@ -223,12 +228,12 @@ def test_materialize_finds_and_heals_a_state_that_lost_an_event(
     lake, group = copy_of(streamed, tmp_path), streamed.use_case.groups[1]
     store = OnlineStates(streamed.use_case, lake)
     state = store.read(group, ["i1"])["i1"]
-    count = 2 + group.accumulators.index(group.aggregates["impressions"].accumulators[0])
-    rows = state.rows.copy()
-    newest = max((r for r in range(len(rows)) if rows[r, 0] > RAW_HOP and rows[r, count]),
-                 key=lambda r: rows[r, 1])  # fmt: skip
-    rows[newest, count] -= 1
-    store.write(group, {"i1": State(state.seq, state.as_of, rows)})
+    (impressions,) = group.aggregates["impressions"].parts
+    count = STATE + [*group.accumulators].index(cast(Accumulator, impressions))
+    tiles = state.rows.tiles.copy()
+    folded = [r for r in range(len(tiles)) if tiles[r, LEVEL] > RAW_LEVEL and tiles[r, count]]
+    tiles[max(folded, key=lambda r: tiles[r, START]), count] -= 1
+    store.write(group, {"i1": State(state.seq, state.as_of, Rows(tiles, state.rows.entries))})
     assert materialize(spark, streamed.use_case, lake).mismatches > 0
     assert 0 == materialize(spark, streamed.use_case, lake).mismatches
     q = END + 1

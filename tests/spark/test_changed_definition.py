@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 
 from data_contracts.clock import SECOND
 from data_contracts.lake import Lake
-from data_contracts.tiles import read
+from data_contracts.states import read
 from data_contracts.use_case import UseCase
 from data_contracts.windows import Sliding
 from spark_jobs.feature_store import OnlineStates

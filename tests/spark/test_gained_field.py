@@ -11,6 +11,7 @@ from data_contracts.clock import HOUR, MINUTE, SECOND
 from data_contracts.contract import read_contract
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
+from data_contracts.oracle import oracle_features
 from data_contracts.tiles import read
 from data_contracts.use_case import CONTRACT, UseCase
 from data_contracts.windows import Sliding
@@ -23,7 +24,6 @@ from spark_jobs.stream import ingest_available
 from spark_jobs.tables import load
 from spark_jobs.tiles import backfill_tiles
 from spark_jobs.training_set import build_training_set
-from tests.oracle import oracle_features
 from tests.spark.lakes import (
     ARRIVAL,
     NOON,

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from data_contracts.clock import DAY, HOUR, SECOND
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.tiles import State
+from data_contracts.states import State
 from data_contracts.use_case import UseCase
 from spark_jobs.conservation import conservation
 from spark_jobs.feature_store import OnlineStates
@@ -75,7 +75,7 @@ def outcome(spark: SparkSession, clicks: UseCase, lake: Lake) -> Outcome:
     online = OnlineStates(clicks, lake)
     states = {
         group.name: {
-            key: (state.seq, state.as_of, state.rows.tolist())
+            key: (state.seq, state.as_of, [table.tolist() for table in state.rows.tables])
             for key, state in online.read(group, KEYS[group.name]).items()
         }
         for group in clicks.groups

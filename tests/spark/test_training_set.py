@@ -14,6 +14,7 @@ from pyspark.sql import functions as sf
 from data_contracts.clock import HOUR, MINUTE, SECOND, format_time
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
+from data_contracts.oracle import oracle_features
 from data_contracts.use_case import UseCase
 from data_contracts.windows import Sliding, Time
 from spark_jobs.imports import import_log
@@ -21,7 +22,6 @@ from spark_jobs.labels import label_rows
 from spark_jobs.stream import ingest_available
 from spark_jobs.tables import load
 from spark_jobs.training_set import build_training_set, with_features, with_split
-from tests.oracle import oracle_features
 from tests.spark.lakes import click, land_at, to_file, typed
 
 WITHIN = 30 * MINUTE

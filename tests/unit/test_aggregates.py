@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts.aggregates import IDENTITY, UFUNC, Accumulator, Count, Rate, Reduce, Sum
-from tests.engines import as_columns
-from tests.oracle import oracle_features
+from data_contracts.accumulators import IDENTITY, UFUNC, Accumulator, Events, Reduce, Source
+from data_contracts.aggregates import Count, Sum
+from data_contracts.derived import Rate
+from data_contracts.oracle import oracle_features
+from tests.engines import as_events
 from tests.strategies import FULL, events
 
 REDUCES: tuple[Reduce, ...] = ("add", "min", "max")
@@ -28,7 +30,7 @@ def test_merging_is_associative_commutative_and_has_an_identity(
 
 @given(events(), st.randoms(use_true_random=False))
 def test_any_order_of_the_same_events_ends_in_the_same_state(log: list[Any], random: Any) -> None:
-    lifted = FULL.lift(as_columns(FULL, log)).tolist()
+    lifted = FULL.lift(as_events(FULL, log)).tolist()
     shuffled = random.sample(lifted, len(lifted))
     for i, part in enumerate(FULL.accumulators):
         merge, start = UFUNC[part.reduce], np.int64(part.identity)
@@ -38,8 +40,8 @@ def test_any_order_of_the_same_events_ends_in_the_same_state(log: list[Any], ran
 
 @given(events())
 def test_an_event_that_does_not_match_lifts_to_the_identity(log: list[Any]) -> None:
-    part = Accumulator("max", "price", ("click",), 1000, False)
-    lifted = part.lift(as_columns(FULL, log)).tolist()
+    part = Accumulator("max", Source("price", (("event_type", ("click",)),), 1000))
+    lifted = part.lift(as_events(FULL, log)).tolist()
     for event, value in zip(log, lifted, strict=True):
         if event["event_type"] != "click" or event["price"] is None:
             assert part.identity == value
@@ -53,16 +55,20 @@ def test_equal_accumulators_are_kept_once() -> None:
     assert len(set(FULL.accumulators)) == len(FULL.accumulators)
 
 
+def clicks(prices: list[float]) -> Events:
+    times = np.arange(len(prices))
+    kinds = np.array(["click"] * len(prices), object)
+    return Events(times, times, {"event_type": kinds}, {"price": np.array(prices)})
+
+
 def test_a_value_beyond_the_exact_range_is_refused_by_the_name_of_its_field() -> None:
     total = Sum("price", scale=2**40)
-    columns = {"event_type": np.array(["click"], object), "price": np.array([2.0**13])}
     with pytest.raises(OverflowError, match="price"):
-        total.accumulators[1].lift(columns)
+        total.parts[1].lift(clicks([2.0**13]))
 
 
 def test_halves_of_a_unit_round_to_even_as_in_plain_python() -> None:
-    columns = {"event_type": np.array(["click"] * 4, object), "price": np.arange(4) + 0.5}
-    lifted = Sum("price").accumulators[1].lift(columns).tolist()
+    lifted = Sum("price").parts[1].lift(clicks([0.5, 1.5, 2.5, 3.5])).tolist()
     assert [round(value) for value in (0.5, 1.5, 2.5, 3.5)] == lifted
 
 

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from data_contracts.aggregates import Max, Min
 from data_contracts.clock import MINUTE
 from data_contracts.features import FeatureGroup
+from data_contracts.oracle import oracle_features
 from data_contracts.windows import Sliding
 from tests.engines import point_in_time_features
-from tests.oracle import oracle_features
 from tests.strategies import FULL, KEYS, events, groups, times
 
 EXTREMES = FeatureGroup(
@@ -35,9 +35,12 @@ def test_extremes_over_ranges_of_every_length_equal_the_oracle(log: list[Any]) -
     assert expected == point_in_time_features(EXTREMES, log, queries)
 
 
+CLICK = {"event_type": "click", "user_id": "ann"}
+
+
 def test_extremes_over_a_thousand_events_equal_the_oracle() -> None:
     log = [
-        {"event_type": "click", "event_time": i, "user_id": "ann", "price": float(i * 7919 % 1009)}
+        {**CLICK, "event_id": f"e{i}", "event_time": i, "price": float(i * 7919 % 1009)}
         for i in range(1000)
     ]
     queries = [("ann", q) for q in (0, 1, 2, 3, 511, 512, 513, 999, 1000, 10 * MINUTE + 7)]
@@ -55,7 +58,7 @@ def test_no_row_sees_its_own_event_or_a_later_one(log: list[Any]) -> None:
 
 
 def test_a_planted_leak_is_a_different_number() -> None:
-    own = {"event_type": "click", "event_time": 100, "user_id": "ann", "price": 9.0}
+    own = {**CLICK, "event_id": "own", "event_time": 100, "price": 9.0}
     honest = point_in_time_features(EXTREMES, [own], [("ann", 100)])
     leaking = point_in_time_features(EXTREMES, [own], [("ann", 101)])
     assert [[-7.0, 0.0, -7.0, 0.0]] == honest

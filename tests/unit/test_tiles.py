@@ -5,14 +5,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts import tiles
+from data_contracts import states, tiles
 from data_contracts.aggregates import Count, Mean
 from data_contracts.clock import DAY, HOUR, MINUTE, SECOND
 from data_contracts.features import FeatureGroup
-from data_contracts.tiles import START, State
+from data_contracts.oracle import oracle_features
+from data_contracts.states import State
+from data_contracts.tiles import START, Rows, concat
 from data_contracts.windows import Sliding, Tumbling
-from tests.engines import as_batch, as_columns, point_in_time_features, stream, tile_features
-from tests.oracle import oracle_features
+from tests.engines import (
+    as_batch,
+    as_events,
+    point_in_time_features,
+    stream,
+    tables,
+    tile_features,
+)
 from tests.strategies import FULL, KEYS, batches, events, groups, times
 
 COUNT = FeatureGroup(
@@ -25,13 +33,19 @@ COUNT = FeatureGroup(
 
 
 def view(t: int, price: float | None = None, key: str = "ann") -> dict[str, Any]:
-    return {"event_type": "impression", "event_time": t, "user_id": key, "price": price}
+    return {
+        "event_id": f"{key}{t}", "event_type": "impression", "event_time": t, "user_id": key,
+        "price": price,
+    }  # fmt: skip
 
 
-def raw(group: FeatureGroup, log: list[Any]) -> np.ndarray:
+def raw(group: FeatureGroup, log: list[Any]) -> Rows:
     keys = np.array([KEYS.index(e["user_id"]) for e in log], np.int64)
-    moments = np.array([e["event_time"] for e in log], np.int64)
-    return tiles.raw_rows(keys, moments, group.lift(as_columns(group, log)))
+    return tiles.raw_rows(group, keys, as_events(group, log))
+
+
+def every_key(as_of: int) -> np.ndarray:
+    return np.full(len(KEYS), as_of, np.int64)
 
 
 @given(st.data())
@@ -61,138 +75,145 @@ def test_an_as_of_that_goes_back_between_batches_changes_no_feature(data: st.Dat
 def test_reading_later_and_later_needs_no_new_event(data: st.DataObject) -> None:
     log = data.draw(events())
     as_of = data.draw(times())
-    states = stream(FULL, [log], [as_of])
+    found = stream(FULL, [log], [as_of])
     for later in sorted(data.draw(st.lists(st.integers(0, 30 * DAY), max_size=4))):
         expected = [oracle_features(FULL, log, key, as_of + later) for key in KEYS]
-        assert expected == tile_features(FULL, states, KEYS, as_of + later)
+        assert expected == tile_features(FULL, found, KEYS, as_of + later)
 
 
 @given(st.data())
 def test_merging_rows_is_associative_commutative_and_idempotent_on_merged_rows(
     data: st.DataObject,
 ) -> None:
-    rows = raw(FULL, data.draw(events()))
-    order = data.draw(st.permutations(range(len(rows))))
-    at = data.draw(st.integers(0, len(rows)))
-    whole = tiles.merge(FULL, rows)
-    parts = [tiles.merge(FULL, rows[order][:at]), tiles.merge(FULL, rows[order][at:])]
-    assert whole.tolist() == tiles.merge(FULL, np.concatenate(parts)).tolist()
-    assert whole.tolist() == tiles.merge(FULL, np.concatenate(parts[::-1])).tolist()
-    assert whole.tolist() == tiles.merge(FULL, whole).tolist()
+    group, log = data.draw(groups()), data.draw(events())
+    log = data.draw(st.permutations(log))
+    at = data.draw(st.integers(0, len(log)))
+    late = every_key(13 * DAY)
+    whole = tiles.fold(group, raw(group, log), late)
+    parts = [tiles.fold(group, raw(group, part), late) for part in (log[:at], log[at:])]
+    assert tables(group, whole) == tables(group, tiles.merge(group, concat(parts)))
+    assert tables(group, whole) == tables(group, tiles.merge(group, concat(parts[::-1])))
+    assert tables(group, whole) == tables(group, tiles.merge(group, whole))
 
 
 @given(st.data())
 def test_folding_twice_is_folding_once_at_the_later_time(data: st.DataObject) -> None:
-    rows = raw(FULL, data.draw(events()))
+    group = data.draw(groups())
+    rows = raw(group, data.draw(events()))
     early, late = sorted((data.draw(times()), data.draw(times())))
-    twice = tiles.fold(FULL, tiles.fold(FULL, rows, early), late)
-    assert tiles.fold(FULL, rows, late).tolist() == twice.tolist()
+    twice = tiles.fold(group, tiles.fold(group, rows, every_key(early)), every_key(late))
+    assert tables(group, tiles.fold(group, rows, every_key(late))) == tables(group, twice)
 
 
 @given(st.data())
 def test_expiry_drops_nothing_that_a_later_read_could_see(data: st.DataObject) -> None:
     as_of = data.draw(times())
-    rows = tiles.fold(FULL, raw(FULL, data.draw(events())), as_of)
+    group = data.draw(groups())
+    rows = tiles.fold(group, raw(group, data.draw(events())), every_key(as_of))
     q = as_of + data.draw(st.integers(0, 3 * DAY))
-    kept = tiles.expire(FULL, rows, as_of)
-    before = tiles.window_states(FULL, rows, len(KEYS), q)
-    after = tiles.window_states(FULL, kept, len(KEYS), q)
-    assert [s.tolist() for s in before.values()] == [s.tolist() for s in after.values()]
+    kept = tiles.expire(group, rows, every_key(as_of))
+    before, after = (tiles.window_states(group, r, len(KEYS), q) for r in (rows, kept))
+    moments = every_key(q)
+    assert group.finalize(before, moments).tolist() == group.finalize(after, moments).tolist()
 
 
 @given(st.data())
 def test_a_replayed_batch_changes_nothing(data: st.DataObject) -> None:
     log = data.draw(events())
     cut = data.draw(batches(log))
-    states = stream(FULL, cut, [0] * len(cut))
+    found = stream(FULL, cut, [0] * len(cut))
     for seq, batch in enumerate(cut):
-        assert {} == tiles.advance(FULL, states, as_batch(FULL, batch), seq, DAY)
+        assert {} == states.advance(FULL, found, *as_batch(FULL, batch), seq, DAY)
 
 
-@given(events(), times(), st.integers(0, 2**62))
-def test_a_state_survives_encoding_and_decoding(log: list[Any], as_of: int, seq: int) -> None:
-    for state in tiles.advance(FULL, {}, as_batch(FULL, log), seq, as_of).values():
-        back = tiles.decode(FULL, tiles.encode(FULL, state))
+@given(groups(), events(), times(), st.integers(0, 2**62))
+def test_a_state_survives_encoding_and_decoding(
+    group: FeatureGroup, log: list[Any], as_of: int, seq: int
+) -> None:
+    for state in states.advance(group, {}, *as_batch(group, log), seq, as_of).values():
+        back = states.decode(group, states.encode(group, state))
         assert (state.seq, state.as_of) == (back.seq, back.as_of)
-        assert state.rows.tolist() == back.rows.tolist()
+        assert tables(group, states.of_key(state.rows, 0)) == tables(group, back.rows)
 
 
-@given(events(max_size=20), times())
-def test_a_decoded_state_goes_on_like_the_one_that_was_encoded(log: list[Any], q: int) -> None:
-    first = stream(FULL, [log], [q])
-    packed = {key: tiles.decode(FULL, tiles.encode(FULL, s)) for key, s in first.items()}
-    more = as_batch(FULL, [view(q - MINUTE, 3.5)])
-    on, again = (tiles.advance(FULL, states, more, 1, q) for states in (first, packed))
-    assert tiles.encode(FULL, on["ann"]) == tiles.encode(FULL, again["ann"])
+@given(groups(), events(max_size=20), times())
+def test_a_decoded_state_goes_on_like_the_one_that_was_encoded(
+    group: FeatureGroup, log: list[Any], q: int
+) -> None:
+    first = stream(group, [log], [q])
+    packed = {key: states.decode(group, states.encode(group, s)) for key, s in first.items()}
+    more = as_batch(group, [view(q - MINUTE, 3.5)])
+    on, again = (states.advance(group, found, *more, 1, q) for found in (first, packed))
+    assert states.encode(group, on["ann"]) == states.encode(group, again["ann"])
 
 
 def test_state_bytes_cut_anywhere_are_refused() -> None:
     state = stream(COUNT, [[view(0, 1.0), view(HOUR)]], [MINUTE])["ann"]
-    packed = tiles.encode(COUNT, state)
+    packed = states.encode(COUNT, state)
     for length in range(len(packed)):
         with pytest.raises(ValueError, match="state of group user"):
-            tiles.decode(COUNT, packed[:length])
+            states.decode(COUNT, packed[:length])
     with pytest.raises(ValueError, match="state of group user"):
-        tiles.decode(COUNT, packed + b"\x00")
+        states.decode(COUNT, packed + b"\x00")
 
 
 def test_a_state_of_another_definition_is_refused_with_the_mend() -> None:
     other = FeatureGroup("user", "user_id", {"n": Count()}, COUNT.windows)
-    packed = tiles.encode(other, State(0, 0, np.empty((0, 3), np.int64)))
+    packed = states.encode(other, State(0, 0, tiles.no_rows(other)))
     with pytest.raises(ValueError, match="headrace materialize"):
-        tiles.decode(COUNT, packed)
+        states.decode(COUNT, packed)
 
 
 def test_a_pending_event_is_seen_only_once_q_has_passed_it() -> None:
-    states = stream(COUNT, [[view(90 * SECOND, 5.0)]], [60 * SECOND])
-    assert [[0.0, -1.0]] == [row[:2] for row in tile_features(COUNT, states, ["ann"], 90 * SECOND)]
-    seen = tile_features(COUNT, states, ["ann"], 90 * SECOND + 1)
+    found = stream(COUNT, [[view(90 * SECOND, 5.0)]], [60 * SECOND])
+    assert [[0.0, -1.0]] == [row[:2] for row in tile_features(COUNT, found, ["ann"], 90 * SECOND)]
+    seen = tile_features(COUNT, found, ["ann"], 90 * SECOND + 1)
     assert [[1.0, 5.0]] == [row[:2] for row in seen]
 
 
 def test_windows_fall_with_time_and_not_with_events() -> None:
-    states = stream(COUNT, [[view(0, 5.0)]], [1])
+    found = stream(COUNT, [[view(0, 5.0)]], [1])
     lived = {1: 1.0, 10 * MINUTE + MINUTE - 1: 1.0, 11 * MINUTE: 0.0}
-    assert list(lived.values()) == [tile_features(COUNT, states, ["ann"], q)[0][0] for q in lived]
-    assert [0.0, -1.0] * 3 == tile_features(COUNT, states, ["ann"], 3 * DAY)[0]
+    assert list(lived.values()) == [tile_features(COUNT, found, ["ann"], q)[0][0] for q in lived]
+    assert [0.0, -1.0] * 3 == tile_features(COUNT, found, ["ann"], 3 * DAY)[0]
 
 
 def test_a_late_event_enters_the_tiles_of_its_time() -> None:
     log = [view(0, 1.0), view(50 * MINUTE, 2.0), view(20 * MINUTE, 6.0)]
-    states = stream(COUNT, [log[:2], log[2:]], [51 * MINUTE, 52 * MINUTE])
+    found = stream(COUNT, [log[:2], log[2:]], [51 * MINUTE, 52 * MINUTE])
     expected = oracle_features(COUNT, log, "ann", 52 * MINUTE)
-    assert [expected] == tile_features(COUNT, states, ["ann"], 52 * MINUTE)
+    assert [expected] == tile_features(COUNT, found, ["ann"], 52 * MINUTE)
     assert 3.0 == expected[2]
 
 
 def test_an_event_too_late_for_every_window_leaves_no_tile() -> None:
-    states = stream(COUNT, [[view(-5 * DAY)]], [0])
-    assert 0 == len(states["ann"].rows)
+    found = stream(COUNT, [[view(-5 * DAY)]], [0])
+    assert 0 == len(found["ann"].rows.tiles)
 
 
 def test_a_reader_before_the_as_of_must_read_at_the_as_of() -> None:
     log = [view(30 * SECOND), view(50 * SECOND)]
-    states = stream(COUNT, [log], [MINUTE])
+    found = stream(COUNT, [log], [MINUTE])
     q = 40 * SECOND
-    assert 2.0 == tile_features(COUNT, states, ["ann"], q)[0][0]
-    at = max(q, states["ann"].as_of)
-    assert [oracle_features(COUNT, log, "ann", at)] == tile_features(COUNT, states, ["ann"], at)
+    assert 2.0 == tile_features(COUNT, found, ["ann"], q)[0][0]
+    at = max(q, found["ann"].as_of)
+    assert [oracle_features(COUNT, log, "ann", at)] == tile_features(COUNT, found, ["ann"], at)
 
 
 def test_only_the_keys_of_a_batch_change() -> None:
-    states = stream(COUNT, [[view(0)], [view(1, key="ben")]], [2, 3])
-    assert {"ann": 0, "ben": 1} == {key: state.seq for key, state in states.items()}
+    found = stream(COUNT, [[view(0)], [view(1, key="ben")]], [2, 3])
+    assert {"ann": 0, "ben": 1} == {key: state.seq for key, state in found.items()}
 
 
 def test_an_empty_batch_changes_nothing() -> None:
-    assert {} == tiles.advance(COUNT, {}, {}, 0, 0)
+    assert {} == states.advance(COUNT, {}, [], tiles.no_rows(COUNT), 0, 0)
 
 
 def test_reading_no_keys_gives_no_rows() -> None:
-    assert (0, 6) == tiles.read(COUNT, [], 0).shape
+    assert (0, 6) == states.read(COUNT, [], 0).shape
 
 
 def test_split_gives_every_key_its_rows_also_when_it_has_none() -> None:
     rows = tiles.merge(COUNT, raw(COUNT, [view(0, key="käthe"), view(1)]))
-    assert [1, 0, 1] == [len(part) for part in tiles.split(rows, 3)]
-    assert [1, 0] == rows[:, START].tolist()
+    assert [1, 0, 1] == [len(part.tiles) for part in states.split(rows, 3)]
+    assert [1, 0] == rows.tiles[:, START].tolist()

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from data_contracts.aggregates import Count, Max, Mean, Rate, Sum
+from data_contracts.aggregates import Count, Max, Mean, Sum
+from data_contracts.derived import Rate
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
 from data_contracts.use_case import CONTRACT, OffPolicy, load_use_case
 from data_contracts.windows import Sliding
@@ -43,50 +44,50 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "two groups of one name": (user(name="item"), "each with its own name"),
     "an unknown key": (user(entity="visitor"), "group user: entity 'visitor'"),
     "a key that is no string": (user(entity="position"), "entity 'position' is not a string"),
-    "no aggregate": (user(aggregates={}, rates={}, defaults={}), "at least one aggregate"),
+    "no aggregate": (user(aggregates={}, derived={}, defaults={}), "at least one aggregate"),
     "no window": (user(windows=()), "at least one aggregate and one window"),
     "a narrow window": (user(windows=(Sliding("90s"),)), "group user: .* at least 100 s"),
     "a window in weeks": (user(windows=(Sliding("1w"),)), "group user: not a duration .* '1w'"),
-    "a window twice": (user(windows=(Sliding("1h"),) * 2), "two features share a name"),
+    "a window twice": (user(windows=(Sliding("1h"),) * 2), "two share a name: leave one out"),
     "a rate named like an aggregate": (
-        user(rates={"clicks": Rate("clicks", "impressions", 0.1, 10.0)}),
-        "two features share a name",
+        user(derived={"clicks": Rate("clicks", "impressions", 0.1, 10.0)}),
+        "derived clicks: an aggregate has this name: rename one",
     ),
     "an unknown event type": (
-        user(aggregates={"n": Count(where=("purchase",))}, rates={}, defaults={}),
-        "group user: event types .'purchase'. are not declared",
+        user(aggregates={"n": Count(where=("purchase",))}, derived={}, defaults={}),
+        "group user: aggregate n: event types .'purchase'. are not declared",
     ),
     "an unknown field": (
-        user(aggregates={"n": Sum("price")}, rates={}, defaults={}),
-        "group user: field 'price' is not in the contract",
+        user(aggregates={"n": Sum("price")}, derived={}, defaults={}),
+        "group user: aggregate n: field 'price' is not in the contract",
     ),
     "a sum of strings": (
-        user(aggregates={"n": Sum("policy")}, rates={}, defaults={}),
+        user(aggregates={"n": Sum("policy")}, derived={}, defaults={}),
         "field 'policy' is string, not a number",
     ),
     "a float sum": (
-        user(aggregates={"n": Mean("affinity")}, rates={}, defaults={}),
+        user(aggregates={"n": Mean("affinity")}, derived={}, defaults={}),
         "sum of 'affinity' needs a scale",
     ),
     "a scale of nothing": (
-        user(aggregates={"n": Max("affinity", scale=0)}, rates={}, defaults={}),
+        user(aggregates={"n": Max("affinity", scale=0)}, derived={}, defaults={}),
         "'affinity': scale 0 is below 1",
     ),
     "a scale that overflows": (
-        user(aggregates={"n": Max("affinity", scale=10**10)}, rates={}, defaults={}),
+        user(aggregates={"n": Max("affinity", scale=10**10)}, derived={}, defaults={}),
         "'affinity': its range x scale 10000000000 reaches 2.53",
     ),
     "a rate of nothing": (
-        user(rates={"r": Rate("buys", "clicks", 0.1, 1.0)}),
-        "rate r: 'buys' is no Count",
+        user(derived={"r": Rate("buys", "clicks", 0.1, 1.0)}),
+        "derived r: 'buys' is no aggregate of the group",
     ),
     "a rate of means": (
-        user(rates={"r": Rate("clicks", "position", 0.1, 1.0)}),
-        "rate r: 'position' is no Count",
+        user(derived={"r": Rate("clicks", "position", 0.1, 1.0)}),
+        "derived r: 'position' is no count",
     ),
     "a rate without strength": (
-        user(rates={"r": Rate("clicks", "impressions", 0.1, 0.0)}),
-        "rate r: strength must be above 0",
+        user(derived={"r": Rate("clicks", "impressions", 0.1, 0.0)}),
+        "derived r: strength must be above 0",
     ),
     "a default of nothing": (user(defaults={"price": 1.0}), "defaults for unknown .'price'."),
     "a label of an unknown type": (

@@ -1,6 +1,7 @@
 """Reactions to articles: which first view is followed by a like, bookmark, comment or follow."""
 
-from data_contracts.aggregates import Count, Rate
+from data_contracts.aggregates import Count
+from data_contracts.derived import Rate
 from data_contracts.encoding import HOUR_OF_DAY, Categorical
 from data_contracts.features import FeatureGroup
 from data_contracts.labels import Label
@@ -10,7 +11,7 @@ from data_contracts.windows import Sliding
 REACTIONS = ("like", "bookmark", "comment", "follow")
 WINDOWS = (Sliding("1h"), Sliding("24h"), Sliding("30d"), Sliding("365d"))
 AGGREGATES = {"views": Count(where=("view",)), "reactions": Count(where=REACTIONS)}
-RATES = {"rate": Rate("reactions", "views", prior=0.17, strength=10)}
+DERIVED = {"rate": Rate("reactions", "views", prior=0.17, strength=10)}
 
 USE_CASE = Declaration(
     description="Views of and reactions to the articles of an internal reading platform",
@@ -22,7 +23,7 @@ USE_CASE = Declaration(
             entity="user_id",
             aggregates=AGGREGATES,
             windows=WINDOWS,
-            rates=RATES,
+            derived=DERIVED,
             owner="reading",
             description="How much the user reads and how readily they react",
         ),
@@ -31,7 +32,7 @@ USE_CASE = Declaration(
             entity="item_id",
             aggregates=AGGREGATES,
             windows=WINDOWS,
-            rates=RATES,
+            derived=DERIVED,
             owner="reading",
             description="How much the article is read and how readily it is reacted to",
         ),

@@ -1,0 +1,245 @@
+"""The state of an aggregate: int64 accumulators, and bounded tables of int64 entries.
+
+An accumulator merges by +, min or max; entries merge by their identity and keep a fixed number, the
+first or the last in a total order. Both are associative and commutative, so any grouping of the
+same events ends in the same bits.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, Literal
+
+import numpy as np
+
+Reduce = Literal["add", "min", "max"]
+Nulls = Literal["skip", "zero"]
+Where = tuple[str, ...] | Mapping[str, tuple[str, ...]]
+"""Event types, or fields with the values that match; several fields must all match."""
+
+Conditions = tuple[tuple[str, tuple[str, ...]], ...]
+
+UFUNC: dict[Reduce, np.ufunc] = {"add": np.add, "min": np.minimum, "max": np.maximum}
+IDENTITY: dict[Reduce, int] = {
+    "add": 0,
+    "min": np.iinfo(np.int64).max,
+    "max": np.iinfo(np.int64).min,
+}
+EXACT = 2**53
+"""Values and sums stay below this, so that they are exact as float64 too."""
+
+TIME = "event_time"
+
+
+@dataclass(frozen=True)
+class Events:
+    """n events as arrays."""
+
+    time: np.ndarray
+    """int64[n] µs."""
+    tie: np.ndarray
+    """int64[n]: `code` of the event_id, which orders events of one time."""
+    text: Mapping[str, np.ndarray]
+    """object[n], None = null: `event_type` and the fields that a `where` names."""
+    number: Mapping[str, np.ndarray]
+    """float64[n], NaN = null: number fields; a string field's value is its `code`."""
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+@lru_cache(maxsize=1_000_000)
+def code(text: str) -> int:
+    """A string's value: 53 bits of BLAKE2b, the same in every process, exact as float64."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 11
+
+
+def conditions(where: Where) -> Conditions:
+    """A declared `where` in its one normal form."""
+    named = where if isinstance(where, Mapping) else {"event_type": where} if where else {}
+    return tuple((name, tuple(sorted(named[name]))) for name in sorted(named))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which events count, and the fixed-point value each brings (`scale` units make 1)."""
+
+    field: str | None = None
+    """None: every matching event brings 1."""
+    where: Conditions = ()
+    scale: int = 1
+    nulls: Nulls = "skip"
+
+    def matches(self, events: Events) -> np.ndarray:
+        """bool[n]: whether an event counts."""
+        match = np.ones(len(events), dtype=bool)
+        for name, values in self.where:
+            wanted = frozenset(values)
+            match &= np.fromiter((v in wanted for v in events.text[name]), bool, len(events))
+        if self.field not in (None, TIME) and self.nulls == "skip":
+            match &= ~np.isnan(events.number[self.field])
+        return match
+
+    def values(self, events: Events) -> np.ndarray:
+        """int64[n]: fixed-point values, 0 where null; OverflowError from 2^53 on."""
+        if self.field is None:
+            return np.ones(len(events), np.int64)
+        if self.field == TIME:
+            return events.time
+        value = events.number[self.field]
+        fixed = np.rint(np.where(np.isnan(value), 0.0, value) * self.scale)
+        if len(fixed) and np.abs(fixed).max() >= EXACT:
+            raise OverflowError(
+                f"{self.field}: |value| x {self.scale} reaches 2^53: lower the scale"
+            )
+        return fixed.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """One int64 of state: the values of `source` (or their squares, or how many) reduced."""
+
+    reduce: Reduce
+    source: Source
+    of: Literal["count", "value", "square"] = "value"
+
+    @property
+    def identity(self) -> int:
+        """The value that changes nothing when merged."""
+        return IDENTITY[self.reduce]
+
+    def lift(self, events: Events) -> np.ndarray:
+        """int64[n]: what each event alone contributes (the identity where it does not match)."""
+        match = self.source.matches(events)
+        if self.of == "count":
+            return match.astype(np.int64)
+        values = self.source.values(events)
+        return np.where(match, values * values if self.of == "square" else values, self.identity)
+
+
+@dataclass(frozen=True)
+class Decayed:
+    """An additive accumulator read with weights that halve every `half_life` µs of tile age."""
+
+    base: Accumulator
+    half_life: int
+
+    SCALE: ClassVar[int] = 2**16
+    """Fixed-point one of a weight."""
+
+    @property
+    def identity(self) -> int:
+        return 0
+
+    def weights(self, hop: int, tiles: int) -> np.ndarray:
+        """int64[tiles]: the weight of a tile by its age in hops, the one under way first."""
+        ages = range(tiles)
+        return np.array([round(self.SCALE * 2.0 ** (-age * hop / self.half_life)) for age in ages])
+
+
+@dataclass(frozen=True)
+class Entries:
+    """A table of int64 rows per tile: `identity` leading columns name and order an entry."""
+
+    source: Source
+    keep: int
+    """How many entries a tile and a window keep."""
+
+    identity: ClassVar[int] = 1
+    reduce: ClassVar[Reduce | None] = None
+    newest: ClassVar[bool] = False
+    """Keeps the last entries in order instead of the first."""
+
+    @property
+    def width(self) -> int:
+        """Columns of a row."""
+        return self.identity + (self.reduce is not None)
+
+    def lift(self, events: Events) -> tuple[np.ndarray, np.ndarray]:
+        """int64[m] which events match, and int64[m, width] the entry of each."""
+        at = np.flatnonzero(self.source.matches(events))
+        return at, self.rows(events, self.source.values(events), at)
+
+    def rows(self, events: Events, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """int64[m, width]: the entries of the events `at`."""
+        raise NotImplementedError
+
+
+class Ordered(Entries):
+    """(time, tie, value): the events themselves, in their total order; the first of them."""
+
+    identity = 3
+
+    def rows(self, events: Events, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+        return np.column_stack([events.time[at], events.tie[at], values[at]])
+
+
+class Newest(Ordered):
+    """(time, tie, value): the last events."""
+
+    newest = True
+
+
+class Counts(Entries):
+    """(value, count) of the `keep` smallest distinct values: all of them up to the cap."""
+
+    reduce = "add"
+
+    def rows(self, events: Events, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+        return np.column_stack([values[at], np.ones(len(at), np.int64)])
+
+
+class Registers(Entries):
+    """(register, rank) of HyperLogLog over a mixed 64-bit value; `keep` registers, a power of 2."""
+
+    reduce = "max"
+
+    def rows(self, events: Events, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+        bits = self.keep.bit_length() - 1
+        mixed = _mix(values[at])
+        rest = mixed >> np.uint64(bits)
+        # The position of the highest set bit from above, by the exponents of two exact halves.
+        high, low = rest >> np.uint64(32), rest & np.uint64(0xFFFFFFFF)
+        length = np.where(high > 0, np.frexp(high.astype(float))[1] + 32,
+                          np.frexp(low.astype(float))[1])  # fmt: skip
+        register = (mixed & np.uint64(self.keep - 1)).astype(np.int64)
+        return np.column_stack([register, (64 - bits) - length + 1])
+
+
+class Buckets(Entries):
+    """(bucket, count) of a log-linear histogram as in HdrHistogram: integers all the way.
+
+    A value below 2^(`BITS` + 1) units has its own bucket; the middle of a larger one's bucket is
+    within 2^-(`BITS` + 1) of it.
+    """
+
+    reduce = "add"
+    BITS: ClassVar[int] = 6
+
+    def rows(self, events: Events, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+        size = np.abs(values[at])
+        shift = np.maximum(np.frexp(size.astype(float))[1].astype(np.int64) - (self.BITS + 1), 0)
+        bucket = (shift << self.BITS) + (size >> shift)
+        signed = np.where(values[at] < 0, -bucket, bucket)
+        return np.column_stack([signed, np.ones(len(at), np.int64)])
+
+    @classmethod
+    def middle(cls, bucket: np.ndarray) -> np.ndarray:
+        """float64[n]: the middle of a bucket's values, in units."""
+        size = np.abs(bucket)
+        shift = np.maximum((size >> cls.BITS) - 1, 0)
+        low = (size - (shift << cls.BITS)) << shift
+        return np.sign(bucket) * (low + ((np.int64(1) << shift) - 1) / 2)
+
+
+Part = Accumulator | Decayed | Entries
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """uint64[n]: the finaliser of SplitMix64 (Steele, Lea, Flood 2014), a bijection."""
+    x = values.astype(np.uint64)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

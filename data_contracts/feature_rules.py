@@ -1,0 +1,151 @@
+"""What a feature group must keep to be right: refused when declared, naming group and field."""
+
+from typing import cast
+
+from data_contracts.accumulators import EXACT, TIME, Accumulator, Decayed, Entries, Source
+from data_contracts.aggregates import (
+    ApproxDistinct,
+    Count,
+    DecayedCount,
+    Distinct,
+    LastK,
+    Quantile,
+    StdDev,
+    Sum,
+    TopK,
+)
+from data_contracts.contract import Contract
+from data_contracts.derived import Rate
+from data_contracts.features import FeatureGroup
+from data_contracts.windows import Sliding
+
+_COUNTS = (Count, DecayedCount, Distinct, ApproxDistinct)
+
+
+def check_group(group: FeatureGroup, contract: Contract) -> None:
+    """Raise ValueError naming group and field for a declaration that cannot be right."""
+    try:
+        _check_entity(group, contract)
+        _check_windows(group)
+        for name, aggregate in group.aggregates.items():
+            try:
+                _check_aggregate(aggregate)
+                for part in aggregate.parts:
+                    _check_source(part, aggregate, contract)
+            except ValueError as error:
+                raise ValueError(f"aggregate {name}: {error}") from error
+        _check_derived(group)
+        _check_size(group)
+    except ValueError as error:
+        raise ValueError(f"group {group.name}: {error}") from error
+
+
+def _check_entity(group: FeatureGroup, contract: Contract) -> None:
+    if group.entity not in contract.fields:
+        raise ValueError(f"entity {group.entity!r} is not in {contract.name}")
+    if contract.fields[group.entity].type != "string":
+        raise ValueError(f"entity {group.entity!r} is not a string")
+    if not group.aggregates or not group.windows:
+        raise ValueError("declare at least one aggregate and one window")
+    if unknown := set(group.defaults) - set(group.aggregates):
+        raise ValueError(f"defaults for unknown {sorted(unknown)}")
+
+
+def _check_windows(group: FeatureGroup) -> None:
+    for window in group.windows:
+        _ = window.bounds(0), window.tiles
+    labels = [window.label for window in group.windows]
+    if len(set(labels)) != len(labels):
+        raise ValueError(f"windows {sorted(labels)}: two share a name: leave one out")
+    if any(isinstance(part, Decayed) for part in group.parts):
+        for window in group.windows:
+            if not isinstance(window, Sliding):
+                raise ValueError(
+                    f"window {window.label}: a decayed aggregate needs sliding windows, whose "
+                    "tiles have an age: declare it in a group of its own"
+                )
+
+
+def _check_aggregate(aggregate: object) -> None:
+    if isinstance(aggregate, Distinct | TopK) and aggregate.cap < 1:
+        raise ValueError("declare a cap: how many distinct values a tile may hold")
+    if isinstance(aggregate, TopK) and not 1 <= aggregate.k <= aggregate.cap:
+        raise ValueError(f"k {aggregate.k} is not between 1 and the cap {aggregate.cap}")
+    if isinstance(aggregate, LastK) and aggregate.k < 1:
+        raise ValueError(f"k {aggregate.k} is below 1")
+    if isinstance(aggregate, ApproxDistinct) and not 7 <= aggregate.bits <= 12:
+        raise ValueError(f"bits {aggregate.bits} are not between 7 and 12")
+    if isinstance(aggregate, Quantile) and not 0 < aggregate.rank <= 1:
+        raise ValueError(f"rank {aggregate.rank} is not above 0 and at most 1")
+
+
+def _check_source(part: object, aggregate: object, contract: Contract) -> None:
+    if isinstance(part, Decayed):
+        part = part.base
+    source = cast(Source, part.source if isinstance(part, Accumulator | Entries) else None)
+    for name, values in source.where:
+        if name not in contract.fields:
+            raise ValueError(f"where: field {name!r} is not in the contract")
+        if unknown := set(values) - set(contract.fields[name].values):
+            kind = "event types" if name == "event_type" else f"values of {name!r}"
+            raise ValueError(f"{kind} {sorted(unknown)} are not declared")
+    if source.field is None or source.field == TIME:
+        return
+    if source.field not in contract.fields:
+        raise ValueError(f"field {source.field!r} is not in the contract")
+    field = contract.fields[source.field]
+    if field.type == "string" and getattr(aggregate, "strings", False):
+        if source.scale != 1 or source.nulls != "skip":
+            raise ValueError(f"{field.name!r} is a string: it has no scale and no zero")
+        return
+    if field.type not in ("integer", "number"):
+        raise ValueError(f"field {field.name!r} is {field.type}, not a number")
+    if isinstance(part, Accumulator) and part.of == "count":
+        return
+    if source.scale < 1:
+        raise ValueError(f"{field.name!r}: scale {source.scale} is below 1")
+    additive = isinstance(part, Accumulator) and part.reduce == "add"
+    if field.type == "number" and additive and source.scale == 1:
+        raise ValueError(
+            f"the sum of {field.name!r} needs a scale (e.g. 1000000): "
+            "a float sum depends on the order of its events"
+        )
+    if field.minimum is None or field.maximum is None:
+        raise ValueError(
+            f"{field.name!r}: declare minimum and maximum in the contract, "
+            "or one valid event could overflow the state"
+        )
+    most = max(-field.minimum, field.maximum) * source.scale
+    if isinstance(part, Accumulator) and part.of == "square":
+        most *= most
+    if most >= EXACT:
+        raise ValueError(
+            f"{field.name!r}: its range x scale {source.scale} reaches 2^53"
+            f"{' when squared' if isinstance(aggregate, StdDev) else ''}: lower one of them"
+        )
+
+
+def _check_derived(group: FeatureGroup) -> None:
+    for name, made in group.derived.items():
+        for side in made.of:
+            if side not in group.aggregates:
+                raise ValueError(f"derived {name}: {side!r} is no aggregate of the group")
+            if len(group.aggregates[side].outputs) != 1:
+                raise ValueError(f"derived {name}: {side!r} has several outputs")
+        if name in group.aggregates:
+            raise ValueError(f"derived {name}: an aggregate has this name: rename one")
+        if isinstance(made, Rate):
+            if type(group.aggregates[made.denominator]) not in _COUNTS:
+                raise ValueError(f"derived {name}: {made.denominator!r} is no count")
+            if type(group.aggregates[made.numerator]) not in (*_COUNTS, Sum):
+                raise ValueError(f"derived {name}: {made.numerator!r} is no count or sum")
+            if not made.strength > 0:
+                raise ValueError(f"derived {name}: strength must be above 0")
+
+
+def _check_size(group: FeatureGroup) -> None:
+    if group.state_bytes > group.max_state_bytes:
+        raise ValueError(
+            f"the state of one key may take {group.state_bytes} bytes, allowed are "
+            f"{group.max_state_bytes}: fewer or shorter windows, lower caps, or max_state_bytes"
+        )

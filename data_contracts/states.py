@@ -1,0 +1,154 @@
+"""The state of a key: what the online store and the Delta tile of a day hold, packed to bytes."""
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_contracts.features import FeatureGroup
+from data_contracts.tiles import (
+    KEY,
+    LEVEL,
+    START,
+    STATE,
+    Rows,
+    concat,
+    expire,
+    fold,
+    no_rows,
+    where,
+    window_states,
+)
+
+_HEADER = struct.Struct("<B16sqqI")
+_VERSION = 2
+
+
+@dataclass(frozen=True)
+class State:
+    """What the online store holds for one key of one group."""
+
+    seq: int
+    """The last micro-batch that touched this key: the state holds its events up to this seq."""
+    as_of: int
+    """Events before this time (µs) are in tiles; a read at *q* < as_of is answered at as_of."""
+    rows: Rows
+    """Merged tables whose key column counts for nothing."""
+
+
+def advance(
+    group: FeatureGroup,
+    states: Mapping[str, State],
+    keys: Sequence[str],
+    fresh: Rows,
+    seq: int,
+    as_of: int,
+) -> dict[str, State]:
+    """Merge one micro-batch into the states of its keys; returns only the states that change.
+
+    `fresh` holds the batch's events (`tiles.raw_rows`) by index into `keys`. A key whose state
+    already carries `seq` is skipped, so that a replayed batch changes nothing.
+    """
+    moves = np.array([k not in states or states[k].seq < seq for k in keys], dtype=bool)
+    if not moves.any():
+        return {}
+    moments = np.array([max(as_of, states[k].as_of) if k in states else as_of for k in keys])
+    parts = [where(fresh, [moves[table[:, KEY]] for table in fresh.tables])]
+    parts += [
+        of_key(states[key].rows, i) for i, key in enumerate(keys) if moves[i] and key in states
+    ]
+    rows = fold(group, concat(parts), moments)
+    rows = expire(group, rows, moments)
+    split_ = split(rows, len(keys))
+    return {k: State(seq, int(moments[i]), split_[i]) for i, k in enumerate(keys) if moves[i]}
+
+
+def read(group: FeatureGroup, states: Iterable[State | None], q: int) -> np.ndarray:
+    """float64[keys, features] at query time `q` (µs); a missing state reads as no event at all."""
+    found = list(states)
+    held = [of_key(s.rows, i) for i, s in enumerate(found) if s is not None]
+    rows = concat([no_rows(group), *held])
+    seen = window_states(group, rows, len(found), q)
+    return group.finalize(seen, np.full(len(found), q, np.int64))
+
+
+def of_key(rows: Rows, key: int) -> Rows:
+    """The rows of a single key under the index `key`."""
+    tables: list[np.ndarray] = []
+    for table in rows.tables:
+        own = table.copy()
+        own[:, KEY] = key
+        tables.append(own)
+    return Rows(tables[0], tuple(tables[1:]))
+
+
+def split(rows: Rows, keys: int) -> list[Rows]:
+    """Merged rows of `keys` keys as those of each."""
+    cut: list[list[np.ndarray]] = []
+    for table in rows.tables:
+        edges = np.searchsorted(table[:, KEY], np.arange(keys + 1))
+        cut.append([table[edges[i] : edges[i + 1]] for i in range(keys)])
+    return [Rows(tables[0], tuple(tables[1:])) for tables in zip(*cut, strict=True)]
+
+
+def encode(group: FeatureGroup, state: State) -> bytes:
+    """The bytes of a state: version, group digest, seq, as-of, counts, little-endian int64s.
+
+    An entry carries the index of its tile instead of level and start.
+    """
+    tables = state.rows.tables
+    digest = bytes.fromhex(group.digest)
+    parts = [_HEADER.pack(_VERSION, digest, state.seq, state.as_of, len(tables[0]))]
+    parts += [struct.pack("<I", len(table)) for table in tables[1:]]
+    parts.append(np.ascontiguousarray(tables[0][:, LEVEL:], "<i8").tobytes())
+    for table in tables[1:]:
+        parts.append(_tile_index(tables[0], table).astype("<i4").tobytes())
+        parts.append(np.ascontiguousarray(table[:, STATE:], "<i8").tobytes())
+    return b"".join(parts)
+
+
+def decode(group: FeatureGroup, packed: bytes) -> State:
+    """The state in `packed`; ValueError when it belongs to another definition or is cut short."""
+    head = _HEADER.size + 4 * len(group.entries)
+    if len(packed) < head:
+        raise ValueError(f"state of group {group.name}: {len(packed)} bytes hold no header")
+    version, digest, seq, as_of, count = _HEADER.unpack_from(packed)
+    if version != _VERSION or digest.hex() != group.digest:
+        raise ValueError(
+            f"state of group {group.name} was written by definition {digest.hex()} (version "
+            f"{version}), this reader has {group.digest}: run `headrace materialize`"
+        )
+    sizes = struct.unpack_from(f"<{len(group.entries)}I", packed, _HEADER.size)
+    width = 2 + len(group.accumulators)
+    wanted = 8 * count * width
+    wanted += sum(n * (4 + 8 * part.width) for n, part in zip(sizes, group.entries, strict=True))
+    if len(packed) != head + wanted:
+        raise ValueError(f"state of group {group.name}: {len(packed)} bytes, not {head + wanted}")
+    tiles = np.frombuffer(packed, "<i8", count * width, head).reshape(count, width)
+    tiles = np.column_stack([np.zeros(count, np.int64), tiles])
+    entries: list[np.ndarray] = []
+    at = head + 8 * count * width
+    for n, part in zip(sizes, group.entries, strict=True):
+        index = np.frombuffer(packed, "<i4", n, at)
+        if n and not 0 <= index.min() <= index.max() < count:
+            raise ValueError(f"state of group {group.name}: an entry names no tile")
+        rows = np.frombuffer(packed, "<i8", n * part.width, at + 4 * n).reshape(n, part.width)
+        table = np.column_stack([tiles[index, :STATE], rows])
+        if part.newest:
+            for level in group.open_levels:
+                mine = table[:, LEVEL] == level
+                table[mine, START] = group.levels[level].tile_start(table[mine, STATE])
+        entries.append(table)
+        at += n * (4 + 8 * part.width)
+    return State(seq, as_of, Rows(tiles, tuple(entries)))
+
+
+def _tile_index(tiles: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """int64[n]: the tile of each entry, the last of its level that starts no later."""
+    both = np.concatenate([tiles[:, LEVEL:STATE], table[:, LEVEL:STATE]])
+    side = np.arange(len(both)) >= len(tiles)
+    order = np.lexsort((side, both[:, 1], both[:, 0]))
+    found = np.empty(len(both), np.int64)
+    found[order] = np.cumsum(~side[order]) - 1
+    return found[len(tiles) :]
