@@ -7,11 +7,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
+from serving.application import application
 from serving.auth import demand
 from serving.body import documented, json_response, read_json, schema_of, validate
 from serving.events import EventsResponse, events_schema
 from serving.predict import PredictResponse, request_model
-from serving.problem import install
 from serving.replica import Replica, open_replica
 from serving.root import root_app
 from serving.settings import Settings
@@ -31,13 +31,13 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
         yield
         await replica.close()
 
-    app = FastAPI(
+    app = application(
+        settings,
         title=f"Headrace: {use_case.name}",
         description=use_case.declared.description,
         version=use_case.contract.version,
         lifespan=lifespan,
     )
-    install(app, settings.max_body_bytes)
     model = request_model(use_case, settings.max_candidates)
 
     @app.post(

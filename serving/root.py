@@ -5,8 +5,8 @@ from typing import Any
 
 from fastapi import FastAPI, Response
 
+from serving.application import application
 from serving.body import json_response
-from serving.problem import install
 from serving.settings import Settings
 
 Probe = Callable[[], Awaitable[Mapping[str, Any] | None]]
@@ -16,8 +16,8 @@ Probe = Callable[[], Awaitable[Mapping[str, Any] | None]]
 def root_app(settings: Settings, probe: Probe) -> FastAPI:
     """The application at `/`: health, readiness, the list of use cases, 404 for all else."""
     use_case = settings.load()
-    app = FastAPI(title="Headrace", description="Real-time ML: events in, predictions out")
-    install(app, settings.max_body_bytes)
+    description = "Real-time ML: events in, predictions out"
+    app = application(settings, title="Headrace", description=description)
 
     @app.get("/healthz")
     async def healthz() -> Response:

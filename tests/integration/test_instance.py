@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -99,6 +100,17 @@ def test_problems_keep_their_form_behind_the_proxy(server: RunningServer) -> Non
     assert [(404, "/nothing"), (404, "/clicks/nothing"), (401, "/clicks/v1/predict")] == [
         (answer.status_code, answer.json()["instance"]) for answer in found
     ]
+
+
+@pytest.mark.parametrize("prefix", ["", "/clicks"])
+def test_the_docs_page_and_what_it_loads_answer_through_the_proxy(
+    client: httpx.Client, prefix: str
+) -> None:
+    assets = re.findall(r"(?:src|href)=\"([^\"]+)\"", client.get(f"{prefix}/docs").text)
+    assert 3 == len(assets)
+    assert {(200, prefix)} == {
+        (client.get(path).status_code, path.partition("/static")[0]) for path in assets
+    }
 
 
 def test_the_proxy_listens_on_loopback_only(server: RunningServer) -> None:

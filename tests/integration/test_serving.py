@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -62,6 +63,18 @@ def test_the_api_document_names_the_inputs_and_the_event_fields(client: Client) 
     text = {name: json.dumps(route["post"]["requestBody"]) for name, route in paths.items()}
     assert all(name in text["/v1/predict"] for name in ("request_id", "candidates", "affinity"))
     assert all(name in text["/v1/events"] for name in ("impression_id", "propensity"))
+
+
+@pytest.mark.parametrize("prefix", ["", "/clicks"])
+def test_the_docs_page_loads_nothing_from_another_host(client: Client, prefix: str) -> None:
+    page = client.get(f"{prefix}/docs").text
+    assert [] == re.findall(r"https?://|[\"']//", page)
+    assets = re.findall(r"(?:src|href)=\"([^\"]+)\"", page)
+    assert {"css", "js", "png"} == {name.rsplit(".", 1)[1] for name in assets}
+    (api,) = re.findall(r"url: '([^']+)'", page)
+    assert f"{prefix}/openapi.json" == api
+    assert {200} == {client.get(path).status_code for path in (*assets, api)}
+    assert 404 == client.get(f"{prefix}/redoc").status_code
 
 
 def test_candidates_are_scored_in_order_and_logged_with_what_was_served(

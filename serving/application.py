@@ -1,0 +1,19 @@
+"""What the applications of root and use cases share: errors as problems, docs without a network."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from serving.problem import install
+from serving.settings import Settings
+
+
+def application(settings: Settings, **about: Any) -> FastAPI:
+    """An application with `about` as FastAPI takes it (title, description, version, lifespan).
+
+    Every error is a problem, bodies are limited, and `/docs` loads nothing from another host.
+    """
+    app = FastAPIOffline(redoc_url=None, **about)
+    install(app, settings.max_body_bytes)
+    return app
