@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pyspark
 
+from spark_jobs.java import java_command
+
 COORDINATES = ("io.delta:delta-spark_4.2_2.13:4.4.0",)
 
 
@@ -32,7 +34,8 @@ def jar_paths() -> list[Path]:
 def resolve_jars() -> Path:
     """Fetch what `COORDINATES` need and pyspark lacks; nothing happens when it is there already.
 
-    Raises RuntimeError with Ivy's last lines when Maven Central cannot be reached.
+    Raises RuntimeError with Ivy's last lines when Maven Central cannot be reached,
+    FileNotFoundError when there is no Java.
     """
     target = jar_folder()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +68,7 @@ def _shipped() -> set[str]:
 
 def _retrieve(coordinate: str, work: Path) -> None:
     ivy = next(_spark_jars().glob("ivy-*.jar"))
-    command = ["java", "-jar", str(ivy), "-cache", str(work / "cache"), "-dependency"]
+    command = [java_command(), "-jar", str(ivy), "-cache", str(work / "cache"), "-dependency"]
     command += [*coordinate.split(":"), "-confs", "default", "-types", "jar", "bundle"]
     command += ["-retrieve", f"{work}/jars/[artifact]-[revision](-[classifier]).[ext]"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -75,10 +78,10 @@ def _retrieve(coordinate: str, work: Path) -> None:
 
 
 def main() -> None:
-    """`python -m spark_jobs.jars`: resolve the jars, say where they lie on failure."""
+    """`python -m spark_jobs.jars`: resolve the jars, say why on failure."""
     try:
         resolve_jars()
-    except RuntimeError as error:
+    except (FileNotFoundError, RuntimeError) as error:
         sys.exit(str(error))
 
 

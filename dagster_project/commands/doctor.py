@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dagster_project.cli import FAILED, JsonOption, RootOption, UseCaseOption, show
+from spark_jobs.java import INSTALL, java_command
 
 JAVA = 17
 PACKAGES = ("dagster", "pyspark", "delta-spark", "mlflow", "feast", "pytorch-lightning", "ray",
@@ -47,16 +48,16 @@ def doctor(
 
 
 def _java() -> tuple[bool, str]:
-    mend = "install it: sudo apt-get install openjdk-17-jre-headless"
-    if not shutil.which("java"):
-        return False, f"no java on the path; {mend}"
-    told = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
+    try:
+        java = java_command()
+    except FileNotFoundError as error:
+        return False, str(error)
+    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
     match = re.search(r'version "(?:1\.)?(\d+)', told.stderr + told.stdout)
     found = int(match[1]) if match else 0
-    return (
-        found >= JAVA,
-        f"Java {found}" if found >= JAVA else f"Java {found}, {JAVA} needed; {mend}",
-    )
+    if found < JAVA:
+        return False, f"Java {found} ({java}), {JAVA} needed: {INSTALL}"
+    return True, f"Java {found} ({java})"
 
 
 def _jars() -> tuple[bool, str]:
