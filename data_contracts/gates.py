@@ -24,7 +24,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Decision:
-    """All checks of a move; it fails with any failed check, and says when the data cannot tell."""
+    """All checks of a move; it fails with any failed check, and says when the data cannot tell.
+
+    Without any check there is nothing to judge by, and no move.
+    """
 
     stage: str
     checks: tuple[Check, ...]
@@ -36,13 +39,14 @@ class Decision:
         verdicts = {check.verdict for check in self.checks}
         if "fail" in verdicts:
             return "fail"
-        return "cannot judge" if "cannot judge" in verdicts else "pass"
+        return "pass" if verdicts == {"pass"} else "cannot judge"
 
     @property
     def promotes(self) -> bool:
-        """Whether the move is made: no check fails, and the decisive one passes."""
+        """Whether the move is made: there are checks, none fails, and the decisive one passes."""
         passed = {check.name for check in self.checks if check.verdict == "pass"}
-        return self.verdict != "fail" and (self.decisive is None or self.decisive in passed)
+        decided = self.decisive is None or self.decisive in passed
+        return bool(self.checks) and self.verdict != "fail" and decided
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""

@@ -22,7 +22,8 @@ def rows(n: int = 3000) -> tuple[np.ndarray, np.ndarray]:
         ((GOOD,), "pass"),
         ((GOOD, UNSURE), "cannot judge"),
         ((GOOD, UNSURE, BAD), "fail"),
-        ((), "pass"),
+        ((UNSURE,), "cannot judge"),
+        ((), "cannot judge"),
     ],
 )
 def test_a_decision_fails_with_any_check_and_else_says_when_the_data_cannot_tell(
@@ -40,6 +41,7 @@ def test_a_decision_fails_with_any_check_and_else_says_when_the_data_cannot_tell
         ((GOOD, UNSURE), "c", False),
         ((GOOD, BAD), "a", False),
         ((GOOD,), "never made", False),
+        ((), None, False),
     ],
 )
 def test_a_move_needs_its_decisive_check_passed_and_none_failed(
