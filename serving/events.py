@@ -107,8 +107,8 @@ class Collector:
         for i, said, event in events:
             arrived = event.get(ARRIVED)
             arrived = now if arrived is None else arrived
-            stamp = {ARRIVED: format_time(arrived)} if ARRIVED in self.contract.fields else {}
-            line = json.dumps({**said, **stamp}, separators=(",", ":")).encode()
+            stamped = {**said, ARRIVED: format_time(arrived)}
+            line = json.dumps(stamped, separators=(",", ":")).encode()
             if len(line) > MAX_BYTES:
                 errors.append((str(i), f"{len(line)} bytes, at most {MAX_BYTES} allowed"))
             ahead, allowed = arrived - now, self.contract.max_future_skew

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from dagster_project.commands import model as command
 from data_contracts.encoding import Categorical
 from data_contracts.evidence import auc
 from data_contracts.use_case import ModelSpec
@@ -118,3 +119,7 @@ def test_progress_is_told_epoch_by_epoch() -> None:
 def test_a_model_outside_the_zoo_is_named_with_those_inside() -> None:
     with pytest.raises(ValueError, match=r"'resnet'.*dcn_v2, logistic"):
         build_model("resnet", SPEC, rows(10, 0, signal))
+
+
+def test_the_command_names_exactly_the_models_of_the_zoo() -> None:
+    assert sorted(MODELS) == sorted(command.MODELS)
