@@ -60,6 +60,21 @@ def calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 15) ->
     return float(sum(gaps) / len(scores))
 
 
+def predicted_over_observed(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Expected over observed positives; NaN without a positive."""
+    observed = float(np.sum(labels))
+    return float(np.sum(scores)) / observed if observed else float("nan")
+
+
+RANGES: dict[Metric, tuple[float, float]] = {
+    auc: (0.0, 1.0),
+    calibration_error: (0.0, 1.0),
+    log_loss: (0.0, float("inf")),
+    predicted_over_observed: (0.0, float("inf")),
+}
+"""The values that each metric can take at all."""
+
+
 def percentile_interval(draws: Sequence[float], confidence: float) -> tuple[float, float]:
     """The central interval that holds the share `confidence` of the draws; NaN without draws."""
     if not draws:
@@ -77,10 +92,11 @@ def bootstrap(
     draws: int = 400,
     seed: int = 0,
 ) -> Estimate:
-    """A metric with its bias-shifted percentile interval, bootstrapped over rows.
+    """A metric of `RANGES` with its bias-shifted percentile interval, bootstrapped over rows.
 
     The percentile interval (Efron & Tibshirani 1993) less the bootstrap's estimate of the bias:
-    resampling alone makes a binned calibration error larger than it is.
+    resampling alone makes a binned calibration error larger than it is. The shift may lead out of
+    the metric's range; the interval is clipped to it.
     """
     labels, scores = np.asarray(labels), np.asarray(scores)
     if not len(labels):
@@ -93,8 +109,8 @@ def bootstrap(
     known = [value for value in values if value == value]
     found = metric(labels, scores)
     bias = float(np.mean(known)) - found if known else float("nan")
-    low, high = percentile_interval(known, confidence)
-    return Estimate(found, low - bias, high - bias, len(labels))
+    low, high = np.clip(np.array(percentile_interval(known, confidence)) - bias, *RANGES[metric])
+    return Estimate(found, float(low), float(high), len(labels))
 
 
 def paired_difference(

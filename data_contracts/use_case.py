@@ -58,6 +58,7 @@ class Gates:
     max_latency_ms: float = 20.0
     """p99 of scoring 21 rows in process."""
     confidence: float = 0.95
+    """Of every interval: of the gates, of offline and live metrics, of the off-policy value."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from data_contracts.evidence import Estimate, bootstrap
+from data_contracts.evidence import Estimate, bootstrap, predicted_over_observed
 from training.evaluate import evaluate
 
 
@@ -14,7 +14,7 @@ class Outcomes(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
 
-def live_metrics(outcomes: Outcomes, confidence: float = 0.95) -> dict[str, Estimate]:
+def live_metrics(outcomes: Outcomes, confidence: float) -> dict[str, Estimate]:
     """Log loss, AUC, calibration error, and calibration: predicted over observed positives.
 
     Columns `score` (probability) and `label` (0/1), one row per matured prediction; no rows give
@@ -26,10 +26,5 @@ def live_metrics(outcomes: Outcomes, confidence: float = 0.95) -> dict[str, Esti
         raise ValueError("outcomes: label is not 0 or 1 in some row: pass matured rows only")
     return {
         **evaluate(labels, scores, confidence),
-        "calibration": bootstrap(_predicted_over_observed, labels, scores, confidence),
+        "calibration": bootstrap(predicted_over_observed, labels, scores, confidence),
     }
-
-
-def _predicted_over_observed(labels: np.ndarray, scores: np.ndarray) -> float:
-    observed = float(labels.sum())
-    return float(scores.sum()) / observed if observed else float("nan")

@@ -36,6 +36,7 @@ def train_model(deployment: Deployment, model: str = "dcn_v2") -> dict[str, Any]
             name: {metric: estimate.as_dict() for metric, estimate in each.items()}
             for name, each in version.metrics.items()
         },
+        "confidence": deployment.use_case.declared.gates.confidence,
         "bundle": version.bundle_digest,
         "run_id": version.run_id,
         "seconds": round(version.seconds, 1),

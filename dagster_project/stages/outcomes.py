@@ -27,11 +27,13 @@ def join_outcomes(deployment: Deployment) -> dict[str, Any]:
     reporter().detail("served features against recomputation")
     parity = served_parity(spark, use_case, lake)
     columns = DeltaTable(lake.outcomes).to_pyarrow_table(columns=["score", "label"])
-    metrics = live_metrics(columns)
+    confidence = use_case.declared.gates.confidence
+    metrics = live_metrics(columns, confidence)
     result = {
         **asdict(collected),
         "parity": asdict(parity),
         "metrics": {name: estimate.as_dict() for name, estimate in metrics.items()},
+        "confidence": confidence,
     }
     write_result(lake, "outcomes", result)
     return result
@@ -53,16 +55,19 @@ def value_policies(deployment: Deployment) -> dict[str, Any]:
     rows = events.select(*columns).toArrow().to_pylist()
     logged = [row for row in rows if row["policy"] == declared.logged]
     own = [row["label"] for row in rows if row["policy"] == declared.target]
+    confidence = use_case.declared.gates.confidence
     value = off_policy_value(
         np.array([row["label"] for row in logged], float),
         np.array([row["propensity"] for row in logged], float),
         np.array([target.get(_action(declared, row), 0.0) for row in logged], float),
+        confidence,
     )
     result = {
         "logged": declared.logged,
         "target": declared.target,
         "ips": value.ips.as_dict(),
         "snips": value.snips.as_dict(),
+        "confidence": confidence,
         "effective_sample_size": value.effective_sample_size,
         "max_weight": value.max_weight,
         "on_policy": float(np.mean(own)),

@@ -15,11 +15,6 @@ td, th { text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px so
 .pass { color: var(--good); } pre { overflow-x: auto; font-size: .8rem; }
 """.strip()
 
-_CAUTION = (
-    "Intervals are 95 % bootstrap intervals over rows. Few positives make them wide: where they "
-    "overlap, this page claims no difference."
-)
-
 
 def page(summary: dict[str, Any], found: dict[str, Any]) -> str:
     """The HTML of the report; `summary` and `found` as `stages.report` makes them."""
@@ -31,7 +26,7 @@ def page(summary: dict[str, Any], found: dict[str, Any]) -> str:
         f"<h1>Headrace: {escape(summary['use_case'])}</h1>",
         f"<p class='{'sound' if sound else 'unsound'}'><b>{escape(verdict)}</b></p>",
         _table(["what", "figure", "note"], summary["rows"]),
-        f"<p>{_CAUTION} Live figures rest on {positives:,} positives.</p>",
+        f"<p>{_caution(found)} Live figures rest on {positives:,} positives.</p>",
         "<h2>Why this model stands where it stands</h2>",
         _table(["check", "verdict", "value", "limit", "rows"], _checks(found["model"])),
         "<h2>Models on the test split</h2>",
@@ -46,6 +41,15 @@ def page(summary: dict[str, Any], found: dict[str, Any]) -> str:
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<title>Headrace: {escape(summary['use_case'])}</title><style>{_STYLE}</style></head>"
         f"<body>{''.join(body)}</body></html>"
+    )
+
+
+def _caution(found: dict[str, Any]) -> str:
+    stages = [found[name] for name in ("model", "outcomes", "off_policy") if name in found]
+    shares = " and ".join(f"{100 * c:g} %" for c in sorted({s["confidence"] for s in stages}))
+    return (
+        f"Intervals are {shares} bootstrap intervals over rows. Few positives make them wide: "
+        "where they overlap, this page claims no difference."
     )
 
 

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_contracts.evidence import (
+    RANGES,
     Estimate,
+    Metric,
     auc,
     bootstrap,
     calibration_error,
@@ -59,6 +61,23 @@ def test_the_bootstrap_is_the_same_every_time_and_holds_its_value() -> None:
     first = bootstrap(auc, labels, scores, draws=50)
     assert first == bootstrap(auc, labels, scores, draws=50)
     assert first.low < first.value < first.high
+
+
+@pytest.mark.parametrize("metric", RANGES)
+def test_an_interval_stays_within_the_range_of_its_metric(metric: Metric) -> None:
+    low, high = RANGES[metric]
+    rng = np.random.default_rng(2)
+    for n in (4, 12, 40):
+        labels = np.arange(n) % 4 == 0
+        for scores in (labels * 0.9 + 0.05, rng.random(n), np.where(labels, 1.0, rng.random(n))):
+            found = bootstrap(metric, labels, scores, draws=60)
+            assert low <= found.low <= found.high <= high
+
+
+def test_an_interval_that_the_shift_leads_past_one_ends_there() -> None:
+    scores = np.random.default_rng(39).random(12).round(2)
+    found = bootstrap(auc, np.arange(12) % 4 == 0, scores)
+    assert found.low < found.value < found.high == 1.0
 
 
 def calibrated(n: int) -> tuple[np.ndarray, np.ndarray]:
