@@ -10,6 +10,7 @@ import dagster as dg
 from dagster_project.deployment import Deployment
 from dagster_project.instance import dagster_instance
 from dagster_project.progress import reporter
+from data_contracts.lake import Lake
 from data_contracts.results import read_result
 from spark_jobs.lease import writer_lease
 
@@ -21,7 +22,8 @@ _FIRST, _LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_
 def run_demo(deployment: Deployment) -> dict[str, Any]:
     """Materialise every asset over the log's history, then return the report's summary.
 
-    The use case's folder under the root is made anew if a demo made it, and refused otherwise.
+    The use case's folder under the root is made anew if a demo made it or it holds no data, and
+    refused otherwise.
     Raises RuntimeError naming the asset or check that failed, or the other demo on this root.
     """
     with writer_lease(deployment.lake.root / f".{deployment.use_case.name}-demo"):
@@ -51,9 +53,12 @@ def _run(deployment: Deployment) -> dict[str, Any]:
 
 
 def clear(deployment: Deployment) -> None:
-    """Empty the use case's folder for a new demo; ValueError when something else made it."""
+    """Empty the use case's folder for a new demo; ValueError when it holds data of another maker.
+
+    What refused commands leave behind is no data.
+    """
     home = deployment.lake.home
-    if home.exists() and any(home.iterdir()) and not (home / MARK).exists():
+    if not (home / MARK).exists() and _holds_data(deployment.lake):
         raise ValueError(
             f"{home}: holds a lake that no demo made, and a demo starts anew: choose another --root"
         )
@@ -62,6 +67,14 @@ def clear(deployment: Deployment) -> None:
             home.rename(Path(away) / home.name)
     home.mkdir(parents=True)
     (home / MARK).touch()
+
+
+def _holds_data(lake: Lake) -> bool:
+    """Whether any file below the home has content, but for what is derived from other files."""
+    derived = (lake.reports, lake.online, lake.stream)
+    parts = [path for path in lake.home.glob("*") if path not in derived]
+    files = [file for path in parts for file in (path, *path.rglob("*")) if file.is_file()]
+    return any(file.stat().st_size for file in files)
 
 
 def _refuse_failed_checks(run: dg.ExecuteInProcessResult) -> None:
