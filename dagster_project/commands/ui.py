@@ -5,18 +5,23 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import typer
 from rich.console import Console
 
-from dagster_project.cli import DebugOption, RootOption, UseCaseOption, run
+from dagster_project.cli import DebugOption, JsonOption, RootOption, UseCaseOption, run, show
 from dagster_project.deployment import Deployment
 
 WORKSPACE = Path(__file__).parents[2] / "workspace.yaml"
+_PATIENCE_S = 180.0
+_PAUSE_S = 0.2
 
 
 def register(app: typer.Typer) -> None:
@@ -27,9 +32,10 @@ def register(app: typer.Typer) -> None:
 def ui(
     use_case: UseCaseOption = "clicks",
     root: RootOption = Path(".headrace"),
+    json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Open `dagster dev`, the MLflow UI and the endpoint on free ports and print the addresses."""
+    """Open `dagster dev`, the MLflow UI and the endpoint; print addresses once they answer."""
 
     def work(deployment: Deployment) -> dict[str, Any]:
         from dagster_project.instance import prepare_home
@@ -46,25 +52,29 @@ def ui(
         dagster_port, mlflow_port = _free_port(), _free_port()
         with ExitStack() as stack:
             reporter().stage("start Dagster, MLflow and the endpoint")
-            dagster = stack.enter_context(_child(dagster_command(dagster_port), deployment))
-            stack.enter_context(_child(mlflow_command(deployment, mlflow_port), deployment))
-            server = stack.enter_context(running(settings))
-            told = Console()
-            for name, address in (
-                ("Dagster", f"http://127.0.0.1:{dagster_port}"),
-                ("MLflow", f"http://127.0.0.1:{mlflow_port}"),
-                ("endpoint", f"{server.url}/docs"),
-                ("API key", f"{key}  (shown once)"),
+            pages: dict[str, _Page] = {}
+            for name, port, command in (
+                ("dagster", dagster_port, dagster_command(dagster_port)),
+                ("mlflow", mlflow_port, mlflow_command(deployment, mlflow_port)),
             ):
-                told.print(f"{name:9} {address}", soft_wrap=True)
-            told.print("Ctrl-C ends them all")
+                url, log = f"http://127.0.0.1:{port}", lake.root / f"{name}.log"
+                process = stack.enter_context(_child(command, deployment, log))
+                pages[name] = _Page(url, process, log)
+            server = stack.enter_context(running(settings))
+            for page in pages.values():
+                page.wait_for_answer()
+            urls = {name: page.url for name, page in pages.items()}
+            told = {**urls, "endpoint": f"{server.url}/docs", "key": key}
+            show(told if json else {**told, "key": f"{key}  (shown once)"}, json)
+            if not json:
+                Console().print("Ctrl-C ends them all")
             try:
-                dagster.wait()
+                pages["dagster"].process.wait()
             except KeyboardInterrupt:
-                return {"stopped": "all"}
-            raise RuntimeError(f"dagster dev ended with exit code {dagster.returncode}")
+                return {} if json else {"stopped": "all"}
+            raise RuntimeError(f"dagster dev ended: see {pages['dagster'].log}")
 
-    run(work, Deployment(use_case, root), False, debug)
+    run(work, Deployment(use_case, root), json, debug)
 
 
 def dagster_command(port: int) -> list[str]:
@@ -81,11 +91,29 @@ def mlflow_command(deployment: Deployment, port: int) -> list[str]:
             "--workers", "1"]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Page:
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def wait_for_answer(self) -> None:
+        """Return once the address answers; RuntimeError naming the log when it does not."""
+        end = time.monotonic() + _PATIENCE_S
+        while self.process.poll() is None and time.monotonic() < end:
+            with suppress(httpx.TransportError):
+                if httpx.get(self.url, follow_redirects=True, trust_env=False).is_success:
+                    return
+            time.sleep(_PAUSE_S)
+        raise RuntimeError(f"{self.url}: no answer: see {self.log}")
+
+
 @contextmanager
-def _child(command: list[str], deployment: Deployment) -> Iterator[subprocess.Popen[bytes]]:
+def _child(
+    command: list[str], deployment: Deployment, log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     environment = {**os.environ, **deployment.environment(),
                    "DAGSTER_HOME": str(deployment.lake.dagster_home)}  # fmt: skip
-    log = deployment.lake.root / f"{command[2]}.log"
     with open(log, "wb") as output:
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,

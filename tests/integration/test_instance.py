@@ -2,6 +2,7 @@ import json
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -184,3 +185,32 @@ def test_two_instances_stand_side_by_side_and_one_dies_with_its_killed_parent(
         parent.stdout.close()
     wait_until_gone(started)
     assert 200 == client.post("/clicks/v1/predict", json=asked("r3")).status_code
+
+
+def test_the_ui_tells_its_addresses_as_json_once_they_answer(world: World) -> None:
+    command = [Path(sys.executable).parent / "headrace", "ui", "--json", "--root", world.root]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as ui:
+        assert ui.stdout is not None
+        said = b""
+        try:
+            for line in ui.stdout:
+                said += line
+                if line == b"}\n":
+                    break
+            told = json.loads(said)
+            assert {"dagster", "mlflow", "endpoint", "key"} == set(told)
+            pages = [
+                httpx.get(told[name], timeout=30) for name in ("dagster", "mlflow", "endpoint")
+            ]
+            assert [200, 200, 200] == [page.status_code for page in pages]
+            answer = httpx.post(
+                f"{told['endpoint'].removesuffix('/docs')}/clicks/v1/predict",
+                json={k: v for k, v in asked("r-ui").items() if k != "event_time"},
+                headers={"authorization": f"Bearer {told['key']}"},
+                timeout=30,
+            )
+            assert 200 == answer.status_code
+        finally:
+            ui.send_signal(signal.SIGINT)
+            rest = ui.stdout.read()
+    assert (0, b"") == (ui.returncode, rest)
