@@ -22,9 +22,9 @@ _FRAME = _HEAD.size + _SEAL.size
 SUFFIX = ".predictions"
 
 
-def prediction_id(use_case: str, request_id: str, position: int) -> str:
-    """32 hex digits: the same request repeated is the same prediction."""
-    text = f"{use_case}\x1f{request_id}\x1f{position}".encode()
+def prediction_id(use_case: str, version: str, request_id: str, position: int) -> str:
+    """32 hex digits: the same request to the same model version is the same prediction."""
+    text = f"{use_case}\x1f{version}\x1f{request_id}\x1f{position}".encode()
     return blake2b(text, digest_size=16).hexdigest()
 
 

@@ -40,7 +40,7 @@ class PredictRequest(Fields):
     """Score candidates. A field is looked up in the candidate, then in context, then here."""
 
     request_id: Annotated[str, Field(min_length=1, max_length=128)]
-    """The client's: the same request sent again gives the same prediction ids."""
+    """The client's: sent again it gives the same prediction ids, from the same version."""
     event_time: Annotated[str, AfterValidator(_is_time)] | None = None
     """RFC 3339; the query time of a replayed request (role operate, replay clock)."""
     context: Fields | None = None
@@ -121,7 +121,11 @@ class Predictor:
         ids = encode_ids(spec.categorical, rows, [served.q] * len(rows))
         dense = encode_dense(spec.numeric, rows, served.values)
         scores = await self._score(ids, dense, started + self.timeout_ms / 1000)
-        names = [prediction_id(self.use_case.name, request.request_id, i) for i in range(len(rows))]
+        bundle = self.model.bundle
+        names = [
+            prediction_id(self.use_case.name, bundle.version, request.request_id, i)
+            for i in range(len(rows))
+        ]
         self.answered += 1
         latency = {
             "features": round(features_ms, 3),
@@ -129,7 +133,6 @@ class Predictor:
             "model": round(scores.model_ms, 3),
             "total": round((time.monotonic() - started) * 1000, 3),
         }
-        bundle = self.model.bundle
         self._record(
             {
                 "use_case": self.use_case.name,

@@ -66,6 +66,8 @@ def replay(
     In a step first every request whose earliest row lies in it is predicted, then its events are
     collected; when all is answered, `on_step` gets the step's end (µs) and may wait for the
     stream. `key` needs the roles predict, events and operate, the server the replay clock.
+    Replayed again, the same version's predictions and the events stay as they are; those of another
+    version are new predictions.
     Raises ReplayFailed when events cannot be delivered.
     """
     steps = _steps(use_case, events, step_us)
@@ -188,7 +190,7 @@ class _Player:
     async def _post(self, path: str, body: Any) -> httpx.Response:
         """The answer; sent again when the connection failed or the server was not able to.
 
-        Safe: a prediction is the same when repeated, and a repeated event is a duplicate.
+        Safe: a version's prediction is the same when repeated, a repeated event is a duplicate.
         """
         for _ in range(_ATTEMPTS - 1):
             try:

@@ -33,8 +33,13 @@ class Collected:
     """The model versions that answered."""
     store_failures: int
     """Requests answered with defaults because the online store could not be read."""
+    last_version: str
+    """The version that answered last."""
+    late: int
+    """Predictions whose q lies after their label's window, as in a replay of a period that the
+    stream has taken already: they may have been served their own outcome, and are no outcomes."""
     outcomes: int
-    """Predictions whose label has matured."""
+    """Predictions of the last version whose label has matured."""
     positives: int
 
 
@@ -50,8 +55,15 @@ def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Coll
         raise ValueError(f"{lake.prediction_log}: no prediction yet: run `headrace replay`")
     _insert(spark, lake, prediction_rows(use_case, records))
     predictions = load(spark, lake.predictions)
-    replace(with_labels(use_case, predictions, load_events(spark, use_case, lake)), lake.outcomes)
-    found = load(spark, lake.outcomes).agg(sf.count("*"), sf.sum("label")).collect()[0]
+    labelled = with_labels(use_case, predictions, load_events(spark, use_case, lake)).persist()
+    try:
+        late = labelled.where("late").count()
+        replace(labelled.where("not late").drop("late"), lake.outcomes)
+    finally:
+        labelled.unpersist()
+    last = str(max(records, key=lambda record: record["arrival"])["version"])
+    mine = load(spark, lake.outcomes).where(sf.col("version") == last)
+    found = mine.agg(sf.count("*"), sf.sum("label")).collect()[0]
     return Collected(
         requests=len(records),
         predictions=predictions.count(),
@@ -59,25 +71,31 @@ def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Coll
         versions=tuple(sorted({str(record["version"]) for record in records})),
         store_failures=sum(record["store_failed"] for record in records),
         torn_bytes=sum(reading.torn_bytes for reading in readings),
+        last_version=last,
+        late=late,
         outcomes=found[0],
         positives=found[1] or 0,
     )
 
 
 def with_labels(use_case: UseCase, predictions: DataFrame, events: DataFrame) -> DataFrame:
-    """The predictions whose label row exists and has matured, with `event_id` and `label`.
+    """The predictions whose label row exists and has matured, with `event_id`, `label`, `late`.
 
     Rows of one request with the same keys are one outcome: positive if any of them is.
     """
     keys = [sf.col(name).alias(f"_{name}") for name in use_case.entities]
     settled = label_rows(use_case, events).where("mature")
     rows = settled.groupBy(sf.col("request").alias("_request"), *keys).agg(
-        sf.min("event_id").alias("event_id"), sf.max("label").alias("label")
+        sf.min("event_id").alias("event_id"),
+        sf.max("label").alias("label"),
+        sf.max("event_time").alias("_shown"),
     )
     same = [sf.col("request_id") == sf.col("_request")]
     same += [sf.col(name).eqNullSafe(sf.col(f"_{name}")) for name in use_case.entities]
     joined = predictions.join(rows, same)
-    return joined.drop("_request", *(f"_{name}" for name in use_case.entities))
+    within = sf.expr(f"INTERVAL {use_case.label.window} MICROSECOND")
+    joined = joined.withColumn("late", sf.col("q") > sf.col("_shown") + within)
+    return joined.drop("_request", "_shown", *(f"_{name}" for name in use_case.entities))
 
 
 def prediction_rows(use_case: UseCase, records: list[dict[str, Any]]) -> pa.Table:

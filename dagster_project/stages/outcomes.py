@@ -20,13 +20,15 @@ from training.live import live_metrics
 
 
 def join_outcomes(deployment: Deployment) -> dict[str, Any]:
-    """Prediction log joined with labels: live quality, and served features against recomputed."""
+    """Prediction log joined with labels: quality of the version that answered last, and parity."""
     reporter().stage("outcomes")
     spark, use_case, lake = deployment.spark, deployment.use_case, deployment.lake
     collected = collect_outcomes(spark, use_case, lake)
     reporter().detail("served features against recomputation")
     parity = served_parity(spark, use_case, lake)
-    columns = DeltaTable(lake.outcomes).to_pyarrow_table(columns=["score", "label"])
+    columns = DeltaTable(lake.outcomes).to_pyarrow_table(
+        columns=["score", "label"], filters=[("version", "=", collected.last_version)]
+    )
     confidence = use_case.declared.gates.confidence
     metrics = live_metrics(columns, confidence)
     result = {

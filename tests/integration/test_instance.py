@@ -89,7 +89,7 @@ def test_it_is_ready_and_answers_through_the_proxy(client: httpx.Client) -> None
     assert "clicks" == client.get("/v1/use-cases").json()["use_cases"][0]["name"]
     answer = client.post("/clicks/v1/predict", json=asked("r1"))
     assert 200 == answer.status_code
-    assert prediction_id("clicks", "r1", 0) == answer.json()["predictions"][0]["prediction_id"]
+    assert prediction_id("clicks", "1", "r1", 0) == answer.json()["predictions"][0]["prediction_id"]
 
 
 def test_problems_keep_their_form_behind_the_proxy(server: RunningServer) -> None:

@@ -85,7 +85,7 @@ def test_candidates_are_scored_in_order_and_logged_with_what_was_served(
     assert 200 == answer.status_code
     said, record = answer.json(), last_record(client)
     first, second = said["predictions"]
-    assert [prediction_id("clicks", "r1", 0), prediction_id("clicks", "r1", 1)] == [
+    assert [prediction_id("clicks", "1", "r1", 0), prediction_id("clicks", "1", "r1", 1)] == [
         first["prediction_id"], second["prediction_id"]
     ]  # fmt: skip
     assert {"user": SEQ, "item": SEQ} == first["state_seq"]

@@ -62,7 +62,8 @@ def answer(
     features = reader.read_now(inputs, q)
     return {
         "request_id": request,
-        "prediction_ids": [prediction_id(clicks.name, request, i) for i in range(len(inputs))],
+        "arrival": q,
+        "prediction_ids": ids(clicks, "1", request),
         "q": features.q,
         "inputs": inputs,
         "feature_names": list(clicks.feature_names),
@@ -73,6 +74,10 @@ def answer(
         "version": 1,
         "store_failed": request == "r1",
     }
+
+
+def ids(clicks: UseCase, version: str, request: str) -> list[str]:
+    return [prediction_id(clicks.name, version, request, i) for i in range(3)]
 
 
 def collect(
@@ -108,7 +113,7 @@ def test_honest_predictions_match_their_recomputation_and_find_their_labels(
     rows = load(spark, served.lake.outcomes).toArrow().to_pylist()
     positive = {name for name, *_ in SHOWN[::4]}
     expected = {
-        (prediction_id(clicks.name, name, i), name, int(name in positive))
+        (prediction_id(clicks.name, "1", name, i), name, int(name in positive))
         for name, *_ in SHOWN
         for i in (0, 2)
     }
@@ -126,6 +131,30 @@ def test_collecting_again_changes_nothing_and_a_retry_is_the_same_prediction(
     assert before == collect_outcomes(spark, clicks, served.lake)
     rows = load(spark, served.lake.predictions).where("request_id = 'r0'").toArrow().to_pylist()
     assert [0.1, 0.2, 0.3] == sorted(row["score"] for row in rows)
+
+
+def test_a_later_version_s_replay_is_kept_apart_and_what_knew_its_outcome_is_not_counted(
+    spark: SparkSession, clicks: UseCase, served: Served
+) -> None:
+    alone, _ = collect(spark, clicks, served.lake, served.records)
+    again = [
+        {
+            **record,
+            "version": 2,
+            "arrival": ARRIVAL + i,
+            "prediction_ids": ids(clicks, "2", record["request_id"]),
+            "q": record["q"] + (2 * HOUR if i % 2 else 0),
+        }
+        for i, record in enumerate(served.records)
+    ]
+    both, _ = collect(spark, clicks, served.lake, served.records, again)
+    assert (2 * alone.predictions, ("1", "2"), "2") == (
+        both.predictions, both.versions, both.last_version
+    )  # fmt: skip
+    assert (0, alone.outcomes // 2) == (alone.late, both.late)
+    assert alone.outcomes // 2 == both.outcomes
+    rows = load(spark, served.lake.outcomes).where("version = '1'")
+    assert alone.outcomes == rows.count()
 
 
 @pytest.mark.parametrize("plant", ["feature", "seq"])

@@ -124,8 +124,15 @@ def test_a_boot_that_has_a_log_already_is_refused(log: Path) -> None:
         PredictionLog(log.parent, "replica", "boot")
 
 
-def test_the_same_request_is_the_same_prediction_and_nothing_else_is() -> None:
-    first = prediction_id("clicks", "r1", 0)
-    assert first == prediction_id("clicks", "r1", 0)
-    others = [("clicks", "r1", 1), ("clicks", "r2", 0), ("fraud", "r1", 0), ("clicks", "r", 10)]
-    assert 5 == len({first, *(prediction_id(*other) for other in others)})
+def test_the_same_request_to_the_same_version_is_the_same_prediction_and_nothing_else_is() -> None:
+    first = prediction_id("clicks", "1", "r1", 0)
+    assert first == prediction_id("clicks", "1", "r1", 0)
+    others = [
+        ("clicks", "1", "r1", 1),
+        ("clicks", "1", "r2", 0),
+        ("fraud", "1", "r1", 0),
+        ("clicks", "1", "r", 10),
+        ("clicks", "2", "r1", 0),
+        ("clicks", "11", "r", 0),
+    ]
+    assert 7 == len({first, *(prediction_id(*other) for other in others)})
