@@ -10,6 +10,7 @@ from pyspark.sql import functions as sf
 from data_contracts.clock import DAY, HOUR, MINUTE, day_of
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
+from data_contracts.oracle import oracle_features
 from data_contracts.use_case import UseCase, load_use_case
 from serving.features import NO_STATE, FeatureReader
 from spark_jobs.materialize import materialize
@@ -17,7 +18,6 @@ from spark_jobs.stream import ingest_available
 from spark_jobs.tables import load
 from spark_jobs.tiles import backfill_tiles
 from spark_jobs.training_set import build_training_set
-from tests.oracle import oracle_features
 from tests.spark.lakes import NOON, click, impression, land_at, to_file, typed
 
 USERS, ITEMS = ("u0", "u1", None), ("i0", None)
