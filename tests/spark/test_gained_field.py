@@ -12,7 +12,7 @@ from data_contracts.contract import read_contract
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.oracle import oracle_features
-from data_contracts.tiles import read
+from data_contracts.states import read
 from data_contracts.use_case import CONTRACT, UseCase
 from data_contracts.windows import Sliding
 from serving.features import FeatureReader
