@@ -1,6 +1,7 @@
 """The `headrace` command: its options, its errors of one line, its exit codes."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -122,6 +123,9 @@ def _say(errors: Console, text: str) -> None:
 def main() -> None:
     """Entry point: quiet libraries, then the command; wrong use is one line too."""
     quiet()
+    # A shell starts what it puts into the background with SIGINT ignored; both end any command.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     for module in COMMANDS:
         import_module(f"dagster_project.commands.{module}").register(app)
     try:

@@ -2,7 +2,6 @@
 
 import json as json_text
 import re
-import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -81,7 +80,6 @@ def ingest(
                 f"{now.batches:,} batches, {now.events:,} events, lag {now.lag:,} records"
             )
 
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         follow_landing(deployment, files or (), tell)
         raise JobFailed("the stream was stopped from outside: start it again")
 

@@ -1,7 +1,6 @@
 """`headrace serve | replay`: the endpoint, and a held-out log sent through it."""
 
 import os
-import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -104,7 +103,6 @@ def replay(
 
 
 def _until_interrupted(wait: Any) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         wait()
     except KeyboardInterrupt:

@@ -44,7 +44,6 @@ def ui(
         from serving.running import running
         from serving.settings import Settings
 
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         prepare_home(deployment)
         lake = deployment.lake
         settings = Settings(root=lake.root, use_case=str(deployment.use_case.folder))
