@@ -38,7 +38,7 @@ StepOption = Annotated[
 ]
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
-COMMANDS = ("doctor", "data", "model", "serve", "demo", "ui")
+COMMANDS = ("doctor", "data", "model", "serve", "demo", "ui", "world", "parity")
 
 
 class JobFailed(Exception):

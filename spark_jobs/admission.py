@@ -26,11 +26,8 @@ class Admission:
 class SeenEvents:
     """event_id -> (payload digest, origin, line) of every event below the next seq."""
 
-    def __init__(self, spark: SparkSession, lake: Lake, below_seq: int) -> None:
+    def __init__(self) -> None:
         self._seen: dict[str, tuple[str, str, int]] = {}
-        if exists(spark, lake.events):
-            known = load(spark, lake.events).where(f"seq < {below_seq}")
-            self.add(known.select("event_id", "digest", "origin", "line").toArrow())
 
     def add(self, events: pa.Table) -> None:
         """Remember the events of a committed batch."""
@@ -64,6 +61,15 @@ class SeenEvents:
         events = good.take(pa.array(keep, pa.int64())).drop_columns(["payload", "reasons"])
         events = events.append_column("seq", pa.array([seq] * len(keep), pa.int64()))
         return Admission(events, duplicates, quarantine)
+
+
+def seen_events(spark: SparkSession, lake: Lake, below_seq: int) -> SeenEvents:
+    """Those of the events table of a lower seq."""
+    seen = SeenEvents()
+    if exists(spark, lake.events):
+        known = load(spark, lake.events).where(f"seq < {below_seq}")
+        seen.add(known.select("event_id", "digest", "origin", "line").toArrow())
+    return seen
 
 
 def _identities(good: pa.Table) -> Iterable[Row]:

@@ -70,6 +70,7 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
 
 def _codes(column: pa.ChunkedArray) -> np.ndarray:
     """int64[n]: the code of each string, 0 where null."""
-    encoded = pa.concat_arrays(column.chunks).dictionary_encode()
+    nothing = pa.array([], column.type)
+    encoded = pa.concat_arrays([nothing, *column.chunks]).dictionary_encode()
     numbers = np.array([0, *(code(text) for text in encoded.dictionary.to_pylist())], np.int64)
     return numbers[encoded.indices.fill_null(-1).to_numpy() + 1]

@@ -48,23 +48,31 @@ def import_log(
     """
     days: dict[str, list[tuple[int, int, str]]] = {}
     rows = count = 0
+    for events in canonical_events(use_case, log):
+        rows += 1
+        for time, event in events:
+            days.setdefault(day_of(time), []).append((time, count, _line(event)))
+            count += 1
+        if on_progress and not rows % 1000:
+            on_progress(rows)
+    if not count:
+        raise ValueError(f"{log}: holds no event: give the file or folder of the raw log")
+    return Imported(rows, count, _write(lake.imported, days))
+
+
+def canonical_events(use_case: UseCase, log: Path) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    """(event time in µs, canonical event) of the events of each row of a raw log.
+
+    Raises ValueError as `import_log` does.
+    """
     for path in _files(log):
         for number, row in enumerate(_rows(path), 1):
-            rows += 1
             try:
-                events = [(parse_time(e["event_time"]), _line(e)) for e in use_case.canonical(row)]
+                yield [(parse_time(e["event_time"]), e) for e in use_case.canonical(row)]
             except (KeyError, ValueError, TypeError, AttributeError) as error:
                 raise ValueError(
                     f"{path}: row {number}: the importer of {use_case.name} refuses it: {error!r}"
                 ) from error
-            for time, line in events:
-                days.setdefault(day_of(time), []).append((time, count, line))
-                count += 1
-            if on_progress and not rows % 1000:
-                on_progress(rows)
-    if not count:
-        raise ValueError(f"{log}: holds no event: give the file or folder of the raw log")
-    return Imported(rows, count, _write(lake.imported, days))
 
 
 def _line(event: Mapping[str, Any]) -> str:

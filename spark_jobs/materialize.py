@@ -20,7 +20,8 @@ from spark_jobs.columns import arrivals, codes, to_events
 from spark_jobs.events import load_events
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.lease import writer_lease
-from spark_jobs.tables import load
+from spark_jobs.schemas import TILES
+from spark_jobs.tables import exists, load
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,13 @@ def materialize(spark: SparkSession, use_case: UseCase, lake: Lake) -> Materiali
 def rebuild(
     spark: SparkSession, use_case: UseCase, lake: Lake, group: FeatureGroup, seq: int, as_of: int
 ) -> dict[str, State]:
-    """The state of every key at `as_of`, from tiles of the days before it and later events."""
+    """The state of every key at `as_of`, from the tiles of the days before it, where there are
+    any, and the events above them."""
     today = day_of(as_of)
     horizon = day_of(min(window.bounds(as_of)[0] for window in group.windows))
-    tiles = load(spark, lake.tiles).where(
+    filled = exists(spark, lake.tiles)
+    every = load(spark, lake.tiles) if filled else spark.createDataFrame([], TILES)
+    tiles = every.where(
         (sf.col("group") == group.name) & (sf.col("digest") == group.digest)
         & (sf.col("day") >= horizon) & (sf.col("day") < today)
     )  # fmt: skip
@@ -74,12 +78,13 @@ def rebuild(
     fresh = events.where(sf.col("built_seq").isNull() | (sf.col("seq") > sf.col("built_seq")))
     packed = tiles.select("key", "state").toArrow()
     later = fresh.withColumn("key", sf.col(group.entity)).toArrow()
-    return _merge(group, packed, later, seq, as_of)
+    return merged_states(group, packed, later, seq, as_of)
 
 
-def _merge(
+def merged_states(
     group: FeatureGroup, packed: pa.Table, later: pa.Table, seq: int, as_of: int
 ) -> dict[str, State]:
+    """The states at `as_of` of all keys of tiles (`key`, `state`) and of events above them."""
     both = pa.chunked_array([*packed["key"].chunks, *later["key"].chunks], pa.string())
     code, names = codes(both)
     tables = [

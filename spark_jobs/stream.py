@@ -1,15 +1,12 @@
 """The one writer: micro-batches from the landing log into online state and the events table.
 
-The order within a batch is what makes a replay after a crash exact: gate; dedupe against events of
-a *lower* seq; merge into the packed online state (keys that carry the seq already are skipped);
-then one append of the events. The batch's seq is its Spark batch id plus one.
+A batch is gated by Spark and taken by `writer.BatchWriter`; its seq is its Spark batch id plus one.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import pyarrow as pa
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -19,11 +16,9 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 from pyspark.sql.types import StructType
 
 from data_contracts.lake import Lake
-from data_contracts.states import advance
 from data_contracts.use_case import UseCase
-from spark_jobs.admission import Admission, Row, SeenEvents
+from spark_jobs.admission import Admission, Row, seen_events
 from spark_jobs.checkpoint import checkpoint_of
-from spark_jobs.columns import arrivals, keyed_rows
 from spark_jobs.conservation import waiting
 from spark_jobs.events import lacking
 from spark_jobs.feature_store import OnlineStates, holds_every_state
@@ -32,6 +27,7 @@ from spark_jobs.landing import MAX_BATCH_BYTES, LandingSource
 from spark_jobs.lease import writer_lease
 from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema
 from spark_jobs.tables import append_once, exists, load
+from spark_jobs.writer import BatchWriter
 
 SMALL = 5_000
 """Events of a micro-batch under which its append is not compiled."""
@@ -66,7 +62,7 @@ class MicroBatches:
         self._online = OnlineStates(use_case, lake)
         if not begun:
             self._online.mark_complete()
-        self._seen: SeenEvents | None = None
+        self._writer: BatchWriter | None = None
 
     def process(self, raw: DataFrame, batch_id: int) -> None:
         """Take one micro-batch through the whole order; running it again changes nothing."""
@@ -77,25 +73,12 @@ class MicroBatches:
             raise
 
     def _take(self, raw: DataFrame, seq: int) -> None:
-        if self._seen is None:
-            self._seen = SeenEvents(self._spark, self._lake, below_seq=seq)
+        if self._writer is None:
+            seen = seen_events(self._spark, self._lake, below_seq=seq)
+            self._writer = BatchWriter(self._use_case, self._online, self, seen)
         gated = raw.transform(with_verdict(self._use_case.contract)).toArrow()
-        admission = self._seen.admit(gated, seq)
-        self.merge_online(admission.events, seq)
-        self.append(admission, seq)
-        self._seen.add(admission.events)
+        self.events += self._writer.take(gated, seq)
         self.done += 1
-        self.events += len(admission.events)
-
-    def merge_online(self, events: pa.Table, seq: int) -> None:
-        """Merge the batch into the state of every key it touches; readable from here on."""
-        if not len(events):
-            return
-        as_of = int(arrivals(events).max())
-        for group in self._use_case.groups:
-            keys, fresh = keyed_rows(group, events)
-            states = self._online.read(group, keys)
-            self._online.write(group, advance(group, states, keys, fresh, seq, as_of))
 
     def append(self, admission: Admission, seq: int) -> None:
         """The events in one transaction, and the records that did not become events."""

@@ -25,6 +25,8 @@ def headrace(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["demo", "--log", "missing"], "missing"),
         (["replay", "--url", "http://127.0.0.1:1"], "HEADRACE_KEY"),
         (["demo", "--step", "soon"], "soon"),
+        (["world", "--out", "README.md"], "README.md"),
+        (["world", "--out", "new", "--events", "0"], "events 0"),
     ],
 )
 def test_wrong_use_is_exit_code_2_and_one_line_that_names_it(arguments: list[str], named: str):
@@ -52,3 +54,14 @@ def test_the_doctor_answers_in_json():
     done = headrace("doctor", "--json")
     assert 0 == done.returncode, done.stdout
     assert {True} == {check["ok"] for check in json.loads(done.stdout).values()}
+
+
+def test_a_world_is_written_and_said_to_be_simulated(tmp_path: Path):
+    out = tmp_path / "shop"
+    done = headrace("world", "--events", "1000", "--seed", "3", "--out", str(out), "--json")
+    found = json.loads(done.stdout)
+    assert (0, True, 1000) == (done.returncode, found["simulated"], found["records"])
+    assert json.loads((out / "world.json").read_text())["log"] == found["log"]
+    shown = headrace("world", "--events", "1000", "--seed", "3", "--out", f"{out}-2")
+    assert "simulated click world" in shown.stdout
+    assert (0, "--use-case world" in shown.stdout) == (shown.returncode, True)

@@ -1,0 +1,167 @@
+"""One rehearsal compared: every engine against the oracle, value by value, with `==`."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from data_contracts.clock import format_time
+from data_contracts.features import FeatureGroup
+from data_contracts.oracle import oracle_features
+from data_contracts.record import Event, Refused, check_event
+from data_contracts.states import read
+from data_contracts.use_case import UseCase
+from spark_jobs.rehearsal import MemoryRehearsal, Record, Rehearsal
+from spark_jobs.schedules import Schedule, exits
+
+DENSE, SPARSE = 0.35, 16
+"""A key's row is compared where this share of its values is not the default, or the feature that
+the schedule is drawn around is not; of the other rows one in SPARSE."""
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A value on which an engine and the oracle disagree."""
+
+    feature: str
+    key: str
+    q: int
+    oracle: float
+    engine: str
+    value: float
+    events: tuple[Event, ...] = ()
+    """The fewest events found that still show it."""
+
+    def told(self) -> dict[str, Any]:
+        """JSON-ready, times as RFC 3339."""
+        times = ("event_time", "arrived_at")
+        events = [
+            {k: format_time(v) if k in times else v for k, v in e.items() if v is not None}
+            for e in self.events
+        ]
+        return {**vars(self), "q": format_time(self.q), "events": events}
+
+
+@dataclass
+class Outcome:
+    """What comparing one or many schedules gave."""
+
+    compared: Counter[str] = field(default_factory=Counter[str])
+    """Per feature: values compared (one for each engine beside the oracle)."""
+    non_default: Counter[str] = field(default_factory=Counter[str])
+    boundary: int = 0
+    """Query times within 1 µs of an event entering or leaving a window, or of the as-of."""
+    moments: int = 0
+    mismatches: list[Mismatch] = field(default_factory=list[Mismatch])
+
+    def add(self, other: "Outcome") -> None:
+        """Take another outcome's figures too."""
+        self.compared += other.compared
+        self.non_default += other.non_default
+        self.boundary += other.boundary
+        self.moments += other.moments
+        self.mismatches += other.mismatches
+
+
+def rehearse(
+    use_case: UseCase, schedule: Schedule, lake: Rehearsal | None = None, every: bool = True
+) -> Outcome:
+    """Run a schedule in `lake` (one in memory unless given) and compare all engines: after every
+    batch, or only after the last."""
+    lake = lake or MemoryRehearsal(use_case)
+    outcome, known, reading = Outcome(), Known(use_case), None
+    for number, batch in enumerate(schedule.batches):
+        lake.take(batch.records, batch.killed)
+        known.add(batch.records)
+        if batch.again:
+            lake.again(batch.records, number + 1)
+        if reading is not None:
+            lake.commit(reading)
+        reading = lake.read_days() if batch.reads else None
+        last = number == len(schedule.batches) - 1
+        if known.events and (last or (every and batch.records)):
+            _compare(use_case, schedule, lake, known.events, outcome)
+    return outcome
+
+
+class Known:
+    """The events of records in order of arrival, found the naive way: the first of an id counts."""
+
+    def __init__(self, use_case: UseCase) -> None:
+        self._contract = use_case.contract
+        self._ids: set[str] = set()
+        self.events: list[Event] = []
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Take the records of a batch."""
+        for record in records:
+            said = record.said
+            if said is None or said["event_id"] in self._ids:
+                continue
+            try:
+                event = check_event(self._contract, said)
+            except Refused:
+                continue
+            if event["event_time"] - event["arrived_at"] <= self._contract.max_future_skew:
+                self._ids.add(event["event_id"])
+                self.events.append(event)
+
+
+def _compare(
+    use_case: UseCase,
+    schedule: Schedule,
+    lake: Rehearsal,
+    events: Sequence[Event],
+    outcome: Outcome,
+) -> None:
+    as_of = lake.as_of
+    for group in use_case.groups:
+        keys = schedule.keys[group.entity]
+        mine = [event for event in events if event[group.entity] in keys]
+        boundary = _boundaries(group, mine, as_of)
+        later = (q for q in schedule.moments if q > as_of + 1)
+        moments = sorted({*boundary, as_of, as_of + 1, *later})
+        rebuilt = lake.rebuilt(group)
+        trained = lake.trained(group, keys, moments)
+        defaults = group.default_values()
+        focal = [i for i, f in enumerate(group.feature_names) if f == schedule.feature]
+        for j, q in enumerate(moments):
+            wanted = np.array([oracle_features(group, mine, key, q) for key in keys])
+            # Where nearly every window is empty little can go wrong: one in SPARSE is looked at.
+            full = wanted != defaults
+            dense = (full.mean(axis=1) >= DENSE) | full[:, focal].any(axis=1)
+            asked = np.flatnonzero(dense | ((np.arange(len(keys)) + q) % SPARSE == 0))
+            if not len(asked):
+                continue
+            outcome.moments += 1
+            outcome.boundary += q in boundary or q <= as_of + 1 or q in schedule.moments[:3]
+            found = {
+                "online": lake.served(group, keys, q),
+                "tiles": read(group, [rebuilt.get(key) for key in keys], q),
+                "training set": trained[:, j],
+            }
+            other = full[asked].sum(axis=0)
+            for f, name in enumerate(group.feature_names):
+                outcome.compared[name] += len(asked) * len(found)
+                outcome.non_default[name] += int(other[f]) * len(found)
+            for engine, values in found.items():
+                for i, f in np.argwhere(values[asked] != wanted[asked]):
+                    name, k = group.feature_names[f], asked[i]
+                    pair = float(wanted[k, f]), engine, float(values[k, f])
+                    outcome.mismatches.append(Mismatch(name, keys[k], q, *pair))
+
+
+def _boundaries(group: FeatureGroup, events: Sequence[Event], as_of: int) -> set[int]:
+    """Up to six moments from the as-of on: an event entering or leaving some window, ±1 µs."""
+    found: set[int] = set()
+    for i, event in enumerate(sorted(events, key=lambda e: -e["event_time"])):
+        window = group.windows[i % len(group.windows)]
+        t = event["event_time"]
+        edges = [t, *exits(window, t)] if t >= as_of else exits(window, t)[1:]
+        for edge in edges:
+            found |= {q for q in (edge - 1, edge, edge + 1) if q >= as_of}
+        if len(found) >= 6:
+            break
+    return set(sorted(found)[:6])

@@ -1,0 +1,202 @@
+"""Adversarial schedules: a piece of a real log, disordered as logs are, and what is asked of it."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from data_contracts.clock import DAY, SECOND, duration, format_time
+from data_contracts.features import FeatureGroup
+from data_contracts.record import Event
+from data_contracts.use_case import UseCase
+from data_contracts.windows import Lifetime, Session, Sliding, Tumbling, Window, hop_of
+from spark_jobs.rehearsal import Record
+
+Kill = Literal["", "online", "between", "before", "after"]
+KILLS: tuple[Kill, ...] = ("online", "between", "before", "after")
+
+Focus = tuple[FeatureGroup, str, Window]
+"""Group, aggregate and window whose values a schedule is to bring about."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch and what befalls it."""
+
+    records: tuple[Record, ...]
+    killed: Kill = ""
+    again: bool = False
+    """Runs once more after its commit."""
+    reads: bool = False
+    """A backfill reads right after it, and commits after the batch that follows."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Batches in their order, and the keys and moments at which every engine is asked."""
+
+    batches: tuple[Batch, ...]
+    keys: Mapping[str, tuple[str, ...]]
+    """Entity field -> keys, one of them unknown."""
+    moments: tuple[int, ...]
+    """µs at which to ask, from the as-of on, beside the boundaries of the time."""
+    feature: str
+    """The first of the features that it is drawn around."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """Raw events (JSON-ready) with their typed form, in order of event time."""
+
+    raw: Sequence[Mapping[str, Any]]
+    events: Sequence[Event]
+
+    @cached_property
+    def digest(self) -> str:
+        """64 hex digits over the raw events in this order."""
+        whole = hashlib.sha256()
+        for said in self.raw:
+            whole.update(json.dumps(said, sort_keys=True, default=str).encode() + b"\n")
+        return whole.hexdigest()
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        """int64[n] µs."""
+        return np.array([event["event_time"] for event in self.events], np.int64)
+
+
+def draw(
+    rng: np.random.Generator, use_case: UseCase, log: Log, focus: Focus, matching: np.ndarray
+) -> Schedule:
+    """A schedule around one of the events `matching` (indices into the log) of its focus."""
+    group, _, window = focus
+    centre = int(rng.choice(matching))
+    entity, key = group.entity, log.events[centre][group.entity]
+    moment = log.events[centre]["event_time"]
+    times = log.times
+    span = int(reach(window) * rng.choice([0.5, 1.2, 3.0]))
+    end = moment + _soon(rng, exits(window, moment)[-1] - moment)
+    in_reach = (times >= moment - span) & (times <= end)
+    near: list[int] = np.flatnonzero(in_reach).tolist()
+    own = [i for i in near if log.events[i][entity] == key]
+    chosen = sorted({centre, *_some(rng, own, 60), *_some(rng, near, 60)})
+    moved = _moved(rng, times[chosen], end)
+    moment += int(moved[chosen.index(centre)] - moment)
+    leaves, end = exits(window, moment)[-1], max(end + int(moved[-1] - times[chosen[-1]]), moment)
+    records = _records(rng, use_case, [log.raw[i] for i in chosen], moved.tolist(), end)
+    keys = {name: _keys(rng, log, chosen, name) for name in use_case.entities}
+    keys[entity] = tuple(dict.fromkeys((key, *keys[entity])))
+    inside = [end + _soon(rng, leaves - moment) for _ in range(8)]
+    moments = (leaves - 1, leaves, leaves + 1, *inside)
+    return Schedule(tuple(_batches(rng, records)), keys, moments, feature_of(focus))
+
+
+def _moved(rng: np.random.Generator, times: np.ndarray, end: int) -> np.ndarray:
+    """The times (µs) with some ties, and in half of the schedules a midnight amid them."""
+    tied = rng.random(len(times)) < 0.06
+    tied[0] = False
+    moved = times[np.maximum.accumulate(np.where(tied, 0, np.arange(len(times))))]
+    if rng.random() < 0.5:
+        turn = int(rng.integers(times[0], end + 1))
+        moved = moved + (-turn) % DAY
+    return moved
+
+
+def feature_of(focus: Focus) -> str:
+    """The name of the focus's feature, the first where there are several."""
+    group, name, window = focus
+    return f"{group.name}_{name}{group.aggregates[name].outputs[0]}_{window.label}"
+
+
+def reach(window: Window) -> int:
+    """How far back (µs) a window looks; 30 days stand for a lifetime."""
+    match window:
+        case Sliding():
+            return duration(window.width)
+        case Tumbling():
+            return 2 * duration(window.width)
+        case Session():
+            return 4 * duration(window.gap)
+        case Lifetime():
+            return duration("30d")
+
+
+def exits(window: Window, t: int) -> list[int]:
+    """The query times (µs) at which an event at `t` enters and leaves the window."""
+    match window:
+        case Sliding():
+            width = duration(window.width)
+            return [t + 1, (t // hop_of(width) + 1) * hop_of(width) + width]
+        case Tumbling():
+            width = duration(window.width)
+            return [(t // width + 1) * width, (t // width + 2) * width]
+        case Session():
+            return [t + 1, t + duration(window.gap) + 1]
+        case Lifetime():
+            return [t + 1, t + reach(window)]
+
+
+def _soon(rng: np.random.Generator, within: int) -> int:
+    """A distance in µs, as likely within one order of magnitude as within another."""
+    return int(max(within, 2) ** rng.random())
+
+
+def _some(rng: np.random.Generator, among: Sequence[int], most: int) -> list[int]:
+    if len(among) <= most:
+        return list(among)
+    return [int(i) for i in rng.choice(among, most, replace=False)]
+
+
+def _keys(rng: np.random.Generator, log: Log, chosen: Sequence[int], name: str) -> tuple[str, ...]:
+    known = sorted({log.events[i][name] for i in chosen} - {None})
+    nobody = ("\x7fnobody",) if rng.random() < 0.2 else ()
+    return (*(known[i] for i in _some(rng, range(len(known)), 1)), *nobody)
+
+
+def _records(
+    rng: np.random.Generator,
+    use_case: UseCase,
+    raw: Sequence[Mapping[str, Any]],
+    times: Sequence[int],
+    end: int,
+) -> list[Record]:
+    """Events at those times (µs) in their order of arrival, by `end` at the latest where they may:
+    most at once, some late or before their own time; with duplicates, conflicts, broken lines."""
+    skew = use_case.contract.max_future_skew
+    coming: list[tuple[int, float, bytes]] = []
+    for said, at in zip(raw, times, strict=True):
+        fate = rng.random()
+        late = rng.integers(0, 2 * SECOND) if fate < 0.6 else rng.integers(0, max(end - at, 2))
+        arrived = at - int(rng.integers(0, skew + 1)) if fate > 0.9 else at + int(late)
+        arrived = max(min(arrived, end), at - skew)
+        stamp = {"event_time": format_time(at), "arrived_at": format_time(arrived)}
+        line = _line({**said, **stamp})
+        coming.append((arrived, rng.random(), line))
+        again = arrived + int(rng.integers(0, max(end - arrived, 1)))
+        if rng.random() < 0.1:
+            coming.append((again, rng.random(), line))
+        if rng.random() < 0.03:
+            other = _line({**said, **stamp, "event_time": format_time(at - 1)})
+            coming.append((again, rng.random(), other))
+        if rng.random() < 0.02:
+            coming.append((again, rng.random(), line[:-2]))
+    coming.sort()
+    if rng.random() < 0.2:
+        rng.shuffle(coming)
+    return [Record("log.jsonl", n, line) for n, (_, _, line) in enumerate(coming, 1)]
+
+
+def _batches(rng: np.random.Generator, records: Sequence[Record]) -> Iterator[Batch]:
+    cuts = sorted(rng.integers(0, len(records) + 1, rng.integers(1, 6)).tolist())
+    for first, last in zip([0, *cuts], [*cuts, len(records)], strict=True):
+        killed = KILLS[rng.integers(len(KILLS))] if rng.random() < 0.3 else ""
+        again, reads = rng.random() < 0.2, rng.random() < 0.3
+        yield Batch(tuple(records[first:last]), killed, bool(again), bool(reads))
+
+
+def _line(said: Mapping[str, Any]) -> bytes:
+    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
