@@ -1,0 +1,78 @@
+"""What lies in quarantine, and what comes out of it once the contract is mended."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from dagster_project.deployment import Deployment
+from dagster_project.stages.quarantine import list_quarantine, replay_quarantine
+from data_contracts.contract import read_contract
+from data_contracts.lake import Lake
+from data_contracts.use_case import CONTRACT, UseCase
+from spark_jobs.conservation import conservation
+from spark_jobs.quarantine import quarantined
+from spark_jobs.stream import ingest_available
+from tests.spark.lakes import NOON, impression, land_at, rows_of, to_file
+
+SHARE = impression("shared", NOON, event_type="share")
+LOG = [impression("good", NOON), SHARE, b"{broken", impression("far", NOON, position=10**9)]
+
+
+@pytest.fixture
+def deployment(
+    spark: SparkSession, clicks: UseCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Deployment:
+    """Four records were ingested, three of them refused; the deployment's contract is mended."""
+    made = Deployment("clicks", tmp_path / "root")
+    land_at(made.lake, to_file(tmp_path / "log.jsonl", LOG))
+    ingest_available(spark, clicks, made.lake)
+    text = (clicks.folder / CONTRACT).read_text()
+    path = tmp_path / CONTRACT
+    path.write_text(text.replace("{value: click}]", "{value: click}, {value: share}]", 1))
+    mended = replace(clicks, contract=read_contract(path))
+    assert "share" in mended.contract.event_types
+    monkeypatch.setitem(made.__dict__, "use_case", mended)
+    monkeypatch.setitem(made.__dict__, "spark", spark)
+    return made
+
+
+def lake(deployment: Deployment) -> Lake:
+    return deployment.lake
+
+
+def test_each_reason_is_listed_with_its_first_record(
+    spark: SparkSession, deployment: Deployment
+) -> None:
+    found = list_quarantine(deployment)["quarantine"]
+    assert found == quarantined(spark, deployment.lake)
+    assert [1, 1, 1] <= [entry["records"] for entry in found]
+    by_line = {entry["first"].rsplit(":", 1)[1]: entry["reason"] for entry in found}
+    assert by_line["2"].startswith("event_type: 'share'")
+    assert by_line["3"].startswith("record: not one JSON object")
+    assert by_line["4"].startswith("position: ")
+
+
+def test_what_the_contract_takes_by_now_becomes_an_event_and_nothing_is_lost(
+    spark: SparkSession, deployment: Deployment
+) -> None:
+    said = replay_quarantine(deployment)
+    assert (1, 1) == (said["mended"], said["added"]["events"])
+    assert ["good", "shared"] == sorted(
+        r["event_id"] for r in rows_of(spark, lake(deployment).events)
+    )
+    assert 3 == len(rows_of(spark, lake(deployment).quarantine))
+    assert conservation(spark, lake(deployment)).holds
+
+    again = replay_quarantine(deployment)
+    assert (1, 0) == (again["already_landed"], again["added"]["events"])
+    assert conservation(spark, lake(deployment)).holds
+
+
+def test_where_nothing_is_mended_nothing_lands(
+    spark: SparkSession, clicks: UseCase, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(deployment.__dict__, "use_case", clicks)
+    assert {"mended": 0} == replay_quarantine(deployment)
+    assert 1 == len(list(lake(deployment).landing.glob("*.jsonl")))
