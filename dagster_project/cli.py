@@ -38,7 +38,18 @@ StepOption = Annotated[
 ]
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
-COMMANDS = ("doctor", "data", "model", "serve", "demo", "ui", "world", "parity")
+COMMANDS = (
+    "doctor",
+    "data",
+    "model",
+    "serve",
+    "demo",
+    "ui",
+    "world",
+    "parity",
+    "features",
+    "quarantine",
+)
 
 
 class JobFailed(Exception):

@@ -1,0 +1,97 @@
+"""Labels of one's own and one value explained, on a small ingested log, against the oracle."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from data_contracts.clock import HOUR, MINUTE, format_time
+from data_contracts.lake import Lake
+from data_contracts.oracle import oracle_features
+from data_contracts.use_case import UseCase
+from spark_jobs.dataset import build_dataset
+from spark_jobs.explain import explain
+from spark_jobs.stream import ingest_available
+from tests.spark.lakes import NOON, click, impression, land_at, to_file, typed
+
+LOG = [
+    *(
+        impression(f"e{i}", NOON + i * MINUTE, user=f"u{i % 2}", position=1 + i % 3)
+        for i in range(9)
+    ),
+    click("e2", NOON + 3 * MINUTE, user="u0"),
+]
+ROWS = [
+    {"user_id": "u0", "item_id": "i1", "at": NOON + 4 * MINUTE, "bought": 1},
+    {"user_id": "u1", "item_id": None, "at": NOON + HOUR, "bought": 0},
+    {"user_id": "nobody", "item_id": "i1", "at": NOON, "bought": 0},
+    {"user_id": "u0", "item_id": "i1", "at": NOON + 4 * MINUTE, "bought": 0},
+]
+
+
+@pytest.fixture
+def ingested(spark: SparkSession, clicks: UseCase, lake: Lake, tmp_path: Path) -> Lake:
+    land_at(lake, to_file(tmp_path / "log.jsonl", LOG))
+    ingest_available(spark, clicks, lake)
+    return lake
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    rows = pa.Table.from_pylist(ROWS)
+    times = rows["at"].cast(pa.timestamp("us", "UTC"))
+    path = tmp_path / "labels.parquet"
+    pq.write_table(rows.set_column(rows.column_names.index("at"), "at", times), path)
+    return path
+
+
+def test_own_labels_get_the_oracles_features_at_their_own_time(
+    spark: SparkSession, clicks: UseCase, ingested: Lake, labels: Path, tmp_path: Path
+) -> None:
+    out, events = tmp_path / "out", typed(clicks, LOG)
+    wanted = ["item_impressions_1h", "user_ctr_24h", "user_clicks_10m"]
+    assert 4 == build_dataset(spark, clicks, ingested, labels, out, wanted, "at")
+    found = pq.read_table(out)
+    assert ["user_id", "item_id", "at", "bought", *wanted] == found.column_names
+    expected = []
+    for row in ROWS:
+        values: dict[str, float] = {}
+        for group in clicks.groups:
+            features = oracle_features(group, events, str(row[group.entity]), int(row["at"]))
+            values |= dict(zip(group.feature_names, features, strict=True))
+        expected.append({**row, **{name: values[name] for name in wanted}})
+    got = [{**row, "at": round(row["at"].timestamp() * 1e6)} for row in found.to_pylist()]
+    assert sorted(expected, key=str) == sorted(got, key=str)
+
+
+@pytest.mark.parametrize(
+    ("features", "time", "said"),
+    [
+        (["user_clicks_9y"], "at", "features .'user_clicks_9y'.: not declared"),
+        ([], "when", "no column 'when'"),
+        ([], "bought", "column 'bought' is bigint, timestamp is needed"),
+    ],
+)
+def test_labels_that_cannot_be_joined_are_refused_by_name(
+    spark: SparkSession, clicks: UseCase, ingested: Lake, labels: Path, tmp_path: Path,
+    features: list[str], time: str, said: str,
+) -> None:  # fmt: skip
+    with pytest.raises(ValueError, match=said):
+        build_dataset(spark, clicks, ingested, labels, tmp_path / "out", features, time)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_value_is_explained_by_its_window_its_tiles_and_its_events(
+    spark: SparkSession, clicks: UseCase, ingested: Lake
+) -> None:
+    group, q = clicks.groups[0], NOON + 7 * MINUTE
+    said = explain(spark, clicks, ingested, group, "u0", q)
+    expected = oracle_features(group, typed(clicks, LOG), "u0", q)
+    assert expected == list(said.values.values())
+    ten = said.windows["10m"]
+    assert (format_time(q - 10 * MINUTE), format_time(q)) == (ten["from"], ten["to"])
+    assert ["e0", "e2", "e4", "e6"] == [i for i in ten["events"] if "click" not in i]
+    assert len(ten["tiles"]) == 5
+    assert [] == said.windows["last_1d"]["events"]
