@@ -15,20 +15,15 @@ import numpy as np
 from data_contracts.accumulators import (
     TIME,
     Accumulator,
-    Buckets,
-    Counts,
     Decayed,
-    Newest,
     Nulls,
-    Ordered,
-    Part,
     Reduce,
-    Registers,
     Source,
     Where,
     conditions,
 )
 from data_contracts.clock import SECOND, duration
+from data_contracts.entries import Buckets, Counts, Newest, Ordered, Part, Registers
 from data_contracts.wide import variance
 
 State = Sequence[np.ndarray]

@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from data_contracts.accumulators import EXACT, TIME, Accumulator, Decayed, Entries, Source
+from data_contracts.accumulators import EXACT, TIME, Accumulator, Decayed, Source
 from data_contracts.aggregates import (
     ApproxDistinct,
     Count,
@@ -16,6 +16,7 @@ from data_contracts.aggregates import (
 )
 from data_contracts.contract import Contract
 from data_contracts.derived import Rate
+from data_contracts.entries import Entries
 from data_contracts.features import FeatureGroup
 from data_contracts.windows import Sliding
 

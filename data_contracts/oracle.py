@@ -12,6 +12,7 @@ from typing import Any
 from data_contracts import aggregates as agg
 from data_contracts.derived import Rate
 from data_contracts.features import FeatureGroup
+from data_contracts.oracle_sketches import bucket_middle, hyperloglog
 from data_contracts.windows import Lifetime, Session, Sliding, Tumbling, Window
 
 Event = Mapping[str, Any]
@@ -136,7 +137,7 @@ def _of_field(
     if isinstance(aggregate, agg.Distinct):
         return [float(min(len(set(fixed)), aggregate.cap))]
     if isinstance(aggregate, agg.ApproxDistinct):
-        return [_hyperloglog(fixed, aggregate.bits)]
+        return [hyperloglog(fixed, aggregate.bits)]
     counts = {value: fixed.count(value) for value in sorted(set(fixed))}
     if isinstance(aggregate, agg.TopK):
         kept = list(counts.items())[: aggregate.cap]
@@ -168,7 +169,7 @@ def _of_field(
             return [math.sqrt(_two_halves(spread) / (float(n) * float(n))) / scale]
         case agg.Quantile():
             ranked = sorted(fixed)[max(math.ceil(aggregate.rank * n), 1) - 1]
-            return [_middle(ranked) / scale]
+            return [bucket_middle(ranked) / scale]
         case _:
             raise AssertionError(f"the oracle does not know {aggregate!r}")
 
@@ -179,27 +180,6 @@ def _decayed(times: list[int], values: list[int], half_life: str, window: Any, q
         age = oracle_floor(q, hop) - oracle_floor(t, hop)
         total += value * round(65536 * 2.0 ** (-age / _micros(half_life)))
     return total
-
-
-def _hyperloglog(values: list[int], bits: int) -> float:
-    registers = [0] * 2**bits
-    for value in values:
-        x = value % 2**64
-        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-        x = (x ^ x >> 27) * 0x94D049BB133111EB % 2**64
-        x ^= x >> 31
-        rest = x >> bits
-        rank = 64 - bits - rest.bit_length() + 1
-        registers[x % 2**bits] = max(registers[x % 2**bits], rank)
-    m, empty = 2**bits, registers.count(0)
-    raw = 0.7213 / (1 + 1.079 / m) * m * m / sum(2.0**-rank for rank in registers)
-    return m * math.log(m / empty) if raw <= 2.5 * m and empty else raw
-
-
-def _middle(value: int) -> float:
-    shift = max(abs(value).bit_length() - 7, 0)
-    low = abs(value) >> shift << shift
-    return math.copysign(low + (2**shift - 1) / 2, value) if value else 0.0
 
 
 def _two_halves(value: int) -> float:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_contracts.accumulators import UFUNC, Accumulator, Decayed, Entries, Events, Ordered, Part
+from data_contracts.accumulators import UFUNC, Accumulator, Decayed, Events
 from data_contracts.clock import duration
+from data_contracts.entries import Entries, Ordered, Part
 from data_contracts.features import FeatureGroup, Seen
 from data_contracts.sessions import chains
 from data_contracts.tiles import compact

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_contracts.accumulators import UFUNC, Decayed, Entries, Events, Part
+from data_contracts.accumulators import UFUNC, Decayed, Events
 from data_contracts.clock import duration
+from data_contracts.entries import Entries, Part
 from data_contracts.features import ENDS, FeatureGroup, Seen
 from data_contracts.sessions import chains, session_starts
 from data_contracts.windows import RAW, Session, Window, floor

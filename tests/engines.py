@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from data_contracts import point_in_time, states
-from data_contracts.accumulators import Entries, Events, code
+from data_contracts.accumulators import Events, code
+from data_contracts.entries import Entries
 from data_contracts.features import FeatureGroup
 from data_contracts.states import State
 from data_contracts.tiles import Rows, raw_rows

@@ -187,6 +187,7 @@ def test_two_instances_stand_side_by_side_and_one_dies_with_its_killed_parent(
     assert 200 == client.post("/clicks/v1/predict", json=asked("r3")).status_code
 
 
+@pytest.mark.full
 def test_the_ui_tells_its_addresses_as_json_once_they_answer(world: World) -> None:
     command = [Path(sys.executable).parent / "headrace", "ui", "--json", "--root", world.root]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as ui:

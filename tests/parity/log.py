@@ -57,7 +57,7 @@ WIDE = FeatureGroup(
         "median": Quantile("affinity", scale=1000),
         "since": SinceLast(where={"event_type": ("click",)}),
     },
-    windows=WINDOWS[:9] + WINDOWS[10:],
+    windows=(*WINDOWS[0:1], *WINDOWS[2:5], *WINDOWS[6:7], *WINDOWS[9:11], *WINDOWS[12:]),
     derived={"ctr": Rate("clicked", "shown", prior=0.01, strength=20.0)},
     defaults={"least": -1.0},
 )

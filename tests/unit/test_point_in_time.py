@@ -1,8 +1,11 @@
 from typing import Any
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_contracts import point_in_time
 from data_contracts.aggregates import Max, Min
 from data_contracts.clock import MINUTE
 from data_contracts.features import FeatureGroup
@@ -73,3 +76,22 @@ def test_a_key_without_events_and_a_log_without_rows_give_the_defaults() -> None
 
 def test_no_queries_give_no_rows() -> None:
     assert [] == point_in_time_features(FULL, [], [])
+
+
+@given(st.data())
+def test_windows_laid_out_in_small_blocks_are_the_same(data: st.DataObject) -> None:
+    group, log = data.draw(groups()), data.draw(events())
+    queries = data.draw(st.lists(st.tuples(st.sampled_from(KEYS), times()), max_size=8))
+    whole = point_in_time_features(group, log, queries)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(point_in_time, "BLOCK", 3)
+        assert whole == point_in_time_features(group, log, queries)
+
+
+def test_positions_are_found_where_keys_and_times_are_too_wide_for_one_number() -> None:
+    keys = np.array([0, 0, 1, 2**21], np.int64)
+    moments = np.array([-(2**45), 2**45, 0, 7], np.int64)
+    own = point_in_time.Timeline(keys, moments)
+    asked = np.array([0, 0, 1, 1, 2**21, 2**21, 2**21 + 1])
+    at = np.array([2**45, 2**45 + 1, 0, 1, 7, 8, 0])
+    assert [1, 2, 2, 3, 3, 4, 4] == own.position(asked, at).tolist()

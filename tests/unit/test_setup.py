@@ -20,7 +20,7 @@ SETUP = Path(__file__).parents[2] / ".ci" / "setup"
 MEND = "sudo apt-get install openjdk-17-jre-headless"
 
 TOOLS = ("bash", "cat", "dirname", "flock", "ln", "mkdir", "sed", "sha256sum")
-UV = '#!/bin/sh\necho "$@" >uv-said\nmkdir -p .venv/bin\nln -s {} .venv/bin/python\n'
+UV = '#!/bin/sh\necho "$@" >uv-said\nmkdir -p .venv/bin\nln -s "{}" .venv/bin/python\n'
 """A uv that makes an environment of this Python."""
 
 

@@ -298,6 +298,7 @@ def test_activity_is_uneven() -> None:
     assert visits[: len(visits) // 10].sum() > 0.25 * visits.sum()
 
 
+@pytest.mark.full
 def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
     peaks: list[int] = []
     for events in (50_000, 200_000):

@@ -1,0 +1,76 @@
+"""What the estimates promise: their error, and that any order and grouping gives the same bits."""
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_contracts.aggregates import ApproxDistinct, Quantile, StdDev
+from data_contracts.features import FeatureGroup
+from data_contracts.oracle_sketches import bucket_middle
+from data_contracts.wide import variance
+from data_contracts.windows import Lifetime
+from tests.engines import point_in_time_features, stream, tile_features
+
+VALUES = st.integers(-(2**53) + 1, 2**53 - 1)
+
+
+def group(**aggregates: Any) -> FeatureGroup:
+    return FeatureGroup("user", "user_id", aggregates, (Lifetime(),), max_state_bytes=2**20)
+
+
+def log(field: str, values: list[Any]) -> list[dict[str, Any]]:
+    return [
+        {"event_id": f"e{i}", "event_type": "view", "event_time": i, "user_id": "ann", field: value}
+        for i, value in enumerate(values)
+    ]
+
+
+def test_hyperloglog_stays_within_four_standard_errors_from_ten_to_ten_thousand() -> None:
+    about = group(shops=ApproxDistinct("shop", bits=8))
+    for distinct in (10, 100, 1_000, 10_000):
+        events = log("shop", [f"shop {i % distinct}" for i in range(2 * distinct)])
+        ((estimate,),) = point_in_time_features(about, events, [("ann", 10**6)])
+        assert abs(estimate - distinct) <= max(4 * 1.04 / 16 * distinct, 1)
+
+
+@given(VALUES)
+def test_a_bucket_s_middle_is_within_its_promise_of_every_value(value: int) -> None:
+    assert abs(bucket_middle(value) - value) <= abs(value) / 128
+
+
+@given(
+    st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=50),
+    st.sampled_from((0.1, 0.5, 1.0)),
+)
+def test_a_quantile_is_within_its_promise_of_the_true_one(values: list[int], rank: float) -> None:
+    about = group(price=Quantile("price", rank=rank))
+    ((found,),) = point_in_time_features(about, log("price", values), [("ann", 10**6)])
+    true = sorted(values)[max(math.ceil(rank * len(values)), 1) - 1]
+    assert abs(found - true) <= abs(true) / 128
+
+
+@given(st.lists(st.integers(-94_906_265, 94_906_265), min_size=1, max_size=30))
+def test_a_variance_is_rounded_and_never_cancelled(values: list[int]) -> None:
+    total, squares = sum(values), sum(v * v for v in values)
+    sums = (np.array([x], np.int64) for x in (len(values), total, squares))
+    exact = Fraction(squares, len(values)) - Fraction(total, len(values)) ** 2
+    assert math.isclose(float(exact), variance(*sums)[0], rel_tol=1e-15)
+
+
+def test_the_spread_of_large_close_values_is_exact() -> None:
+    spread = group(price=StdDev("price"))
+    events = log("price", [90_000_000, 90_000_001] * 50)
+    assert [[0.5]] == point_in_time_features(spread, events, [("ann", 10**6)])
+
+
+def test_sketches_are_the_same_bits_however_the_stream_is_cut() -> None:
+    both = group(shops=ApproxDistinct("price", bits=7), price=Quantile("price", rank=0.9))
+    events = log("price", [i * i % 7919 for i in range(400)])
+    whole = tile_features(both, stream(both, [events], [10**6]), ["ann"], 10**6)
+    cut = [events[i::7] for i in range(7)]
+    assert whole == tile_features(both, stream(both, cut, [10**6] * 7), ["ann"], 10**6)
+    assert whole == point_in_time_features(both, events, [("ann", 10**6)])
