@@ -1,25 +1,13 @@
 """The proof on real events: no mismatch as the engines are, one for every fault planted in them."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from data_contracts import (
-    accumulators,
-    aggregates,
-    entries,
-    point_in_time,
-    sessions,
-    states,
-    tiles,
-    windows,
-)
 from data_contracts.aggregates import (
     Count,
     DecayedCount,
@@ -33,14 +21,14 @@ from data_contracts.aggregates import (
     Sum,
     TopK,
 )
-from data_contracts.clock import MINUTE
 from data_contracts.features import FeatureGroup
 from data_contracts.use_case import UseCase, load_use_case
-from data_contracts.windows import RAW, Lifetime, Session, Sliding, Tumbling
-from spark_jobs import admission, proof, rehearsal, writer
+from data_contracts.windows import Lifetime, Session, Sliding, Tumbling
+from spark_jobs import proof
 from spark_jobs.imports import canonical_events
 from spark_jobs.proof import Proof, RealParts, prove, read_log
 from spark_jobs.schedules import Log
+from tests.parity.mutants import MUTANTS, Patch
 
 GROUPS = (
     FeatureGroup(
@@ -125,202 +113,6 @@ def test_schedules_through_the_real_parts_agree_also_when_writers_are_killed_by_
     found = prove(use_case, log, 6, seed=6, real=RealParts(spark, tmp_path, 6, killed=3))
     assert found.holds
     assert (6, 3) == (found.spark_schedules, found.kill_signals)
-
-
-Patch = Callable[[pytest.MonkeyPatch], None]
-MUTANTS: dict[str, Patch] = {}
-
-
-def mutant(plant: Patch) -> Patch:
-    MUTANTS[plant.__name__] = plant
-    return plant
-
-
-def wrapped(patch: pytest.MonkeyPatch, where: Any, name: str, make: Callable[..., Any]) -> None:
-    """Put `make(original)` in place of an attribute."""
-    patch.setattr(where, name, make(getattr(where, name)))
-
-
-@mutant
-def inclusive_head(patch: pytest.MonkeyPatch) -> None:
-    wrapped(patch, Sliding, "bounds", lambda f: lambda w, q: (f(w, q)[0], q + 1))
-
-
-@mutant
-def tail_off_by_a_hop(patch: pytest.MonkeyPatch) -> None:
-    wrapped(patch, Sliding, "bounds", lambda f: lambda w, q: (f(w, q)[0] + w.hop, q))
-
-
-@mutant
-def tail_not_cut_at_a_hop(patch: pytest.MonkeyPatch) -> None:
-    exact = lambda w, q: (q - windows.duration(w.width), q)  # noqa: E731
-    patch.setattr(Sliding, "bounds", exact)
-
-
-@mutant
-def tumbling_window_still_open(patch: pytest.MonkeyPatch) -> None:
-    wrapped(patch, Tumbling, "bounds", lambda f: lambda w, q: (f(w, q)[1], q))
-
-
-@mutant
-def dropped_late_event(patch: pytest.MonkeyPatch) -> None:
-    def drop(original: Any) -> Any:
-        def keyed(group: FeatureGroup, events: Any) -> Any:
-            keys, rows = original(group, events)
-            newest = rows.tiles[:, tiles.START].max(initial=0)
-            late = [table[:, tiles.START] >= newest - MINUTE for table in rows.tables]
-            return keys, tiles.where(rows, late)
-
-        return keyed
-
-    wrapped(patch, writer, "keyed_rows", drop)
-
-
-@mutant
-def double_counted_replay(patch: pytest.MonkeyPatch) -> None:
-    def forget(original: Any) -> Any:
-        def advance(group: Any, found: Any, *rest: Any) -> Any:
-            return original(group, {k: replace(s, seq=-1) for k, s in found.items()}, *rest)
-
-        return advance
-
-    wrapped(patch, writer, "advance", forget)
-
-
-@mutant
-def stale_backfill(patch: pytest.MonkeyPatch) -> None:
-    """A backfill claims the events that arrived between its read and its commit."""
-
-    def claim(original: Any) -> Any:
-        def commit(lake: Any, backfill: Any) -> None:
-            for days in backfill.rows.values():
-                for rows in days.values():
-                    for row in rows:
-                        row["seq"] = lake.seq
-            original(lake, backfill)
-
-        return commit
-
-    wrapped(patch, rehearsal.MemoryRehearsal, "commit", claim)
-
-
-@mutant
-def pending_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(tiles, "_of", lambda window, table: table[:, tiles.LEVEL] == window.level)
-
-
-@mutant
-def pending_folded_early(patch: pytest.MonkeyPatch) -> None:
-    wrapped(patch, states, "fold", lambda f: lambda g, rows, at: f(g, rows, at + MINUTE))
-
-
-@mutant
-def pending_never_folded(patch: pytest.MonkeyPatch) -> None:
-    """Raw events are kept, but expire as if they had been folded."""
-    wrapped(patch, states, "fold", lambda f: lambda g, rows, at: f(g, rows, at - 10 * MINUTE))
-    wrapped(
-        patch,
-        tiles,
-        "_of",
-        lambda f: lambda w, t: f(w, t) & ((t[:, 1] != RAW) | (t[:, 2] % 2 == 0)),
-    )
-
-
-@mutant
-def expired_too_early(patch: pytest.MonkeyPatch) -> None:
-    wrapped(patch, states, "expire", lambda f: lambda g, rows, at: f(g, rows, at + 5 * MINUTE))
-
-
-@mutant
-def wrong_tie(patch: pytest.MonkeyPatch) -> None:
-    def untied(part: Any, events: Any, values: Any, at: Any) -> Any:
-        return np.column_stack([events.time[at], -values[at], values[at]])
-
-    patch.setattr(entries.Ordered, "rows", untied)
-
-
-@mutant
-def lost_session_bridge(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(tiles, "_joined", lambda group, window, rows: rows)
-    alone = lambda window, gap, keys, starts, ends, count, q: sessions.session_starts(  # noqa: E731
-        window, gap // 100, keys, starts, ends, count, q
-    )
-    patch.setattr(tiles, "session_starts", alone)
-
-
-@mutant
-def session_closed_a_moment_early(patch: pytest.MonkeyPatch) -> None:
-    wrapped(patch, tiles, "session_starts", lambda f: lambda w, gap, *rest: f(w, gap - 1, *rest))
-
-
-@mutant
-def least_of_two_is_the_greatest(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(accumulators.UFUNC, "min", np.maximum)
-
-
-@mutant
-def duplicates_admitted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(admission.SeenEvents, "add", lambda seen, events: None)
-
-
-@mutant
-def nulls_counted_as_zero(patch: pytest.MonkeyPatch) -> None:
-    wrapped(
-        patch, accumulators.Source, "matches",
-        lambda f: lambda source, events: f(replace(source, nulls="zero"), events),
-    )  # fmt: skip
-
-
-@mutant
-def default_forgotten(patch: pytest.MonkeyPatch) -> None:
-    wrapped(
-        patch, aggregates.Mean, "finalize", lambda f: lambda a, state, q, _: f(a, state, q, 0.0)
-    )
-
-
-@mutant
-def training_row_sees_its_own_event(patch: pytest.MonkeyPatch) -> None:
-    wrapped(
-        patch, point_in_time, "window_states",
-        lambda f: lambda group, keys, events, asked, q: f(group, keys, events, asked, q + 1),
-    )  # fmt: skip
-
-
-@mutant
-def a_tile_lost_in_the_codec(patch: pytest.MonkeyPatch) -> None:
-    def lose(original: Any) -> Any:
-        def decode(group: Any, packed: Any) -> Any:
-            state = original(group, packed)
-            rows = states.Rows(state.rows.tiles[:-1], state.rows.entries)
-            return replace(state, rows=rows)
-
-        return decode
-
-    wrapped(patch, rehearsal, "decode", lose)
-
-
-@mutant
-def decay_a_hop_too_old(patch: pytest.MonkeyPatch) -> None:
-    wrapped(
-        patch, accumulators.Decayed, "weights",
-        lambda f: lambda part, hop, count: f(part, hop, count + 1)[1:],
-    )  # fmt: skip
-
-
-@mutant
-def newest_kept_by_arrival(patch: pytest.MonkeyPatch) -> None:
-    """Of a full list the oldest is kept instead of the newest."""
-    patch.setattr(entries.Newest, "newest", False)
-
-
-@mutant
-def cap_of_one(patch: pytest.MonkeyPatch) -> None:
-    wrapped(
-        patch, tiles, "compact",
-        lambda f: lambda part, rows, lead: f(
-            replace(part, keep=1) if isinstance(part, entries.Counts) else part, rows, lead
-        ),
-    )  # fmt: skip
 
 
 @pytest.fixture
