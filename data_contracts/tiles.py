@@ -111,14 +111,19 @@ def window_states(group: FeatureGroup, rows: Rows, keys: int, q: int) -> dict[Wi
     return {window: _window_state(group, window, rows, keys, q) for window in group.windows}
 
 
-def _window_state(group: FeatureGroup, window: Window, rows: Rows, keys: int, q: int) -> Seen:
-    lo, hi = window.bounds(q)
-    lows = np.full(keys, lo, np.int64)
+def lower_bounds(group: FeatureGroup, window: Window, rows: Rows, keys: int, q: int) -> np.ndarray:
+    """int64[keys]: the start (µs) from which each key's rows are in the window at `q`; of a session
+    where it begins, `q` where there is none."""
     if isinstance(window, Session):
         tiles = rows.tiles[_of(window, rows.tiles)]
         ends = tiles[:, STATE + group.accumulators.index(ENDS)]
         gap = duration(window.gap)
-        lows = session_starts(window, gap, tiles[:, KEY], tiles[:, START], ends, keys, q)
+        return session_starts(window, gap, tiles[:, KEY], tiles[:, START], ends, keys, q)
+    return np.full(keys, window.bounds(q)[0], np.int64)
+
+
+def _window_state(group: FeatureGroup, window: Window, rows: Rows, keys: int, q: int) -> Seen:
+    lows, (_, hi) = lower_bounds(group, window, rows, keys, q), window.bounds(q)
     tables = [
         t[_of(window, t) & (t[:, START] >= lows[t[:, KEY]]) & (t[:, START] < hi)]
         for t in rows.tables

@@ -12,9 +12,8 @@ from data_contracts.clock import format_time
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.states import State, read
-from data_contracts.tiles import LEVEL, START, STATE, expire, fold, raw_rows
+from data_contracts.tiles import LEVEL, START, STATE, expire, fold, lower_bounds, raw_rows
 from data_contracts.use_case import UseCase
-from data_contracts.windows import RAW
 from spark_jobs.columns import micros, to_events
 from spark_jobs.events import load_events
 
@@ -49,13 +48,13 @@ def explained(group: FeatureGroup, key: str, events: pa.Table, q: int) -> Explai
     times, ids = micros(events["event_time"]), events["event_id"].to_pylist()
     windows: dict[str, dict[str, Any]] = {}
     for window in group.windows:
-        lo, hi = window.bounds(q)
+        lo, hi = int(lower_bounds(group, window, rows, 1, q)[0]), int(window.bounds(q)[1])
         mine = rows.tiles[:, LEVEL] == window.level
         inside = mine & (rows.tiles[:, START] >= lo) & (rows.tiles[:, START] < hi)
-        tiles = rows.tiles[inside & (rows.tiles[:, LEVEL] != RAW)]
+        tiles = rows.tiles[inside]
         windows[window.label] = {
-            "from": format_time(int(lo)),
-            "to": format_time(int(hi)),
+            "from": format_time(lo),
+            "to": format_time(hi),
             "tiles": [
                 {"start": format_time(int(tile[START])), "state": tile[STATE:].tolist()}
                 for tile in tiles

@@ -7,10 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from data_contracts.aggregates import Count
 from data_contracts.clock import HOUR, MINUTE, format_time
+from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.oracle import oracle_features
 from data_contracts.use_case import UseCase
+from data_contracts.windows import Lifetime, Session
 from spark_jobs.dataset import build_dataset
 from spark_jobs.explain import explain
 from spark_jobs.stream import ingest_available
@@ -81,6 +84,17 @@ def test_labels_that_cannot_be_joined_are_refused_by_name(
     with pytest.raises(ValueError, match=said):
         build_dataset(spark, clicks, ingested, labels, tmp_path / "out", features, time)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_session_is_explained_by_its_own_chain(
+    spark: SparkSession, clicks: UseCase, ingested: Lake
+) -> None:
+    windows = (Session("90s"), Lifetime())
+    group = FeatureGroup("user", "user_id", {"n": Count()}, windows)
+    said = explain(spark, clicks, ingested, group, "u0", NOON + 5 * MINUTE)
+    assert {"user_n_session_90s": 3.0, "user_n_lifetime": 4.0} == said.values
+    assert ["e2", "e2-click", "e4"] == said.windows["session_90s"]["events"]
+    assert ["e0", "e2", "e2-click", "e4"] == said.windows["lifetime"]["events"]
 
 
 def test_a_value_is_explained_by_its_window_its_tiles_and_its_events(
