@@ -15,7 +15,7 @@ import numpy as np
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 GOLDEN = "golden.json"
-FORMAT = 1
+FORMAT = 2
 LOGIT_TOLERANCE = 1e-4
 """Golden scores may differ by this much in the logit: batch sizes change the last bits."""
 
@@ -46,7 +46,7 @@ class Manifest:
     numeric: tuple[tuple[str, float], ...]
     """(field, default) of each numeric input."""
     feature_digests: Mapping[str, str]
-    """Feature group -> digest of the definition it was trained on."""
+    """Feature -> digest of the definition it was trained on, in the order of `features`."""
     contract_version: str
     metrics: Mapping[str, Any]
     members: Mapping[str, Member]
@@ -90,6 +90,7 @@ def open_bundle(folder: Path, digest: str) -> Manifest:
         members = {name: Member(**m) for name, m in raw.pop("members").items()}
         pairs = {k: tuple(tuple(p) for p in raw.pop(k)) for k in ("categorical", "numeric")}
         features = tuple(raw.pop("features"))
+        raw["feature_digests"] = {name: raw["feature_digests"][name] for name in features}
         manifest = Manifest(members=members, features=features, **pairs, **raw)
     except BundleRefused:
         raise

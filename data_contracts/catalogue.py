@@ -21,6 +21,8 @@ class Listed:
     """`exact`, or `sketch` for an estimate with a stated error that is the same in every engine."""
     default: float
     """What is served where the window holds nothing."""
+    field: str
+    """The event field whose values it takes; empty where it takes none."""
     nulls: str
     """`skip` or `zero`: what a null of its field counts as; empty where there is no field."""
     owner: str
@@ -43,7 +45,7 @@ def _of_group(group: FeatureGroup) -> list[Listed]:
         Listed(
             name=name, group=group.name, entity=group.entity, of=repr(made), window=window.label,
             kind="sketch" if _is_sketch(made) else "exact", default=float(default),
-            nulls=getattr(made, "nulls", ""), owner=group.owner,
+            field=getattr(made, "field", ""), nulls=getattr(made, "nulls", ""), owner=group.owner,
         )
         for name, window, (_, made), default in rows
     ]  # fmt: skip

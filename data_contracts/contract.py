@@ -29,7 +29,7 @@ REQUIRED_FIELDS = {"event_id": "string", "event_type": "string", "event_time": "
 
 RESERVED = frozenset(
     ("seq", "origin", "line", "digest", "label", "q", "request", "split", "id", "key", "at", "day",
-     "features", "seqs", "score", "mature")
+     "features", "seqs", "view_of", "score", "mature")
 )  # fmt: skip
 """Columns that tables hold beside an event's fields."""
 

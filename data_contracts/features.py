@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -83,14 +83,22 @@ class FeatureGroup:
         return tuple(level for level in self.levels if level not in closed and level != RAW)
 
     @cached_property
+    def features(self) -> Mapping[str, tuple[str, Window]]:
+        """Feature -> the aggregate or derived feature and the window that it is of, in order."""
+        values = [
+            (name + out, name) for name, agg in self.aggregates.items() for out in agg.outputs
+        ]
+        values += [(name, name) for name in self.derived]
+        return {
+            f"{self.name}_{value}_{window.label}": (name, window)
+            for window in self.windows
+            for value, name in values
+        }
+
+    @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the columns of `finalize`, in its order."""
-        values = [f"{name}{out}" for name, agg in self.aggregates.items() for out in agg.outputs]
-        return tuple(
-            f"{self.name}_{value}_{window.label}"
-            for window in self.windows
-            for value in (*values, *self.derived)
-        )
+        return tuple(self.features)
 
     @cached_property
     def digest(self) -> str:
@@ -102,8 +110,41 @@ class FeatureGroup:
             "windows": [repr(window) for window in self.windows],
             "defaults": {k: repr(float(v)) for k, v in sorted(self.defaults.items())},
         }
-        text = json.dumps(semantics, sort_keys=False).encode()
-        return hashlib.blake2b(text, digest_size=16).hexdigest()
+        return _digest(semantics)
+
+    @cached_property
+    def feature_digests(self) -> Mapping[str, str]:
+        """Feature -> 32 hex digits over what changes its own value, in the order of the names.
+
+        A feature keeps its digest when others are added to its group or leave it.
+        """
+        return {
+            feature: _digest([self.entity, repr(window), self._semantics(name)])
+            for feature, (name, window) in self.features.items()
+        }
+
+    def _semantics(self, name: str) -> object:
+        if name in self.derived:
+            made = self.derived[name]
+            return [repr(made), *(self._semantics(of) for of in made.of)]
+        return [repr(self.aggregates[name]), repr(float(self.defaults.get(name, 0.0)))]
+
+    def only(self, features: Collection[str]) -> "FeatureGroup":
+        """The group with the aggregates, derived features and windows that `features` need; it may
+        hold more of them than asked for. ValueError when it has none of them."""
+        wanted = [of for name, of in self.features.items() if name in features]
+        if not wanted:
+            raise ValueError(f"group {self.name}: has none of {sorted(features)}")
+        values = {name for name, _ in wanted}
+        values |= {of for name in values & set(self.derived) for of in self.derived[name].of}
+        windows = {window for _, window in wanted}
+        return replace(
+            self,
+            aggregates={k: v for k, v in self.aggregates.items() if k in values},
+            derived={k: v for k, v in self.derived.items() if k in values},
+            windows=tuple(window for window in self.windows if window in windows),
+            defaults={k: v for k, v in self.defaults.items() if k in values},
+        )
 
     @property
     def state_bytes(self) -> int:
@@ -151,3 +192,8 @@ class FeatureGroup:
             else:
                 parts[part] = np.full(n, part.identity, np.int64)
         return Seen(n, parts)
+
+
+def _digest(semantics: object) -> str:
+    text = json.dumps(semantics, sort_keys=False).encode()
+    return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -76,6 +76,11 @@ class Lake:
         return self.home / "online"
 
     @property
+    def rebuilt(self) -> Path:
+        """Rebuilt states that wait for the writer to load them, one parquet file a view."""
+        return self.home / "rebuilt"
+
+    @property
     def reports(self) -> Path:
         """HTML and JSON reports of the planes."""
         return self.home / "reports"

@@ -11,7 +11,7 @@ def view_name(group: FeatureGroup) -> str:
 
 def state_name(group: FeatureGroup) -> str:
     """The one BYTES feature of that view: the packed state of a key."""
-    return f"{group.name}_state"
+    return f"{view_name(group)}_state"
 
 
 def project_name(use_case: UseCase) -> str:

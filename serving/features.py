@@ -13,9 +13,10 @@ import numpy as np
 
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.online import service_name, state_name
+from data_contracts.online import state_name, view_name
 from data_contracts.states import State, decode, read
 from data_contracts.use_case import UseCase
+from data_contracts.views import ViewRegistry, reading
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -34,11 +35,11 @@ class Served:
     """The features of one request's rows, all at one query time."""
 
     values: np.ndarray
-    """float64[rows, features] in the use case's order."""
+    """float64[rows, features] in the model's order."""
     seqs: np.ndarray
-    """int64[rows, groups]: the seq stamped on the state that was read, 0 where none was."""
+    """int64[rows, views]: the seq stamped on the state that was read, 0 where none was."""
     as_ofs: list[list[int | None]]
-    """Per row and group: the state's as-of (µs), None where there was none."""
+    """Per row and view: the state's as-of (µs), None where there was none."""
     q: int
     """The query time (µs): the one asked for, or the newest as-of read where that is later."""
     store_failed: bool
@@ -51,16 +52,20 @@ class Served:
 
 
 class FeatureReader:
-    """Reads one use case's features; `failures` counts reads that ended in defaults."""
+    """Reads the features of one model (name -> digest) from the views that hold them.
 
-    def __init__(self, use_case: UseCase, lake: Lake) -> None:
+    `failures` counts reads that ended in defaults. ValueError where no view has a feature ready.
+    """
+
+    def __init__(self, use_case: UseCase, lake: Lake, features: Mapping[str, str]) -> None:
         if not (lake.online / "feature_store.yaml").is_file():
             raise ValueError(
                 f"{lake.online}: no Feast repository: run `headrace materialize` first"
             )
         self._use_case = use_case
         self._store = _open_store(lake.online)
-        self._service = self._store.get_feature_service(service_name(use_case))
+        self.reading = reading(features, ViewRegistry(lake).views().values())
+        self._names = [f"{view_name(g)}:{state_name(g)}" for g in self.reading.groups]
         self._thread = ThreadPoolExecutor(1, "features")
         self.failures = 0
 
@@ -84,11 +89,12 @@ class FeatureReader:
         self._thread.shutdown()
 
     def _fetch(self, keys: Keys) -> list[dict[str, State]]:
-        """Per group: the states of those keys that have one."""
-        rows: list[dict[str, Any]] = [{name: key or "" for name, key in r.items()} for r in keys]
-        answer = self._store.get_online_features(self._service, entity_rows=rows).to_dict()
+        """Per view: the states of those keys that have one."""
+        wanted = dict.fromkeys(group.entity for group in self.reading.groups)
+        rows: list[dict[str, Any]] = [{name: row[name] or "" for name in wanted} for row in keys]
+        answer = self._store.get_online_features(self._names, entity_rows=rows).to_dict()
         states: list[dict[str, State]] = []
-        for group in self._use_case.groups:
+        for group in self.reading.groups:
             found = dict(zip(answer[group.entity], answer[state_name(group)], strict=True))
             states.append({k: decode(group, v) for k, v in found.items() if k and v is not None})
         return states
@@ -98,16 +104,16 @@ class FeatureReader:
         parts: list[np.ndarray] = []
         seqs = np.full((len(keys), len(states)), NO_STATE, np.int64)
         as_ofs: list[list[int | None]] = [[None] * len(states) for _ in keys]
-        for g, (group, found) in enumerate(zip(self._use_case.groups, states, strict=True)):
+        for g, (group, found) in enumerate(zip(self.reading.groups, states, strict=True)):
             parts.append(_rows(group, keys, found, q))
             for i, row in enumerate(keys):
                 if state := found.get(row[group.entity] or ""):
                     seqs[i, g], as_ofs[i][g] = state.seq, state.as_of
-        return Served(np.concatenate(parts, axis=1), seqs, as_ofs, q, store_failed=False)
+        return Served(self.reading.vector(parts), seqs, as_ofs, q, store_failed=False)
 
     def _defaults(self, rows: int, q: int) -> Served:
-        groups = self._use_case.groups
-        values = np.concatenate([group.default_values() for group in groups])
+        groups = self.reading.groups
+        values = self.reading.vector([group.default_values()[None] for group in groups])
         seqs = np.full((rows, len(groups)), NO_STATE, np.int64)
         nothing: list[list[int | None]] = [[None] * len(groups) for _ in range(rows)]
         return Served(np.tile(values, (rows, 1)), seqs, nothing, q, store_failed=True)

@@ -33,7 +33,7 @@ def load_champion(use_case: UseCase, lake: Lake, folder: Path) -> Bundle:
     """Download the champion of `use_case` into `folder` and verify it.
 
     Raises BundleRefused naming what is missing or differs: no champion, no digest tag, a member
-    that is not what was registered, other feature definitions or another contract.
+    that is not what was registered, other inputs or another contract.
     """
     # Imported here: it takes seconds, and only the start of a replica needs it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -65,15 +65,13 @@ def load_champion(use_case: UseCase, lake: Lake, folder: Path) -> Bundle:
 
 
 def check_definitions(use_case: UseCase, manifest: Manifest) -> None:
-    """Raise BundleRefused unless the bundle was made from the definitions served here."""
+    """Raise BundleRefused unless the bundle takes the inputs that are served here.
+
+    Its features may be of older definitions: the reader finds the views that hold them.
+    """
     differences = {
         "use case": (manifest.use_case, use_case.name),
         "contract version": (manifest.contract_version, use_case.contract.version),
-        "feature definitions": (
-            dict(manifest.feature_digests),
-            {group.name: group.digest for group in use_case.groups},
-        ),
-        "features": (manifest.features, use_case.feature_names),
         "categorical inputs": (
             manifest.categorical,
             tuple((c.field, c.buckets) for c in use_case.model.categorical),

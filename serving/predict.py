@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from data_contracts.clock import Clock, ReplayClock, format_time, parse_time
 from data_contracts.encoding import encode_dense, encode_ids
+from data_contracts.online import view_name
 from data_contracts.predictions import PredictionLog, prediction_id
 from data_contracts.record import check_value
 from data_contracts.use_case import UseCase
@@ -103,6 +104,8 @@ class Predictor:
     batcher: Batcher
     log: PredictionLog
     timeout_ms: int
+    definitions: str
+    """Digest over the model's features, by which a record tells what was served."""
     answered: int = 0
     log_failures: int = 0
     """Answers whose record the prediction log refused."""
@@ -143,9 +146,11 @@ class Predictor:
                 "q_asked": asked,
                 "q": served.q,
                 "inputs": rows,
-                "feature_names": self.use_case.feature_names,
+                "feature_names": bundle.manifest.features,
+                "definitions": self.definitions,
                 "features": served.values.tolist(),
-                "groups": [group.name for group in self.use_case.groups],
+                "views": [view_name(group) for group in self.reader.reading.groups],
+                "view_of": self.reader.reading.view_of(),
                 "seqs": served.seqs.tolist(),
                 "as_ofs": served.as_ofs,
                 "defaults_used": served.defaults_used,
@@ -212,7 +217,7 @@ class Predictor:
     def _response(
         self, request: PredictRequest, names: list[str], served: Served, scores: Scores
     ) -> dict[str, Any]:
-        groups = [group.name for group in self.use_case.groups]
+        groups = [group.name for group in self.reader.reading.groups]
         predictions: list[dict[str, Any]] = []
         for name, score, seqs, as_ofs in zip(
             names, scores.values.tolist(), served.seqs.tolist(), served.as_ofs, strict=True

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.predictions import PredictionLog
+from data_contracts.views import joint_digest
 from serving.auth import Keys, OpenAccess
 from serving.events import Collector
 from serving.features import FeatureReader
@@ -66,7 +67,7 @@ def open_replica(settings: Settings, name: str) -> Replica:
     folder = tempfile.TemporaryDirectory(prefix="headrace-bundle-")
     try:
         model = Model(load_champion(use_case, lake, Path(folder.name)), settings.threads)
-        reader = FeatureReader(use_case, lake)
+        reader = FeatureReader(use_case, lake, model.bundle.manifest.feature_digests)
     except BaseException:
         folder.cleanup()
         raise
@@ -82,6 +83,7 @@ def open_replica(settings: Settings, name: str) -> Replica:
         batcher=Batcher(model),
         log=PredictionLog(lake.prediction_log, name, boot),
         timeout_ms=settings.timeout_ms,
+        definitions=joint_digest(model.bundle.manifest.feature_digests),
     )
     landing = LandingLog(lake.landing, name, boot)
     collector = Collector(use_case.contract, clock, landing, settings.max_events)

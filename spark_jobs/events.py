@@ -43,3 +43,8 @@ def lacking(use_case: UseCase, lake: Lake, table: StructType) -> list[StructFiel
                 "other one anew, or start from an empty root"
             )
     return [field for name, field in declared.items() if name not in held]
+
+
+def with_day(events: DataFrame) -> DataFrame:
+    """The events with the UTC day of their time, `day` as YYYY-MM-DD."""
+    return events.withColumn("day", sf.date_format("event_time", "yyyy-MM-dd"))

@@ -4,7 +4,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,18 +18,18 @@ from data_contracts.lake import Lake
 from data_contracts.online import project_name, service_name, state_name, view_name
 from data_contracts.states import State, decode, encode
 from data_contracts.use_case import UseCase
+from data_contracts.views import ViewRegistry, missing
 
 _CONFIG = "feature_store.yaml"
 _CLOCK = "write_clock.json"
-_COMPLETE = "complete.json"
 _STORE = "online.db"
 _TIME = "event_timestamp"
 
 
-def apply(use_case: UseCase, lake: Lake) -> FeatureStore:
+def apply(use_case: UseCase, lake: Lake, groups: Sequence[FeatureGroup]) -> FeatureStore:
     """Create or update the Feast repository of a use case and return its store.
 
-    One entity per key field, one view with a BYTES state per feature group, one service over all.
+    One entity per key field, one view with a BYTES state per group, one service over all.
     """
     lake.online.mkdir(parents=True, exist_ok=True)
     config = {
@@ -44,9 +44,9 @@ def apply(use_case: UseCase, lake: Lake) -> FeatureStore:
     store = FeatureStore(repo_path=str(lake.online))
     entities = {
         name: Entity(name=name, join_keys=[name], value_type=ValueType.STRING)
-        for name in use_case.entities
+        for name in dict.fromkeys(group.entity for group in groups)
     }
-    views = [_view(group, entities[group.entity], lake) for group in use_case.groups]
+    views = [_view(group, entities[group.entity], lake) for group in groups]
     service = FeatureService(name=service_name(use_case), features=list(views))
     store.apply([*entities.values(), *views, service])
     return store
@@ -70,12 +70,12 @@ def _view(group: FeatureGroup, entity: Entity, lake: Lake) -> FeatureView:
     )
 
 
-def holds_every_state(use_case: UseCase, lake: Lake) -> bool:
-    """Whether the store was filled from the first event on, for the groups as declared now."""
-    marked = lake.online / _COMPLETE
-    views = {view_name(group) for group in use_case.groups}
-    filled = marked.exists() and (lake.online / _STORE).exists()
-    return filled and views <= set(json.loads(marked.read_text()))
+def unfilled(use_case: UseCase, lake: Lake) -> list[FeatureGroup]:
+    """What of the declared groups the store holds in no view that was filled from the first event
+    on; all of them where the store is gone."""
+    held = ViewRegistry(lake).live() if (lake.online / _STORE).exists() else []
+    lacking = [missing(group, held) for group in use_case.groups]
+    return [group for group in lacking if group is not None]
 
 
 class OnlineStates:
@@ -85,15 +85,21 @@ class OnlineStates:
     """
 
     def __init__(self, use_case: UseCase, lake: Lake) -> None:
-        self._folder = lake.online
-        with self._named():
-            self._store = apply(use_case, lake)
+        self._use_case = use_case
+        self._lake = lake
         self._clock = WriteClock(lake.stream / _CLOCK)
-        self._views = [view_name(group) for group in use_case.groups]
+        self.serve(ViewRegistry(lake).live() or use_case.groups)
 
-    def mark_complete(self) -> None:
-        """Say that the store holds the state of every key of every declared group."""
-        _write(self._folder / _COMPLETE, json.dumps(self._views))
+    def serve(self, groups: Sequence[FeatureGroup]) -> None:
+        """Have a view in the store for each of these definitions; other views stay."""
+        with self._named():
+            self._store = apply(self._use_case, self._lake, groups)
+
+    def drop(self, group: FeatureGroup) -> None:
+        """Delete the view of a definition and every state in it."""
+        with self._named():
+            view = self._store.get_feature_view(view_name(group))
+            self._store.apply([], objects_to_delete=[view], partial=False)
 
     def read(self, group: FeatureGroup, keys: Iterable[str]) -> dict[str, State]:
         """The states of those keys that have one; ValueError for one that cannot be decoded."""
@@ -128,8 +134,8 @@ class OnlineStates:
             yield
         except sqlite3.Error as error:
             raise RuntimeError(
-                f"{self._folder / _STORE}: {error}: end what holds the file, see that its disk has "
-                "room, and run this again"
+                f"{self._lake.online / _STORE}: {error}: end what holds the file, see that its "
+                "disk has room, and run this again"
             ) from error
 
 

@@ -7,9 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+class LeaseHeld(RuntimeError):
+    """Another process writes."""
+
+
 @contextmanager
 def writer_lease(folder: Path) -> Iterator[None]:
-    """Hold the lease of `folder`; raises RuntimeError at once when another process holds it."""
+    """Hold the lease of `folder`; raises LeaseHeld at once when another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "writer.lock"
     with open(path, "a+") as lock:
@@ -18,7 +22,7 @@ def writer_lease(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read().strip() or "another process"
-            raise RuntimeError(f"{path}: the lease is held by {holder}: stop it first") from None
+            raise LeaseHeld(f"{path}: the lease is held by {holder}: stop it first") from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()}")
         lock.flush()

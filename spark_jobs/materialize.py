@@ -1,8 +1,7 @@
 """The online store rebuilt from Delta: closed days from tiles, the rest from events."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,16 +11,17 @@ from pyspark.sql import functions as sf
 from data_contracts.clock import day_of
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.states import State, decode, of_key, read, split
+from data_contracts.online import view_name
+from data_contracts.states import State, decode, of_key, split
 from data_contracts.tiles import concat, expire, fold, raw_rows
 from data_contracts.use_case import UseCase
-from data_contracts.windows import HOPS
-from spark_jobs.columns import arrivals, codes, to_events
-from spark_jobs.events import load_events
-from spark_jobs.feature_store import OnlineStates
-from spark_jobs.lease import writer_lease
+from data_contracts.views import View, ViewRegistry, kept_up
+from spark_jobs.columns import codes, to_events
+from spark_jobs.events import load_events, with_day
+from spark_jobs.rebuilt_states import keep_rebuilt
 from spark_jobs.schemas import TILES
 from spark_jobs.tables import exists, load
+from spark_jobs.view_keeper import tend_until_done
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,46 @@ class Materialized:
     """Of those, values that differ: 0 unless stream or tiles are wrong."""
 
 
-def materialize(spark: SparkSession, use_case: UseCase, lake: Lake) -> Materialized:
-    """Rebuild and write the state of every key; holds the writer's lease meanwhile."""
-    with writer_lease(lake.stream):
-        online = OnlineStates(use_case, lake)
-        events = load_events(spark, use_case, lake)
-        newest = events.agg(sf.max("seq").alias("seq")).first()
-        seq = int(newest["seq"]) if newest and newest["seq"] is not None else 0
-        stamps = events.select("event_time", "arrived_at").toArrow()
-        as_of = int(arrivals(stamps).max(initial=0))
-        keys = compared = mismatches = 0
-        for group in use_case.groups:
-            states = rebuild(spark, use_case, lake, group, seq, as_of)
-            same, differ = _compare(group, online.packed(group, states), states, as_of)
-            online.write(group, states)
-            keys, compared, mismatches = keys + len(states), compared + same, mismatches + differ
-        online.mark_complete()
-    return Materialized(keys, as_of, compared, mismatches)
+def materialize(
+    spark: SparkSession, use_case: UseCase, lake: Lake, patience_s: float = 600
+) -> Materialized:
+    """Rebuild the states of every live view and of what the declared groups lack, and have them
+    loaded: by the stream where one runs, else here, under the writer's lease.
+
+    RuntimeError when the process that holds the lease has not loaded them within `patience_s`.
+    """
+    registry = ViewRegistry(lake)
+    names = [_rebuilt(spark, use_case, lake, group) for group in kept_up(use_case, lake)]
+
+    def waiting() -> bool:
+        return any(registry.views()[name].rebuilt is not None for name in names)
+
+    tend_until_done(spark, use_case, lake, waiting, patience_s)
+    loaded = [registry.views()[name] for name in names]
+    return Materialized(
+        keys=sum(view.keys for view in loaded),
+        as_of=max((view.as_of for view in loaded), default=0),
+        compared=sum(view.compared for view in loaded),
+        mismatches=sum(view.mismatches for view in loaded),
+    )
+
+
+def _rebuilt(spark: SparkSession, use_case: UseCase, lake: Lake, group: FeatureGroup) -> str:
+    """Rebuild the states of one definition and leave them to the writer; the view's name."""
+    events = load_events(spark, use_case, lake)
+    newest: Any = events.agg(sf.max("seq")).first()
+    seq = int(newest[0] or 0)
+    arrived = (
+        sf.coalesce("arrived_at", "event_time") if "arrived_at" in events.columns else "event_time"
+    )
+    latest: Any = events.where(sf.col("seq") <= seq).agg(sf.unix_micros(sf.max(arrived))).first()
+    states = rebuild(spark, use_case, lake, group, seq, int(latest[0] or 0))
+    registry, name = ViewRegistry(lake), view_name(group)
+    keep_rebuilt(lake, group, states, name)
+    held = registry.views().get(name)
+    status = "ready" if held is not None and held.status == "ready" else "building"
+    registry.put(View(group, status, rebuilt=seq))
+    return name
 
 
 def rebuild(
@@ -73,8 +96,11 @@ def rebuild(
     events = load_events(spark, use_case, lake).where(
         sf.col(group.entity).isNotNull() & (sf.col("seq") <= seq)
     )
-    events = events.withColumn("day", sf.date_format("event_time", "yyyy-MM-dd"))
-    events = events.where(sf.col("day") >= horizon).join(sf.broadcast(built), "day", "left")
+    events = (
+        events.transform(with_day)
+        .where(sf.col("day") >= horizon)
+        .join(sf.broadcast(built), "day", "left")
+    )
     fresh = events.where(sf.col("built_seq").isNull() | (sf.col("seq") > sf.col("built_seq")))
     packed = tiles.select("key", "state").toArrow()
     later = fresh.withColumn("key", sf.col(group.entity)).toArrow()
@@ -96,32 +122,3 @@ def merged_states(
     rows = expire(group, fold(group, concat(tables), moments), moments)
     parts = split(rows, len(names))
     return {name: State(seq, as_of, part) for name, part in zip(names, parts, strict=True)}
-
-
-def _compare(
-    group: FeatureGroup, packed: Mapping[str, bytes], new: Mapping[str, State], as_of: int
-) -> tuple[int, int]:
-    """(values compared, values that differ) at as-of and as the windows fall after it.
-
-    A state that cannot be decoded differs in every value. One that is ahead of the events table is
-    not compared: its batch died before the append and will come again.
-    """
-    old: dict[str, State] = {}
-    for key, state in packed.items():
-        with suppress(ValueError):
-            old[key] = decode(group, state)
-    compared = differ = (len(packed) - len(old)) * len(group.feature_names)
-    keys = [key for key in old if old[key].seq <= new[key].seq]
-    for q in _moments(group, as_of) if keys else ():
-        before = read(group, [old[key] for key in keys], q)
-        after = read(group, [new[key] for key in keys], q)
-        compared += before.size
-        differ += int((before != after).sum())
-    return compared, differ
-
-
-def _moments(group: FeatureGroup, as_of: int) -> Iterator[int]:
-    yield as_of + 1
-    for hop in HOPS:
-        yield as_of + hop
-        yield (as_of // hop + 2) * hop

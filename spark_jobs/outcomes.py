@@ -12,6 +12,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from data_contracts.lake import Lake
 from data_contracts.predictions import SUFFIX, read_log
 from data_contracts.use_case import UseCase
+from data_contracts.views import digests_of, joint_digest
 from spark_jobs.events import load_events
 from spark_jobs.labels import label_rows
 from spark_jobs.tables import exists, load, replace
@@ -99,16 +100,17 @@ def with_labels(use_case: UseCase, predictions: DataFrame, events: DataFrame) ->
 
 
 def prediction_rows(use_case: UseCase, records: list[dict[str, Any]]) -> pa.Table:
-    """One row per candidate: ids, `q`, keys, `features` float64 list, `seqs` by group, score.
+    """One row per candidate: ids, `q`, keys, `features` float64 list, `seqs` by view that was read,
+    `view_of` each feature, score.
 
-    Of a request that was answered again the first record counts. `features` and `seqs` are null
-    where the record was made under other declared features.
+    Of a request that was answered again the first record counts. `features`, `seqs` and `view_of`
+    are null where the record was made under other definitions than the declared ones.
     """
-    declared = list(use_case.feature_names)
+    declared = joint_digest(digests_of(use_case.groups))
     known: set[str] = set()
     columns: dict[str, list[Any]] = {name: [] for name in _schema(use_case).names}
     for record in records:
-        comparable = record["feature_names"] == declared
+        comparable = record["definitions"] == declared
         for i, name in enumerate(record["prediction_ids"]):
             if name in known:
                 continue
@@ -119,6 +121,7 @@ def prediction_rows(use_case: UseCase, records: list[dict[str, Any]]) -> pa.Tabl
                 "q": record["q"],
                 "features": record["features"][i] if comparable else None,
                 "seqs": record["seqs"][i] if comparable else None,
+                "view_of": record["view_of"] if comparable else None,
                 "score": record["scores"][i],
                 "model": record["model"],
                 "version": str(record["version"]),
@@ -137,6 +140,7 @@ def _schema(use_case: UseCase) -> pa.Schema:
             ("q", _TIME),
             ("features", pa.list_(pa.float64())),
             ("seqs", pa.list_(pa.int64())),
+            ("view_of", pa.list_(pa.int64())),
             ("score", pa.float64()),
             ("model", pa.string()),
             ("version", pa.string()),
@@ -152,4 +156,4 @@ def _insert(spark: SparkSession, lake: Lake, rows: pa.Table) -> None:
         return
     table = DeltaTable.forPath(spark, str(lake.predictions))
     merge = table.alias("old").merge(fresh.alias("new"), "old.prediction_id = new.prediction_id")
-    merge.whenNotMatchedInsertAll().execute()
+    merge.withSchemaEvolution().whenNotMatchedInsertAll().execute()

@@ -35,26 +35,33 @@ def served_parity(spark: SparkSession, use_case: UseCase, lake: Lake) -> ServedP
     predictions = load(spark, lake.predictions).where(sf.col("features").isNotNull())
     events = load_events(spark, use_case, lake)
     totals = [0, 0, 0, 0]
-    offset = 0
-    for i, group in enumerate(use_case.groups):
-        found = _of_group(use_case, group, i, offset, predictions, events)
-        totals = [a + (b or 0) for a, b in zip(totals, found, strict=True)]
-        offset += len(group.feature_names)
+    for row in predictions.select("view_of").distinct().collect():
+        mine = predictions.where(sf.col("view_of") == sf.array(*(sf.lit(i) for i in row[0])))
+        offset = 0
+        for group in use_case.groups:
+            views = row[0][offset : offset + len(group.feature_names)]
+            for view in sorted(set(views)):
+                read = [j for j, each in enumerate(views) if each == view]
+                found = _of_group(use_case, group, view, offset, read, mine, events)
+                totals = [a + (b or 0) for a, b in zip(totals, found, strict=True)]
+            offset += len(views)
     return ServedParity(*totals)
 
 
 def _of_group(
     use_case: UseCase,
     group: FeatureGroup,
-    index: int,
+    view: int,
     offset: int,
+    read: list[int],
     predictions: DataFrame,
     events: DataFrame,
 ) -> list[int]:
+    """The counts over those features of a group that were `read` from a view."""
     known = predictions.where(sf.col(group.entity).isNotNull())
     asked = known.select(
         sf.col("prediction_id").alias("id"), sf.col(group.entity).alias("key"), "q",
-        sf.col("seqs")[index].alias("seq"),
+        sf.col("seqs")[view].alias("seq"),
     )  # fmt: skip
     upto = at_query_times(use_case.contract, group, events, asked)
     today = at_query_times(
@@ -63,7 +70,7 @@ def _of_group(
     today = today.select("id", *(sf.col(n).alias(f"now_{n}") for n in group.feature_names))
     served = known.select(sf.col("prediction_id").alias("id"), "features")
     joined = served.join(upto, "id", "left").join(today, "id", "left")
-    names = list(enumerate(group.feature_names))
+    names = [(j, group.feature_names[j]) for j in read]
     defaults = group.default_values()
     row = joined.agg(
         sf.count("*"),

@@ -14,6 +14,7 @@ from data_contracts.clock import parse_time
 from data_contracts.features import FeatureGroup
 from data_contracts.record import Event, Refused, check_event
 from data_contracts.use_case import UseCase
+from data_contracts.views import digests_of
 from spark_jobs.comparison import Outcome, rehearse
 from spark_jobs.schedules import Focus, Log, Schedule, draw, feature_of
 from spark_jobs.shrinking import shrunk
@@ -57,7 +58,7 @@ class Proof:
         compared = outcome.compared.total()
         return {
             "use_case": self.use_case.name,
-            "feature_digests": {group.name: group.digest for group in self.use_case.groups},
+            "feature_digests": digests_of(self.use_case.groups),
             "log_digest": self.log.digest,
             "log_events": len(self.log.events),
             "seed": self.seed,

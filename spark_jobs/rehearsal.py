@@ -246,7 +246,7 @@ class MemoryRehearsal:
     def _restarted(self, below: int = 1) -> BatchWriter:
         seen = SeenEvents()
         seen.add(self.tables.upto(below - 1))
-        return BatchWriter(self.use_case, self.online, self.tables, seen)
+        return BatchWriter(lambda: self.use_case.groups, self.online, self.tables, seen)
 
     def _with_day(self, events: pa.Table) -> pa.Table:
         days = [time.date().isoformat() for time in events["event_time"].to_pylist()]

@@ -28,7 +28,7 @@ from spark_jobs.schemas import RAW
 from spark_jobs.session import spark_session
 from spark_jobs.stream import MicroBatches
 from spark_jobs.tables import exists
-from spark_jobs.tiles import PackedDays, commit_days, pack_days
+from spark_jobs.tiles import PackedDays, commit_days, pack_days, stale_days
 
 
 class Mortal(MicroBatches):
@@ -104,16 +104,17 @@ class SparkRehearsal:
         """See `Rehearsal`."""
         MicroBatches(self._spark, self.use_case, self.lake).process(self._frame(records), seq - 1)
 
-    def read_days(self) -> PackedDays | None:
+    def read_days(self) -> list[PackedDays]:
         """See `Rehearsal`."""
         if not exists(self._spark, self.lake.events):
-            return None
-        return pack_days(self._spark, self.use_case, self.lake)
+            return []
+        groups, parts = self.use_case.groups, (self._spark, self.use_case, self.lake)
+        return [pack_days(*parts, stale) for stale in stale_days(*parts, groups)]
 
-    def commit(self, backfill: PackedDays | None) -> None:
+    def commit(self, backfill: list[PackedDays]) -> None:
         """See `Rehearsal`."""
-        if backfill is not None:
-            commit_days(self._spark, self.lake, backfill)
+        for packed in backfill:
+            commit_days(self._spark, self.lake, packed)
 
     def served(self, group: FeatureGroup, keys: Sequence[str], q: int) -> np.ndarray:
         """See `Rehearsal`."""

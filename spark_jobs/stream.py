@@ -3,6 +3,7 @@
 A batch is gated by Spark and taken by `writer.BatchWriter`; its seq is its Spark batch id plus one.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ from spark_jobs.admission import Admission, Row, seen_events
 from spark_jobs.checkpoint import checkpoint_of
 from spark_jobs.conservation import waiting
 from spark_jobs.events import lacking
-from spark_jobs.feature_store import OnlineStates, holds_every_state
+from spark_jobs.feature_store import OnlineStates, unfilled
 from spark_jobs.gate import with_verdict
 from spark_jobs.landing import MAX_BATCH_BYTES, LandingSource
 from spark_jobs.lease import writer_lease
 from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema
 from spark_jobs.tables import append_once, exists, load
+from spark_jobs.view_keeper import ViewKeeper
 from spark_jobs.writer import BatchWriter
 
 SMALL = 5_000
@@ -60,22 +62,32 @@ class MicroBatches:
         # for ten appends; above SMALL rows it is the other way round.
         self._small.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         self._online = OnlineStates(use_case, lake)
-        if not begun:
-            self._online.mark_complete()
+        self._keeper = ViewKeeper(spark, use_case, lake, self._online)
+        if not begun or not self._keeper.live():
+            self._keeper.begin()
         self._writer: BatchWriter | None = None
+        self._between = threading.Lock()
 
     def process(self, raw: DataFrame, batch_id: int) -> None:
         """Take one micro-batch through the whole order; running it again changes nothing."""
         try:
-            self._take(raw, seq=batch_id + 1)
+            with self._between:
+                self._take(raw, seq=batch_id + 1)
+                self._keeper.tend()
         except Exception as error:
             self.failure = error
             raise
 
+    def tend(self) -> bool:
+        """Between micro-batches: one step of what waits to be done to the views of the store;
+        whether there was one."""
+        with self._between:
+            return self._keeper.tend()
+
     def _take(self, raw: DataFrame, seq: int) -> None:
         if self._writer is None:
             seen = seen_events(self._spark, self._lake, below_seq=seq)
-            self._writer = BatchWriter(self._use_case, self._online, self, seen)
+            self._writer = BatchWriter(self._keeper.live, self._online, self, seen)
         gated = raw.transform(with_verdict(self._use_case.contract)).toArrow()
         self.events += self._writer.take(gated, seq)
         self.done += 1
@@ -126,7 +138,12 @@ class RunningStream:
         return Progress(self.batches.done, self.batches.events, waiting(self.lake))
 
     def ended(self, within: int) -> bool:
-        """Wait up to `within` seconds for its end; raises what ended it, if something did."""
+        """Wait up to `within` seconds for its end; raises what ended it, if something did.
+
+        Views of the store are tended to meanwhile.
+        """
+        if self.batches.tend():
+            return False
         return bool(self.query.awaitTermination(within))
 
 
@@ -137,7 +154,9 @@ def ingest_available(
 
     What fails in a micro-batch is raised as itself, or in one line where it is Spark's.
     """
-    with _writer(spark, use_case, lake, max_batch_bytes) as (writer, _):
+    with _writer(spark, use_case, lake, max_batch_bytes) as (writer, batches):
+        while batches.tend():
+            pass
         writer.trigger(availableNow=True).start().awaitTermination()
 
 
@@ -186,10 +205,11 @@ def _batches(spark: SparkSession, use_case: UseCase, lake: Lake) -> MicroBatches
         )
     begun = lake.events in written
     widen = begun and bool(lacking(use_case, lake, load(spark, lake.events).schema))
-    if begun and not holds_every_state(use_case, lake):
+    if begun and (lacking_groups := unfilled(use_case, lake)):
+        names = [name for group in lacking_groups for name in group.feature_names]
         raise ValueError(
-            f"{lake.online}: lacks the state of events before this batch (a feature group "
-            "changed, or the store was deleted): run `headrace materialize`"
+            f"{lake.online}: lacks {len(names)} features of earlier events ({', '.join(names[:3])} "
+            "…: a feature group changed, or the store was deleted): run `headrace materialize`"
         )
     return MicroBatches(spark, use_case, lake, begun, widen)
 

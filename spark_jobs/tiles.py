@@ -1,6 +1,6 @@
 """Packed tiles: one row per (group, key, day), a function of that day's events up to a seq."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -18,11 +18,35 @@ from data_contracts.states import State, encode, split
 from data_contracts.tiles import fold, raw_rows
 from data_contracts.use_case import UseCase
 from spark_jobs.columns import codes, to_events
-from spark_jobs.events import load_events
+from spark_jobs.events import load_events, with_day
 from spark_jobs.schemas import TILES
 from spark_jobs.tables import exists, load, replace
 
 END_OF_TIME = np.iinfo(np.int64).max
+
+
+EVENTS_AT_ONCE = 2_000_000
+"""About how many events one commit of a backfill covers: what an interruption loses."""
+
+
+@dataclass(frozen=True)
+class Stale:
+    """Days whose tiles lack events, for definitions that lack the same days."""
+
+    groups: tuple[FeatureGroup, ...]
+    days: Mapping[str, int]
+    """YYYY-MM-DD -> how many events the day has; oldest first."""
+
+    def chunks(self) -> Iterator["Stale"]:
+        """The same in pieces of about `EVENTS_AT_ONCE` events."""
+        days: dict[str, int] = {}
+        for day, count in self.days.items():
+            if days and sum(days.values()) + count > EVENTS_AT_ONCE:
+                yield Stale(self.groups, days)
+                days = {}
+            days[day] = count
+        if days:
+            yield Stale(self.groups, days)
 
 
 @dataclass(frozen=True)
@@ -31,65 +55,117 @@ class PackedDays:
 
     seq: int
     """The tiles hold the events up to this seq."""
-    span: str
-    """The predicate on `day` of the partitions that they replace."""
+    where: str
+    """The predicate of the rows that they replace."""
     rows: DataFrame
 
 
+@dataclass(frozen=True)
+class Backfilled:
+    """What a backfill did."""
+
+    tiles: int
+    """Rows that the asked days hold now."""
+    rebuilt_days: int
+    """Days that were built, each counted once per definition; 0 where no day's input had grown."""
+
+
 def backfill_tiles(
-    spark: SparkSession, use_case: UseCase, lake: Lake, first: str, last: str
-) -> int:
-    """Rebuild the tiles of the days `first` … `last` (YYYY-MM-DD, both included).
-
-    Returns the number of tile rows of those days.
-    """
-    packed = pack_days(spark, use_case, lake, first, last)
-    commit_days(spark, lake, packed)
-    return load(spark, lake.tiles).where(packed.span).count()
-
-
-def pack_days(
     spark: SparkSession,
     use_case: UseCase,
     lake: Lake,
+    groups: Sequence[FeatureGroup],
     first: str = "0001-01-01",
     last: str = "9999-12-31",
-) -> PackedDays:
-    """Read and pack the events of those days as they are now; ValueError where the tiles that stand
-    there say more than the events table holds."""
-    events = load_events(spark, use_case, lake)
-    newest = events.agg(sf.max("seq")).first()
-    seq = int(newest[0]) if newest and newest[0] is not None else 0
-    span = f"day >= '{first}' AND day <= '{last}'"
-    if (above := _held(spark, lake, span)) > seq:
+) -> Backfilled:
+    """Bring the tiles of the days `first` … `last` (YYYY-MM-DD, both included) up to their events.
+
+    Only days that have gained events are built, a commit for about `EVENTS_AT_ONCE` of them: what
+    was committed before an interruption is not built again.
+    """
+    rebuilt = 0
+    for stale in stale_days(spark, use_case, lake, groups, first, last):
+        for chunk in stale.chunks():
+            commit_days(spark, lake, pack_days(spark, use_case, lake, chunk))
+            rebuilt += len(chunk.groups) * len(chunk.days)
+    return Backfilled(_tile_count(spark, lake, groups, first, last), rebuilt)
+
+
+def stale_days(
+    spark: SparkSession,
+    use_case: UseCase,
+    lake: Lake,
+    groups: Sequence[FeatureGroup],
+    first: str = "0001-01-01",
+    last: str = "9999-12-31",
+) -> list[Stale]:
+    """Which days of which definitions lack events; ValueError where tiles say more than the events
+    table holds."""
+    events = load_events(spark, use_case, lake).transform(with_day)
+    events = events.where(sf.col("day").between(first, last))
+    keyed = [sf.max(sf.when(sf.col(g.entity).isNotNull(), sf.col("seq"))) for g in groups]
+    grown = events.groupBy("day").agg(sf.count("*"), sf.max("seq"), *keyed).collect()
+    held = _held_days(spark, lake, first, last)
+    newest = max((row[2] for row in grown), default=0)
+    if (above := max(held.values(), default=0)) > _newest_seq(spark, use_case, lake):
         raise ValueError(
-            f"{lake.tiles}: days {first} … {last} hold seq {above}, events end at {seq}: "
+            f"{lake.tiles}: days {first} … {last} hold seq {above}, events end at {newest}: "
             "the events table was rolled back; restore it or delete the tiles"
         )
-    days = events.where(sf.col("seq") <= seq).withColumn(
-        "day", sf.date_format("event_time", "yyyy-MM-dd")
-    )
-    every = reduce(
-        DataFrame.unionByName,
-        [_tiles_of(group, days.where(span), seq) for group in use_case.groups],
-    )
-    return PackedDays(seq, span, every)
+    counts = {row[0]: int(row[1]) for row in sorted(grown)}
+    lacking: dict[tuple[str, ...], list[FeatureGroup]] = {}
+    for i, group in enumerate(groups):
+        needs = {row[0]: row[3 + i] for row in grown if row[3 + i] is not None}
+        days = [d for d in sorted(needs) if held.get((group.name, group.digest, d), 0) < needs[d]]
+        lacking.setdefault(tuple(days), []).append(group)
+    return [Stale(tuple(g), {d: counts[d] for d in days}) for days, g in lacking.items() if days]
+
+
+def pack_days(spark: SparkSession, use_case: UseCase, lake: Lake, stale: Stale) -> PackedDays:
+    """Read and pack the events of those days as they are now."""
+    seq = _newest_seq(spark, use_case, lake)
+    events = load_events(spark, use_case, lake).where(sf.col("seq") <= seq)
+    days = events.transform(with_day).where(sf.col("day").isin(list(stale.days)))
+    every = [_tiles_of(group, days, seq) for group in stale.groups]
+    views = [f"`group` = '{group.name}' AND digest = '{group.digest}'" for group in stale.groups]
+    names = ", ".join(f"'{day}'" for day in stale.days)
+    where = f"({' OR '.join(views)}) AND day IN ({names})"
+    return PackedDays(seq, where, reduce(DataFrame.unionByName, every))
 
 
 def commit_days(spark: SparkSession, lake: Lake, packed: PackedDays) -> None:
-    """Replace the partitions, unless another backfill filled them up to a higher seq meanwhile."""
+    """Replace those days, unless another backfill filled one up to a higher seq meanwhile."""
     if not exists(spark, lake.tiles):
         replace(packed.rows, lake.tiles)
-    elif _held(spark, lake, packed.span) <= packed.seq:
-        replace(packed.rows, lake.tiles, packed.span)
+        return
+    held = load(spark, lake.tiles).where(packed.where).agg(sf.max("seq")).first()
+    if held is None or held[0] is None or held[0] <= packed.seq:
+        replace(packed.rows, lake.tiles, packed.where)
 
 
-def _held(spark: SparkSession, lake: Lake, span: str) -> int:
-    """The highest seq of the tiles of those days, 0 where there are none."""
+def _newest_seq(spark: SparkSession, use_case: UseCase, lake: Lake) -> int:
+    newest = load_events(spark, use_case, lake).agg(sf.max("seq")).first()
+    return int(newest[0]) if newest and newest[0] is not None else 0
+
+
+def _held_days(
+    spark: SparkSession, lake: Lake, first: str, last: str
+) -> dict[tuple[str, str, str], int]:
+    """(group, digest, day) -> the lowest seq of its tiles."""
+    if not exists(spark, lake.tiles):
+        return {}
+    tiles = load(spark, lake.tiles).where(sf.col("day").between(first, last))
+    rows = tiles.groupBy("group", "digest", "day").agg(sf.min("seq")).collect()
+    return {(row[0], row[1], row[2]): int(row[3]) for row in rows}
+
+
+def _tile_count(
+    spark: SparkSession, lake: Lake, groups: Sequence[FeatureGroup], first: str, last: str
+) -> int:
     if not exists(spark, lake.tiles):
         return 0
-    row = load(spark, lake.tiles).where(span).agg(sf.max("seq")).first()
-    return int(row[0]) if row and row[0] is not None else 0
+    tiles = load(spark, lake.tiles).where(sf.col("day").between(first, last))
+    return tiles.where(sf.col("digest").isin([group.digest for group in groups])).count()
 
 
 def _tiles_of(group: FeatureGroup, days: DataFrame, seq: int) -> DataFrame:

@@ -4,14 +4,13 @@ What makes a batch that is taken twice change nothing: dedupe against events of 
 into the packed online state (keys that carry the seq already are skipped); then one append.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import pyarrow as pa
 
 from data_contracts.features import FeatureGroup
 from data_contracts.states import State, advance
-from data_contracts.use_case import UseCase
 from spark_jobs.admission import Admission, SeenEvents
 from spark_jobs.columns import arrivals, keyed_rows
 
@@ -37,10 +36,16 @@ class Tables(Protocol):
 
 
 class BatchWriter:
-    """Takes gated micro-batches in the order of their seq."""
+    """Takes gated micro-batches in the order of their seq; `live` gives the groups to keep up."""
 
-    def __init__(self, use_case: UseCase, online: States, tables: Tables, seen: SeenEvents) -> None:
-        self._use_case = use_case
+    def __init__(
+        self,
+        live: Callable[[], Sequence[FeatureGroup]],
+        online: States,
+        tables: Tables,
+        seen: SeenEvents,
+    ) -> None:
+        self._live = live
         self._online = online
         self._tables = tables
         self._seen = seen
@@ -58,7 +63,7 @@ class BatchWriter:
         if not len(events):
             return
         as_of = int(arrivals(events).max())
-        for group in self._use_case.groups:
+        for group in self._live():
             keys, fresh = keyed_rows(group, events)
             states = self._online.read(group, keys)
             self._online.write(group, advance(group, states, keys, fresh, seq, as_of))

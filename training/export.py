@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from data_contracts.bundle import GOLDEN, GRAPH, Manifest, check_golden, check_inputs, seal
 from data_contracts.use_case import UseCase
+from data_contracts.views import digests_of
 from training.data import Rows
 from training.engine import Engine
 from training.evaluate import predict
@@ -65,7 +66,7 @@ def export_bundle(
             "features": use_case.feature_names,
             "categorical": tuple((c.field, c.buckets) for c in use_case.model.categorical),
             "numeric": tuple((n.field, n.default) for n in use_case.model.numeric),
-            "feature_digests": {group.name: group.digest for group in use_case.groups},
+            "feature_digests": digests_of(use_case.groups),
             "contract_version": use_case.contract.version,
             "metrics": metrics,
         },

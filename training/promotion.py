@@ -15,6 +15,7 @@ from data_contracts.bundle import (
 )
 from data_contracts.gates import Check, Decision, better_than, first_version, limit_check
 from data_contracts.use_case import UseCase
+from data_contracts.views import digests_of
 from training.data import Rows
 from training.engine import Engine, latency_p99_ms
 from training.export import verify_golden
@@ -89,10 +90,10 @@ def _inputs(manifest: Manifest) -> tuple[object, ...]:
 
 def _definitions(use_case: UseCase, manifest: Manifest) -> Check:
     version = use_case.contract.version
-    digests = {group.name: group.digest for group in use_case.groups}
+    digests = digests_of(use_case.groups)
     same = manifest.contract_version == version and dict(manifest.feature_digests) == digests
-    value = f"contract {manifest.contract_version}, {len(manifest.feature_digests)} feature groups"
-    limit = f"contract {version} and the digests of {', '.join(sorted(digests))}"
+    value = f"contract {manifest.contract_version}, {len(manifest.feature_digests)} features"
+    limit = f"contract {version} and the digests of the declared features"
     return Check("definitions", "pass" if same else "fail", value, limit, len(digests))
 
 

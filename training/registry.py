@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import platform
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
@@ -13,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from data_contracts.bundle import Manifest
+from data_contracts.bundle import Manifest, open_bundle
 from data_contracts.evidence import Estimate
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
+from data_contracts.views import joint_digest
 
 BUNDLE = "bundle"
 """Artifact path of a run under which its bundle lies."""
@@ -81,7 +83,7 @@ class Registry:
             "dataset_digest": trial.dataset_digest,
             "delta_version": trial.delta_version,
             "contract_version": manifest.contract_version,
-            **{f"feature_digest.{group}": d for group, d in manifest.feature_digests.items()},
+            "definitions": joint_digest(manifest.feature_digests),
         }
         self._client.log_batch(
             run_id,
@@ -153,6 +155,12 @@ class Registry:
         """The decision under which a version was registered, as `Decision.as_dict` gave it."""
         tags = self._client.get_model_version(version.name, version.version).tags
         return json.loads(tags["decision"])
+
+    def features(self, version: Version) -> dict[str, str]:
+        """Feature -> digest of what a version takes, as its bundle's manifest says."""
+        with tempfile.TemporaryDirectory() as home:
+            folder = self.download(version, Path(home))
+            return dict(open_bundle(folder, version.digest).feature_digests)
 
     def download(self, version: Version, folder: Path) -> Path:
         """Copy a version's bundle below `folder`, unverified; returns where it lies."""

@@ -1,4 +1,4 @@
-"""`headrace features list | explain`, `headrace dataset build`: features looked up and joined."""
+"""`headrace features list | plan | explain | retire`, `headrace dataset build`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +15,13 @@ Root = Path(".headrace")
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    features = typer.Typer(help="The catalogue of features, and one value explained.")
+    features = typer.Typer(
+        help="The catalogue of features, what a change costs, one value explained."
+    )
     features.command("list")(list_)
+    features.command()(plan)
     features.command()(explain)
+    features.command()(retire)
     app.add_typer(features, name="features")
     datasets = typer.Typer(help="Features for labels of your own.")
     datasets.command()(build)
@@ -35,9 +39,45 @@ def list_(
     def work(deployment: Deployment) -> dict[str, Any]:
         from dagster_project.stages.catalogue import list_features
 
-        return {"features": list_features(deployment)}
+        return list_features(deployment)
 
     run(work, Deployment(use_case, root), json, debug, _table)
+
+
+def plan(
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Root,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """What of the declared features is to be computed, at which cost; and who reads each view."""
+
+    def work(deployment: Deployment) -> dict[str, Any]:
+        from dagster_project.stages.definitions import plan_features
+
+        return plan_features(deployment)
+
+    run(work, Deployment(use_case, root), json, debug, _planned)
+
+
+def retire(
+    views: Annotated[list[str] | None, typer.Argument(help="Views, as `plan` names them.")] = None,
+    unread: Annotated[bool, typer.Option("--unread", help="Every view nothing reads.")] = False,
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Root,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Delete views of the online store that nothing reads, with their states and tiles."""
+    if bool(views) == unread:
+        raise typer.BadParameter("name views, or give --unread")
+
+    def work(deployment: Deployment) -> dict[str, Any]:
+        from dagster_project.stages.definitions import retire_views
+
+        return retire_views(deployment, views or (), unread)
+
+    run(work, Deployment(use_case, root), json, debug)
 
 
 def explain(
@@ -82,14 +122,35 @@ def build(
 
 
 def _table(found: dict[str, Any]) -> None:
-    table = Table("feature", "is", "kind", "default", "nulls", "rows at default", "owner")
+    title = f"events up to {found['fresh_to']}" if found["fresh_to"] else None
+    heads = ("feature", "is", "kind", "default", "rows at default", "nulls", "null", "models")
+    table = Table(*heads, "owner", title=title)
     for entry in found["features"]:
-        rate = entry["default_rate"]
         table.add_row(
-            entry["name"], entry["of"], entry["kind"], f"{entry['default']:g}", entry["nulls"],
-            "" if rate is None else f"{rate:.0%}", entry["owner"],
+            entry["name"], entry["of"], entry["kind"], f"{entry['default']:g}",
+            _share(entry["default_rate"]), entry["nulls"], _share(entry["null_rate"]),
+            ", ".join(entry["models"]), entry["owner"],
         )  # fmt: skip
     Console().print(table)
+
+
+def _share(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:.0%}"
+
+
+def _planned(found: dict[str, Any]) -> None:
+    table = Table("group", "kept", "to compute", "events to read", "keys", "bytes at worst")
+    for group in found["groups"]:
+        numbers = (group["events"], group["keys"], group["worst_bytes"])
+        table.add_row(
+            group["group"], f"{len(group['kept'])}", ", ".join(group["computed"]),
+            *(f"{number:,}" for number in numbers),
+        )  # fmt: skip
+    Console().print(table)
+    views = Table("view", "read by")
+    for view in found["views"]:
+        views.add_row(view["view"], ", ".join(view["read_by"]) or "nothing: retire it")
+    Console().print(views)
 
 
 def _explained(found: dict[str, Any]) -> None:

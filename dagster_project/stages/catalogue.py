@@ -5,27 +5,64 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
 from deltalake import DeltaTable
 
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
-from data_contracts.catalogue import catalogue
-from data_contracts.clock import parse_time
+from dagster_project.stages.definitions import model_features
+from data_contracts.catalogue import Listed, catalogue
+from data_contracts.clock import format_time, parse_time
+from data_contracts.lake import Lake
+from data_contracts.views import digests_of
 from spark_jobs.dataset import build_dataset
 from spark_jobs.explain import explain
 
 
-def list_features(deployment: Deployment) -> list[dict[str, Any]]:
-    """Every feature; `default_rate` is the share of training rows that hold its default, None
-    where there is no training set yet."""
-    listed = [asdict(entry) for entry in catalogue(deployment.use_case)]
-    path = deployment.lake.training_set
-    if not DeltaTable.is_deltatable(str(path)):
-        return [{**entry, "default_rate": None} for entry in listed]
-    table = DeltaTable(str(path)).to_pyarrow_table()
-    held = [entry for entry in listed if entry["name"] in table.column_names]
-    rates = {e["name"]: float((table[e["name"]].to_numpy() == e["default"]).mean()) for e in held}
-    return [{**entry, "default_rate": rates.get(entry["name"])} for entry in listed]
+def list_features(deployment: Deployment) -> dict[str, Any]:
+    """`features`: every feature with the models that take it as declared now, and rates that are
+    None before there is a table: `default_rate` is the share of training rows that hold its
+    default, `null_rate` the share of all events that lack its field. `fresh_to`: the latest event.
+    """
+    use_case, lake = deployment.use_case, deployment.lake
+    models = model_features(deployment)
+    declared = digests_of(use_case.groups)
+    defaults = _default_rates(lake, catalogue(use_case))
+    nulls, fresh_to = _events_said(lake)
+    features = [
+        {
+            **asdict(entry),
+            "default_rate": defaults.get(entry.name),
+            "null_rate": nulls.get(entry.field),
+            "models": [m for m, f in models.items() if f.get(entry.name) == declared[entry.name]],
+        }
+        for entry in catalogue(use_case)
+    ]
+    return {"features": features, "fresh_to": fresh_to}
+
+
+def _default_rates(lake: Lake, listed: Sequence[Listed]) -> dict[str, float]:
+    if not DeltaTable.is_deltatable(str(lake.training_set)):
+        return {}
+    table = DeltaTable(str(lake.training_set)).to_pyarrow_table()
+    held = [entry for entry in listed if entry.name in table.column_names]
+    return {e.name: float((table[e.name].to_numpy() == e.default).mean()) for e in held}
+
+
+def _events_said(lake: Lake) -> tuple[dict[str, float], str | None]:
+    """Field -> share of events without it, and the latest event time, from the log's statistics."""
+    if not DeltaTable.is_deltatable(str(lake.events)):
+        return {}, None
+    files = pa.table(DeltaTable(str(lake.events)).get_add_actions(flatten=True)).to_pandas()
+    total = files["num_records"].sum()
+    if not total:
+        return {}, None
+    prefix = "null_count."
+    counts = {name.removeprefix(prefix): files[name] for name in files if name.startswith(prefix)}
+    latest = pd.to_datetime(files["max.event_time"].max(), utc=True)
+    rates = {name: float(count.sum() / total) for name, count in counts.items()}
+    return rates, format_time(latest.value // 1000)
 
 
 def explain_features(deployment: Deployment, entity: str, at: str) -> dict[str, Any]:

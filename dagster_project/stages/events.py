@@ -12,7 +12,7 @@ from dagster_project.progress import reporter
 from data_contracts.clock import SystemClock
 from data_contracts.results import read_result, write_result
 from spark_jobs.conservation import conservation
-from spark_jobs.events import load_events
+from spark_jobs.events import load_events, with_day
 from spark_jobs.expectations import ContractValidation, validate_partition
 from spark_jobs.landing import land
 from spark_jobs.stream import Progress, ingest_available, running_stream
@@ -90,6 +90,6 @@ def conserved(deployment: Deployment) -> dict[str, Any]:
 def validate_days(deployment: Deployment, first: str, last: str) -> ContractValidation:
     """The contract's Great Expectations suite on the events of the days `first` … `last`."""
     reporter().stage("contract")
-    day = sf.date_format("event_time", "yyyy-MM-dd")
     events = load_events(deployment.spark, deployment.use_case, deployment.lake)
-    return validate_partition(deployment.use_case.contract, events.where(day.between(first, last)))
+    days = events.transform(with_day).where(sf.col("day").between(first, last)).drop("day")
+    return validate_partition(deployment.use_case.contract, days)

@@ -7,16 +7,19 @@ from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
 from data_contracts.clock import format_time
 from data_contracts.results import write_result
+from data_contracts.views import kept_up
 from spark_jobs.materialize import materialize
 from spark_jobs.tiles import backfill_tiles
 
 
 def backfill_days(deployment: Deployment, first: str, last: str) -> dict[str, Any]:
-    """Rebuild the packed tiles of the days `first` … `last` (YYYY-MM-DD, both included)."""
+    """Build the packed tiles of the days `first` … `last` (YYYY-MM-DD) that have gained events."""
     reporter().stage("backfill tiles")
-    rows = backfill_tiles(deployment.spark, deployment.use_case, deployment.lake, first, last)
-    result = {"first": first, "last": last, "tiles": rows}
-    write_result(deployment.lake, "tiles", result)
+    use_case, lake = deployment.use_case, deployment.lake
+    groups = kept_up(use_case, lake)
+    found = backfill_tiles(deployment.spark, use_case, lake, groups, first, last)
+    result = {"first": first, "last": last, **asdict(found)}
+    write_result(lake, "tiles", result)
     return result
 
 

@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 from data_contracts.clock import SECOND
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase, load_use_case
+from data_contracts.views import digests_of
 from serving.features import FeatureReader
 from tests.e2e.sessions import left_of_session
 from tests.spark.lakes import NOON, impression, to_file, to_line
@@ -65,7 +66,7 @@ def test_what_lands_is_readable_at_once_and_ctrl_c_leaves_nothing_behind(
         say(follower, "2 batches, 2 events, lag 0 records")
     seen = DeltaTable(lake.events).to_pyarrow_table(columns=["event_id", "seq"]).to_pylist()
     assert {"e0": 1, "e1": 2} == {row["event_id"]: row["seq"] for row in seen}
-    reader = FeatureReader(clicks, lake)
+    reader = FeatureReader(clicks, lake, digests_of(clicks.groups))
     served = reader.read_now([{"user_id": "u1", "item_id": "i1"}], NOON + 5 * SECOND)
     reader.close()
     shown = clicks.feature_names.index("user_impressions_1h")

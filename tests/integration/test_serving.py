@@ -341,8 +341,8 @@ def test_without_a_champion_it_refuses_to_start(tmp_path: Path) -> None:
         open_replica(Settings(root=tmp_path), "r")
 
 
-def test_other_definitions_than_trained_on_refuse_the_bundle(client: Client, world: World) -> None:
+def test_a_model_of_other_inputs_is_refused(client: Client, world: World) -> None:
     manifest = replica(client).predictor.model.bundle.manifest
-    other = replace(manifest, feature_digests={**manifest.feature_digests, "user": "0" * 32})
-    with pytest.raises(BundleRefused, match="feature definitions: trained on"):
+    other = replace(manifest, numeric=(("position", 9.0),))
+    with pytest.raises(BundleRefused, match="numeric inputs: trained on"):
         check_definitions(world.use_case, other)

@@ -17,6 +17,7 @@ from data_contracts.bundle import BundleRefused, Manifest, check_inputs, open_bu
 from data_contracts.lake import Lake
 from data_contracts.record import Event, check_event
 from data_contracts.use_case import Gates, UseCase, load_use_case
+from data_contracts.views import digests_of, joint_digest
 from tests.engines import point_in_time_features
 from training.data import NoTrainingData, read_dataset
 from training.engine import Engine
@@ -210,8 +211,8 @@ def test_the_run_records_data_definitions_environment_and_pictures(trained: Trai
     assert run.info.status == "FINISHED"
     assert run.data.tags["dataset_digest"] == dataset.digest
     assert run.data.tags["delta_version"] == "0"
-    for group in trained.use_case.groups:
-        assert run.data.tags[f"feature_digest.{group.name}"] == group.digest
+    definitions = joint_digest(digests_of(trained.use_case.groups))
+    assert definitions == run.data.tags["definitions"]
     assert run.inputs is not None
     assert run.inputs.dataset_inputs[0].dataset.source_type == "delta"
     curve = client.get_metric_history(trained.version.run_id, "dcn_v2.validation")

@@ -18,6 +18,7 @@ from data_contracts.lake import Lake
 from data_contracts.states import advance
 from data_contracts.tiles import raw_rows
 from data_contracts.use_case import UseCase, load_use_case
+from data_contracts.views import View, ViewRegistry, digests_of
 from serving.auth import create_key
 from spark_jobs.feature_store import OnlineStates
 
@@ -121,7 +122,7 @@ def export(use_case: UseCase, folder: Path) -> Manifest:
         "features": use_case.feature_names,
         "categorical": tuple((c.field, c.buckets) for c in use_case.model.categorical),
         "numeric": tuple((n.field, n.default) for n in use_case.model.numeric),
-        "feature_digests": {group.name: group.digest for group in use_case.groups},
+        "feature_digests": digests_of(use_case.groups),
         "contract_version": use_case.contract.version,
         "metrics": {},
     }
@@ -131,6 +132,9 @@ def export(use_case: UseCase, folder: Path) -> Manifest:
 def write_states(use_case: UseCase, lake: Lake) -> None:
     """User u1 and item i1 saw 5 impressions in the last 5 s, one of them clicked."""
     online = OnlineStates(use_case, lake)
+    views = ViewRegistry(lake)
+    for group in use_case.groups:
+        views.put(View(group, "ready"))
     for group, key in zip(use_case.groups, ("u1", "i1"), strict=True):
         fresh = raw_rows(group, np.zeros(6, np.int64), _events())
         online.write(group, advance(group, {}, [key], fresh, SEQ, NOW))

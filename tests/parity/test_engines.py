@@ -19,6 +19,7 @@ from data_contracts.oracle import oracle_features
 from data_contracts.states import State, of_key, read
 from data_contracts.tiles import LEVEL, START, STATE, Rows
 from data_contracts.use_case import UseCase, load_use_case
+from data_contracts.views import digests_of
 from data_contracts.windows import RAW as RAW_LEVEL
 from serving.features import FeatureReader
 from spark_jobs.feature_store import OnlineStates
@@ -72,7 +73,9 @@ def streamed(
         for q in query_times((), ahead, arrival(number), each=0):
             assert oracle(use_case, known, q) == online(use_case, lake, q)
         if number == 1:
-            backfill_tiles(spark, use_case, lake, day_of(0), day_of(arrival(1) + DAY))
+            backfill_tiles(
+                spark, use_case, lake, use_case.groups, day_of(0), day_of(arrival(1) + DAY)
+            )
     return Streamed(use_case, lake, typed(use_case, events))
 
 
@@ -93,7 +96,7 @@ def oracle(use_case: UseCase, events: Sequence[Mapping[str, Any]], q: int) -> li
 
 def online(use_case: UseCase, lake: Lake, q: int) -> list[list[float]]:
     """As `oracle`, as the server reads it."""
-    reader = FeatureReader(use_case, lake)
+    reader = FeatureReader(use_case, lake, digests_of(use_case.groups))
     users, items = KEYS["user_id"], KEYS["item_id"]
     rows = [{"user_id": users[i % len(users)], "item_id": key} for i, key in enumerate(items)]
     served = reader.read_now(rows, q)

@@ -12,6 +12,7 @@ from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.oracle import oracle_features
 from data_contracts.use_case import UseCase, load_use_case
+from data_contracts.views import digests_of
 from serving.features import NO_STATE, FeatureReader
 from spark_jobs.materialize import materialize
 from spark_jobs.stream import ingest_available
@@ -64,7 +65,7 @@ def expected(lacking: Lacking, group: FeatureGroup, key: str | None, q: int) -> 
 def served(lacking: Lacking, q: int) -> tuple[list[list[float]], list[list[float]], list[int]]:
     """(served, expected, seqs of the row without keys) of every pair of keys at `q`."""
     rows = [{"user_id": user, "item_id": item} for user in USERS for item in ITEMS]
-    reader = FeatureReader(lacking.use_case, lacking.lake)
+    reader = FeatureReader(lacking.use_case, lacking.lake, digests_of(lacking.use_case.groups))
     found = reader.read_now(rows, q)
     reader.close()
     assert (q, False) == (found.q, found.store_failed)
@@ -103,7 +104,14 @@ def test_a_training_row_without_a_key_has_the_defaults_of_its_group(
 def test_the_rebuild_from_tiles_agrees_and_has_no_key_of_none(
     spark: SparkSession, lacking: Lacking
 ) -> None:
-    backfill_tiles(spark, lacking.use_case, lacking.lake, day_of(0), day_of(NOON + DAY))
+    backfill_tiles(
+        spark,
+        lacking.use_case,
+        lacking.lake,
+        lacking.use_case.groups,
+        day_of(0),
+        day_of(NOON + DAY),
+    )
     found = materialize(spark, lacking.use_case, lacking.lake)
     known = len({*USERS, "u1"} - {None}) + len({*ITEMS, "i1"} - {None})
     assert (known, 0) == (found.keys, found.mismatches)

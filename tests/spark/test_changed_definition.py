@@ -30,7 +30,7 @@ def test_after_a_change_the_stream_asks_for_the_past_first(
     land_at(lake, late, at=ARRIVAL)
     with pytest.raises(ValueError, match="run `headrace materialize`"):
         ingest_available(spark, changed, lake)
-    backfill_tiles(spark, changed, lake, "2019-11-26", "2019-11-26")
+    backfill_tiles(spark, changed, lake, changed.groups, "2019-11-26", "2019-11-26")
     materialize(spark, changed, lake)
     ingest_available(spark, changed, lake)
     states = OnlineStates(changed, lake).read(wider, ["u1"])

@@ -14,6 +14,7 @@ from data_contracts.lake import Lake
 from data_contracts.oracle import oracle_features
 from data_contracts.states import read
 from data_contracts.use_case import CONTRACT, UseCase
+from data_contracts.views import digests_of
 from data_contracts.windows import Sliding
 from serving.features import FeatureReader
 from spark_jobs.events import load_events
@@ -105,7 +106,7 @@ def test_a_new_field_is_null_before_it_and_counted_after_it(
 def read_all(spark: SparkSession, gained: UseCase, lake: Lake, log: list[dict]) -> None:
     """Every reader of events works, and features over the field are the oracle's."""
     assert validate_partition(gained.contract, load_events(spark, gained, lake)).success
-    assert backfill_tiles(spark, gained, lake, FIRST, LAST)
+    assert backfill_tiles(spark, gained, lake, gained.groups, FIRST, LAST)
     assert 0 == materialize(spark, gained, lake).mismatches
     events, q = typed(gained, log), NOON + 2 * HOUR + SECOND
     states = OnlineStates(gained, lake).read(USER, ["u0", "u1"])
@@ -119,7 +120,7 @@ def read_all(spark: SparkSession, gained: UseCase, lake: Lake, log: list[dict]) 
         at = round(row["q"].timestamp() * 1e6)
         expected = oracle_features(USER, events, row["user_id"], at)
         assert expected == [row[name] for name in USER.feature_names]
-    reader = FeatureReader(gained, lake)
+    reader = FeatureReader(gained, lake, digests_of(gained.groups))
     served = answer(gained, reader, "old-5", q, "u1", "i1")
     reader.close()
     collected, parity = collect(spark, gained, lake, [served])
@@ -175,7 +176,7 @@ def test_another_type_and_a_removed_field_are_refused_before_the_stream_starts(
     assert f"{changed.folder / CONTRACT}: field" in str(error.value)
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match=said):
-        backfill_tiles(spark, changed, lake, FIRST, LAST)
+        backfill_tiles(spark, changed, lake, changed.groups, FIRST, LAST)
     assert before == (versions(spark, lake), (lake.stream / "write_clock.json").read_text())
     assert ["0"] == [path.name for path in (lake.stream / "checkpoint" / "offsets").glob("[0-9]*")]
     ingest_available(spark, clicks, lake)

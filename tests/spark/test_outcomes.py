@@ -13,6 +13,7 @@ from data_contracts.clock import HOUR, MINUTE, SECOND
 from data_contracts.lake import Lake
 from data_contracts.predictions import SUFFIX, PredictionLog, prediction_id
 from data_contracts.use_case import UseCase
+from data_contracts.views import digests_of, joint_digest
 from serving.features import FeatureReader
 from spark_jobs.outcomes import Collected, collect_outcomes
 from spark_jobs.parity import ServedParity, served_parity
@@ -41,7 +42,7 @@ def served(
     past = [impression(f"p{i}", NOON - i * MINUTE, f"u{i % 4}", f"i{i % 3}") for i in range(1, 30)]
     land_at(lake, to_file(folder / "past.jsonl", past))
     ingest_available(spark, clicks, lake)
-    reader = FeatureReader(clicks, lake)
+    reader = FeatureReader(clicks, lake, digests_of(clicks.groups))
     records = [answer(clicks, reader, *request) for request in (*SHOWN, OPEN)]
     reader.close()
     log = [impression(*request) for request in (*SHOWN, OPEN)]
@@ -67,6 +68,8 @@ def answer(
         "q": features.q,
         "inputs": inputs,
         "feature_names": list(clicks.feature_names),
+        "definitions": joint_digest(digests_of(clicks.groups)),
+        "view_of": reader.reading.view_of(),
         "features": features.values.tolist(),
         "seqs": features.seqs.tolist(),
         "scores": [0.1, 0.2, 0.3],
@@ -181,6 +184,7 @@ def test_predictions_of_other_declared_features_are_kept_and_not_compared(
     older = {
         **served.records[0],
         "feature_names": ["clicks_ever"],
+        "definitions": "0" * 32,
         "features": [[1.0]] * 3,
         "seqs": [[1]] * 3,
     }

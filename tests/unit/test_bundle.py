@@ -28,7 +28,7 @@ ABOUT: dict[str, Any] = {
     "features": ("user_clicks_1h", "item_clicks_1h"),
     "categorical": (("user_id", 16), ("item_id", 8)),
     "numeric": (("position", 2.0),),
-    "feature_digests": {"user": "ab", "item": "cd"},
+    "feature_digests": {"user_clicks_1h": "ab", "item_clicks_1h": "cd"},
     "contract_version": "1.0.0",
     "metrics": {"auc": {"value": 0.7, "low": None}},
 }
@@ -142,7 +142,7 @@ def test_a_folder_without_a_manifest_is_refused(folder: Path) -> None:
         open_bundle(folder, "")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"1", b"\xff", b'{"format": 1}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"1", b"\xff", b'{"format": 2}'])
 def test_a_manifest_that_is_none_is_refused(folder: Path, content: bytes) -> None:
     (folder / MANIFEST).write_bytes(content)
     with pytest.raises(BundleRefused, match="not a bundle manifest"):
@@ -172,8 +172,8 @@ def test_a_bundle_without_graph_or_golden_rows_is_refused(folder: Path, name: st
 
 @pytest.mark.usefixtures("sealed")
 def test_a_bundle_of_another_format_is_refused_by_its_number(folder: Path) -> None:
-    digest = rewrite(folder, lambda m: m.update(format=2, a_new_word=True))
-    with pytest.raises(BundleRefused, match="format 2, this reader knows 1"):
+    digest = rewrite(folder, lambda m: m.update(format=3, a_new_word=True))
+    with pytest.raises(BundleRefused, match="format 3, this reader knows 2"):
         open_bundle(folder, digest)
 
 

@@ -1,0 +1,50 @@
+"""What a changed declaration means for the views of the online store, before anything is done."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from data_contracts.use_case import UseCase
+from data_contracts.views import View, digests_of, missing, reading
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """One declared group against what the store holds."""
+
+    group: str
+    kept: tuple[str, ...]
+    """Features that a view holds already."""
+    computed: tuple[str, ...]
+    """Features that `headrace materialize` would compute from every event, as a view of their
+    own; others may be among them that share their aggregates and windows."""
+    key_bytes: int
+    """What one key of that view takes at worst; 0 where nothing is computed."""
+
+
+def plan(use_case: UseCase, views: Iterable[View]) -> list[GroupPlan]:
+    """Per declared group what is kept and what would be computed."""
+    live = [view.group for view in views if view.live]
+    plans: list[GroupPlan] = []
+    for group in use_case.groups:
+        lacking = missing(group, live)
+        computed = () if lacking is None else lacking.feature_names
+        kept = tuple(name for name in group.feature_names if name not in computed)
+        size = 0 if lacking is None else lacking.state_bytes
+        plans.append(GroupPlan(group.name, kept, computed, size))
+    return plans
+
+
+def readers(
+    use_case: UseCase, views: Iterable[View], models: Mapping[str, Mapping[str, str]]
+) -> dict[str, list[str]]:
+    """Live view -> who reads it: the declared groups, or a model (label -> its feature digests)."""
+    live = [view for view in views if view.live]
+    found: dict[str, list[str]] = {view.name: [] for view in live}
+    declared = digests_of(use_case.groups)
+    for label, features in {"declared": declared, **models}.items():
+        held = {pair for view in live for pair in view.group.feature_digests.items()}
+        known = {name: digest for name, digest in features.items() if (name, digest) in held}
+        ready = [View(view.group, "ready") for view in live]
+        for group in reading(known, ready).groups:
+            found[View(group, "ready").name].append(label)
+    return found

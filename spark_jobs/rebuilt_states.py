@@ -1,0 +1,136 @@
+"""Rebuilt states on their way into the online store: written by any process, loaded by its writer.
+
+A file holds the states of one view up to a seq. The writer replaces key by key what the store holds
+by the rebuilt state with the events since merged into it, between its micro-batches.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as sf
+
+from data_contracts.features import FeatureGroup
+from data_contracts.lake import Lake
+from data_contracts.states import State, advance, decode, encode, read
+from data_contracts.use_case import UseCase
+from data_contracts.views import View, ViewRegistry
+from data_contracts.windows import HOPS
+from spark_jobs.columns import arrivals, keyed_rows
+from spark_jobs.events import load_events
+from spark_jobs.feature_store import OnlineStates
+
+KEYS_AT_ONCE = 2_000
+"""How many keys are replaced between two micro-batches."""
+
+
+def rebuilt_file(lake: Lake, name: str) -> Path:
+    """Where the rebuilt states of the view `name` lie."""
+    return lake.rebuilt / f"{name}.parquet"
+
+
+def keep_rebuilt(lake: Lake, group: FeatureGroup, states: Mapping[str, State], name: str) -> None:
+    """Write the states of a view for its writer."""
+    path = rebuilt_file(lake, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    packed = [encode(group, state) for state in states.values()]
+    table = {"key": pa.array(states, pa.string()), "state": pa.array(packed, pa.binary())}
+    part = path.with_suffix(".part")
+    pq.write_table(pa.table(table), part)
+    part.replace(path)
+
+
+def loading(
+    spark: SparkSession, use_case: UseCase, lake: Lake, online: OnlineStates, view: View
+) -> Iterator[None]:
+    """Load the rebuilt states of `view`; yields after every `KEYS_AT_ONCE` keys.
+
+    To be driven by the holder of the writer's lease, never within a micro-batch: events of any seq
+    that is in the table are merged. The view's record says what was found in the end.
+    """
+    group = view.group
+    held = pq.read_table(rebuilt_file(lake, view.name)).to_pydict()
+    base = dict(zip(held["key"], held["state"], strict=True))
+    as_of = compared = differ = 0
+    later, seq = _after(spark, use_case, lake, group, view.rebuilt or 0)
+    waiting = [*base, *(key for key in _keys(group, later) if key not in base)]
+    keys = len(waiting)
+    while waiting:
+        now, waiting = waiting[:KEYS_AT_ONCE], waiting[KEYS_AT_ONCE:]
+        fresh, newest = _after(spark, use_case, lake, group, seq)
+        if newest > seq:
+            new = [k for k in _keys(group, fresh) if k not in base and k not in {*now, *waiting}]
+            later, seq = pa.concat_tables([later, fresh]), newest
+            waiting += new
+        states = {key: decode(group, base[key]) for key in now if key in base}
+        states |= _caught_up(group, states, later, now, seq)
+        if view.status == "ready":
+            same, other = compare_states(group, online.packed(group, now), states)
+            compared, differ = compared + same, differ + other
+        online.write(group, states)
+        as_of = max(as_of, *(state.as_of for state in states.values()))
+        yield
+    found = {"keys": keys, "as_of": as_of, "compared": compared, "mismatches": differ}
+    ViewRegistry(lake).change(view, status="ready", rebuilt=None, **found)
+    yield
+
+
+def compare_states(
+    group: FeatureGroup, packed: Mapping[str, bytes], new: Mapping[str, State]
+) -> tuple[int, int]:
+    """(values compared, values that differ) at the new states' as-of and as the windows fall after.
+
+    A state that cannot be decoded differs in every value. One that is ahead of the events table is
+    not compared: its batch died before the append and will come again.
+    """
+    old: dict[str, State] = {}
+    for key, state in packed.items():
+        with suppress(ValueError):
+            old[key] = decode(group, state)
+    compared = differ = (len(packed) - len(old)) * len(group.feature_names)
+    keys = [key for key in old if old[key].seq <= new[key].seq]
+    for q in _moments(max(new[key].as_of for key in keys)) if keys else ():
+        before = read(group, [old[key] for key in keys], q)
+        after = read(group, [new[key] for key in keys], q)
+        compared += before.size
+        differ += int((before != after).sum())
+    return compared, differ
+
+
+def _moments(as_of: int) -> Iterator[int]:
+    yield as_of + 1
+    for hop in HOPS:
+        yield as_of + hop
+        yield (as_of // hop + 2) * hop
+
+
+def _after(
+    spark: SparkSession, use_case: UseCase, lake: Lake, group: FeatureGroup, seq: int
+) -> tuple[pa.Table, int]:
+    """The events with a key of the group above `seq`, and the highest seq of the table."""
+    events = load_events(spark, use_case, lake).where(sf.col("seq") > seq)
+    found = events.where(sf.col(group.entity).isNotNull()).toArrow()
+    newest: Any = events.agg(sf.max("seq")).first()
+    return found, max(seq, newest[0] or 0)
+
+
+def _keys(group: FeatureGroup, events: pa.Table) -> list[str]:
+    return events[group.entity].unique().to_pylist()
+
+
+def _caught_up(
+    group: FeatureGroup, states: Mapping[str, State], later: pa.Table, keys: list[str], seq: int
+) -> dict[str, State]:
+    """The states of those of `keys` that `later` touches, with it merged in."""
+    wanted = set(keys)
+    touched = [key in wanted for key in later[group.entity].to_pylist()]
+    mine = later.filter(pa.array(touched, pa.bool_()))
+    if not len(mine):
+        return {}
+    names, rows = keyed_rows(group, mine)
+    return advance(group, states, names, rows, seq, int(np.max(arrivals(mine))))

@@ -1,0 +1,135 @@
+"""What the one writer does to the views of the online store: keep up, load, drop."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from delta.tables import DeltaTable
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as sf
+
+from data_contracts.features import FeatureGroup
+from data_contracts.lake import Lake
+from data_contracts.online import view_name
+from data_contracts.use_case import UseCase
+from data_contracts.views import View, ViewRegistry, kept_up
+from spark_jobs.columns import used_fields
+from spark_jobs.feature_store import OnlineStates
+from spark_jobs.lease import LeaseHeld, writer_lease
+from spark_jobs.rebuilt_states import loading, rebuilt_file
+from spark_jobs.tables import exists
+
+POLL_S = 0.5
+"""How often the writer is looked at while it works."""
+
+
+class ViewKeeper:
+    """Follows the record of views on behalf of the holder of the writer's lease."""
+
+    def __init__(
+        self, spark: SparkSession, use_case: UseCase, lake: Lake, online: OnlineStates
+    ) -> None:
+        self._spark = spark
+        self._use_case = use_case
+        self._lake = lake
+        self._online = online
+        self._registry = ViewRegistry(lake)
+        self._served: list[FeatureGroup] = []
+        self._loading: tuple[View, Iterator[None]] | None = None
+
+    def begin(self) -> None:
+        """Before the first event: a view of each declared group is complete as it is."""
+        for group in kept_up(self._use_case, self._lake):
+            self._registry.put(View(group, "ready"))
+
+    def live(self) -> list[FeatureGroup]:
+        """The definitions to keep up now; ValueError for one that the contract here cannot give."""
+        groups = self._registry.live()
+        if groups != self._served:
+            for group in groups:
+                self._check_fields(group)
+            self._online.serve(groups)
+            self._served = groups
+        return groups
+
+    def _check_fields(self, group: FeatureGroup) -> None:
+        filters, values = used_fields([group])
+        needed = {group.entity, *filters, *values}
+        if unknown := sorted(needed - set(self._use_case.contract.fields)):
+            raise ValueError(
+                f"view {view_name(group)} needs {unknown}, which the contract does not declare: "
+                "start this again under the contract that does, or retire the view"
+            )
+
+    def tend(self) -> bool:
+        """One step of loading rebuilt states or of dropping a view; False when nothing is left."""
+        self.live()
+        for view in self._registry.views().values():
+            if view.rebuilt is not None and view.live:
+                return self._load(view)
+            if view.status == "retiring":
+                return self._drop(view)
+        return False
+
+    def _load(self, view: View) -> bool:
+        if self._loading is None or self._loading[0] != view:
+            steps = loading(self._spark, self._use_case, self._lake, self._online, view)
+            self._loading = view, steps
+        next(self._loading[1])
+        return True
+
+    def _drop(self, view: View) -> bool:
+        self._online.drop(view.group)
+        if exists(self._spark, self._lake.tiles):
+            tiles = DeltaTable.forPath(self._spark, str(self._lake.tiles))
+            tiles.delete(
+                (sf.col("group") == view.group.name) & (sf.col("digest") == view.group.digest)
+            )
+        rebuilt_file(self._lake, view.name).unlink(missing_ok=True)
+        self._registry.change(view, status="retired", rebuilt=None)
+        return True
+
+
+def tend_until_done(
+    spark: SparkSession,
+    use_case: UseCase,
+    lake: Lake,
+    waiting: Callable[[], bool],
+    patience_s: float,
+) -> None:
+    """Return when nothing is `waiting` any more: done by the stream where one runs, else here.
+
+    RuntimeError when the process that holds the lease has not done it within `patience_s`.
+    """
+    deadline = time.monotonic() + patience_s
+    while waiting():
+        try:
+            with writer_lease(lake.stream):
+                keeper = ViewKeeper(spark, use_case, lake, OnlineStates(use_case, lake))
+                while keeper.tend():
+                    pass
+        except LeaseHeld as held:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{held}: it did not tend to the views of the store") from held
+            time.sleep(POLL_S)
+
+
+def retire(
+    spark: SparkSession,
+    use_case: UseCase,
+    lake: Lake,
+    names: Sequence[str],
+    patience_s: float = 600,
+) -> None:
+    """Delete these views with their states and tiles; ValueError for a name that is not live."""
+    registry = ViewRegistry(lake)
+    for name in names:
+        if (view := registry.views().get(name)) is None or not view.live:
+            known = ", ".join(view.name for view in registry.views().values() if view.live)
+            raise ValueError(f"view {name}: is not live: name one of {known or 'none'}")
+    for name in names:
+        registry.change(registry.views()[name], status="retiring")
+
+    def waiting() -> bool:
+        return any(registry.views()[name].status == "retiring" for name in names)
+
+    tend_until_done(spark, use_case, lake, waiting, patience_s)

@@ -1,0 +1,48 @@
+"""Tiles are built for the days that gained events, and for no other."""
+
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from pyspark.sql import SparkSession
+
+from data_contracts.clock import DAY, HOUR
+from data_contracts.lake import Lake
+from data_contracts.use_case import UseCase
+from spark_jobs import tiles
+from spark_jobs.stream import ingest_available
+from spark_jobs.tables import load
+from spark_jobs.tiles import Backfilled, backfill_tiles, commit_days, pack_days, stale_days
+from tests.spark.lakes import NOON, impression, land_at, to_file
+
+
+@pytest.fixture
+def three_days(spark: SparkSession, clicks: UseCase, lake: Lake, tmp_path: Path) -> Lake:
+    events = [impression(f"e{i}", NOON + i * DAY) for i in range(3)]
+    land_at(lake, to_file(tmp_path / "three.jsonl", events), at=NOON + 9 * DAY)
+    ingest_available(spark, clicks, lake)
+    return lake
+
+
+def test_only_days_that_gained_events_are_built(
+    spark: SparkSession, clicks: UseCase, three_days: Lake, tmp_path: Path
+) -> None:
+    assert Backfilled(6, 6) == backfill_tiles(spark, clicks, three_days, clicks.groups)
+    assert Backfilled(6, 0) == backfill_tiles(spark, clicks, three_days, clicks.groups)
+    late = to_file(tmp_path / "late.jsonl", [impression("late", NOON + DAY + HOUR, "u2")])
+    land_at(three_days, late, at=NOON + 10 * DAY)
+    ingest_available(spark, clicks, three_days)
+    assert Backfilled(7, 2) == backfill_tiles(spark, clicks, three_days, clicks.groups)
+    seqs = load(spark, three_days.tiles).select("day", "seq").distinct().collect()
+    assert {("2019-11-26", 1), ("2019-11-27", 2), ("2019-11-28", 1)} == {tuple(r) for r in seqs}
+
+
+def test_an_interrupted_backfill_goes_on_with_the_days_that_remain(
+    spark: SparkSession, clicks: UseCase, three_days: Lake
+) -> None:
+    with patch.object(tiles, "EVENTS_AT_ONCE", 1):
+        (stale,) = stale_days(spark, clicks, three_days, clicks.groups)
+        chunks = list(stale.chunks())
+        assert [["2019-11-26"], ["2019-11-27"], ["2019-11-28"]] == [list(c.days) for c in chunks]
+        commit_days(spark, three_days, pack_days(spark, clicks, three_days, chunks[0]))
+        assert Backfilled(6, 4) == backfill_tiles(spark, clicks, three_days, clicks.groups)
