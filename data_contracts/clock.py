@@ -61,6 +61,8 @@ def parse_time(text: str) -> int:
         moment = datetime.fromisoformat(text.upper()).astimezone(UTC)
     except OverflowError:
         raise ValueError(f"outside the years 1 to 9999 in UTC: {text!r}") from None
+    except ValueError as error:
+        raise ValueError(f"{error}: {text!r}") from None
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, cast
@@ -20,11 +21,14 @@ EXACT_INTEGER = 2**53
 
 
 class Refused(ValueError):
-    """A record that breaks the contract; `reasons` name field, value and rule."""
+    """A record that breaks the contract; `reasons` name field, value and rule.
+
+    The message joins them by `; `, so that a semicolon within one is written `\\x3b`.
+    """
 
     def __init__(self, reasons: list[str]) -> None:
-        super().__init__("; ".join(reasons))
-        self.reasons = reasons
+        self.reasons = [reason.replace(";", r"\x3b") for reason in reasons]
+        super().__init__("; ".join(self.reasons))
 
 
 def parse_record(contract: Contract, raw: bytes) -> Event:
@@ -50,7 +54,9 @@ def parse_record(contract: Contract, raw: bytes) -> Event:
 
 def check_event(contract: Contract, value: Mapping[str, Any]) -> Event:
     """The typed event of a decoded JSON object; raises Refused with every reason found."""
-    reasons = [f"{_show(name)}: unknown field" for name in value if name not in contract.fields]
+    unknown = [name for name in value if name not in contract.fields]
+    reasons = [f"{_show(name)}: unknown field" for name in unknown]
+    misspelt = {_plain(name) for name in unknown}
     event: Event = {}
     for name, field in contract.fields.items():
         try:
@@ -59,7 +65,8 @@ def check_event(contract: Contract, value: Mapping[str, Any]) -> Event:
             reasons.append(f"{name}: {error}")
     kind = event.get("event_type")
     for name, field in contract.fields.items():
-        if value.get(name) is None and (field.required or kind in field.required_for):
+        needed = field.required or kind in field.required_for
+        if needed and value.get(name) is None and _plain(name) not in misspelt:
             reasons.append(f"{name}: required" + ("" if field.required else f" for {kind}"))
     if reasons:
         raise Refused(reasons)
@@ -152,6 +159,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise Refused([f"record: {name} is not JSON"])
+
+
+def _plain(name: str) -> str:
+    """What a field's name is without case, width and space, so that a slip is told once."""
+    return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 def _show(value: Any) -> str:
