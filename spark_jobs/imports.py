@@ -5,9 +5,15 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
+from shutil import rmtree
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -17,6 +23,12 @@ from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 
 READABLE = (".parquet", ".csv", ".csv.zip", ".jsonl")
+
+RUN_CHARACTERS = 32 * 1024 * 1024
+"""What an import sorts in memory at a time; a run beyond goes to the disk."""
+
+_BLOCK = 64 * 1024
+_TIME = itemgetter(0)
 
 
 @dataclass(frozen=True)
@@ -46,18 +58,22 @@ def import_log(
     Within a day events stand in order of time, ties in order of the log. Raises ValueError naming
     the file for a log that cannot be read, and the row for one that the importer refuses.
     """
-    days: dict[str, list[tuple[int, int, str]]] = {}
     rows = count = 0
-    for events in canonical_events(use_case, log):
-        rows += 1
-        for time, event in events:
-            days.setdefault(day_of(time), []).append((time, count, _line(event)))
-            count += 1
-        if on_progress and not rows % 1000:
-            on_progress(rows)
-    if not count:
-        raise ValueError(f"{log}: holds no event: give the file or folder of the raw log")
-    return Imported(rows, count, _write(lake.imported, days))
+    lake.imported.mkdir(parents=True, exist_ok=True)
+    for left_by_a_kill in lake.imported.glob(".import-*"):
+        rmtree(left_by_a_kill)
+    with TemporaryDirectory(dir=lake.imported, prefix=".import-") as place:
+        runs = _Runs(Path(place))
+        for events in canonical_events(use_case, log):
+            rows += 1
+            for time, event in events:
+                runs.add(time, _line(event))
+                count += 1
+            if on_progress and not rows % 1000:
+                on_progress(rows)
+        if not count:
+            raise ValueError(f"{log}: holds no event: give the file or folder of the raw log")
+        return Imported(rows, count, _moved(_days(runs.merged(), Path(place)), lake.imported))
 
 
 def canonical_events(use_case: UseCase, log: Path) -> Iterator[list[tuple[int, dict[str, Any]]]]:
@@ -79,18 +95,59 @@ def _line(event: Mapping[str, Any]) -> str:
     return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
 
-def _write(folder: Path, days: Mapping[str, list[tuple[int, int, str]]]) -> tuple[Path, ...]:
-    folder.mkdir(parents=True, exist_ok=True)
+class _Runs:
+    """Lines by time, of which memory holds one run; the others lie sorted in files of `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._paths: list[Path] = []
+        self._run: list[tuple[int, str]] = []
+        self._size = 0
+
+    def add(self, time: int, line: str) -> None:
+        self._run.append((time, line))
+        self._size += len(line)
+        if self._size >= RUN_CHARACTERS:
+            path = self._folder / f"{len(self._paths)}.run"
+            with open(path, "w", encoding="utf-8", newline="\n") as file:
+                file.writelines(f"{time} {line}\n" for time, line in self._sorted())
+            self._paths.append(path)
+            self._run, self._size = [], 0
+
+    def merged(self) -> Iterator[tuple[int, str]]:
+        """All of them in order of time, ties in the order in which they were added."""
+        with ExitStack() as stack:
+            opened = [
+                stack.enter_context(open(path, encoding="utf-8", newline="\n"))
+                for path in self._paths
+            ]
+            yield from merge(*map(_timed, opened), self._sorted(), key=_TIME)
+
+    def _sorted(self) -> list[tuple[int, str]]:
+        return sorted(self._run, key=_TIME)
+
+
+def _timed(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    for line in lines:
+        time, _, event = line.removesuffix("\n").partition(" ")
+        yield int(time), event
+
+
+def _days(lines: Iterator[tuple[int, str]], folder: Path) -> list[Path]:
+    """Write lines in order of time into a file a day, oldest first."""
+    paths: list[Path] = []
+    for day, of_day in groupby(lines, key=lambda timed: day_of(timed[0])):
+        paths.append(folder / f"{day}.jsonl")
+        with open(paths[-1], "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for _, line in of_day)
+    return paths
+
+
+def _moved(paths: Sequence[Path], folder: Path) -> tuple[Path, ...]:
+    """Put the files into the folder, in place of those that lie there."""
     for stale in folder.glob("*.jsonl"):
         stale.unlink()
-    paths = []
-    for day in sorted(days):
-        path = folder / f"{day}.jsonl"
-        part = path.with_suffix(".part")
-        part.write_text("".join(line + "\n" for _, _, line in sorted(days[day])), "utf-8")
-        os.replace(part, path)
-        paths.append(path)
-    return tuple(paths)
+    return tuple(path.rename(folder / path.name) for path in paths)
 
 
 def _files(log: Path) -> list[Path]:
@@ -123,5 +180,12 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
         raise ValueError(f"{path}: cannot be read as {suffix}: {error}") from error
 
 
-def _last_line(path: Path) -> str:
-    return path.read_text("utf-8").removesuffix("\n").rsplit("\n", 1)[-1]
+def _last_line(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        tail = b""
+        while b"\n" not in tail.removesuffix(b"\n") and end:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            tail, end = file.read(end - start) + tail, start
+    return tail.removesuffix(b"\n").rsplit(b"\n", 1)[-1]

@@ -1,6 +1,8 @@
 """A raw log of any readable kind becomes canonical events, one file a day."""
 
 import json
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -11,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_contracts.clock import HOUR, MINUTE
+from data_contracts.clock import HOUR, MINUTE, SECOND, format_time
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
+from spark_jobs import imports
 from spark_jobs.imports import Imported, import_log
 
 ROWS = [
@@ -140,6 +143,44 @@ def test_days_are_held_out_from_the_one_on_which_labels_last_mature(
 ) -> None:
     imported: Imported = import_log(use_case, lake, written(ROWS, tmp_path / "log.jsonl"))
     assert expected == [day.stem for day in imported.held_out(attribution)]
+
+
+def test_a_log_beyond_one_run_is_the_same_days(
+    use_case: UseCase, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"id": f"{i}", "at": format_time((i * 7919) % 97 * HOUR)} for i in range(500)]
+    log = written(rows, tmp_path / "log.jsonl")
+    whole = import_log(use_case, lake, log)
+    expected = {day.name: day.read_bytes() for day in whole.days}
+    monkeypatch.setattr(imports, "RUN_CHARACTERS", 1000)
+    runs = import_log(use_case, lake, log)
+    assert whole == runs
+    assert expected == {day.name: day.read_bytes() for day in lake.imported.iterdir()}
+    times = [json.loads(line)["event_time"] for day in runs.days for line in lines_of(day)]
+    assert sorted(times) == times
+    assert whole.days[-2:] == runs.held_out(HOUR)
+
+
+@pytest.mark.full
+def test_an_import_of_any_size_takes_the_memory_of_one_run(lake: Lake, tmp_path: Path) -> None:
+    """Peak memory of a process of its own that imports 300 MB, above that of a small one."""
+    program = (
+        "import resource, sys; from pathlib import Path; from data_contracts.lake import Lake;"
+        "from data_contracts.use_case import load_use_case;"
+        "from spark_jobs.imports import import_log;"
+        "import_log(load_use_case('world'), Lake(Path(sys.argv[1]), 'world'), Path(sys.argv[2]));"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks: list[int] = []
+    for count in (1_000, 1_000_000):
+        log = tmp_path / f"{count}.jsonl"
+        with open(log, "w", encoding="utf-8") as file:
+            for i in range(count):
+                at = format_time((i * 7919) % count * SECOND)
+                file.write(f'{{"event_id": "{i:0200d}", "event_time": "{at}"}}\n')
+        command = [sys.executable, "-c", program, str(lake.root), str(log)]
+        peaks.append(int(subprocess.run(command, capture_output=True, check=True).stdout))
+    assert peaks[1] - peaks[0] < 150_000, "kB"
 
 
 def test_the_embedded_log_imports_whole(clicks: UseCase, lake: Lake) -> None:
