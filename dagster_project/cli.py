@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from typer._click.exceptions import NoArgsIsHelpError, UsageError
 
-from dagster_project.deployment import Deployment
+from dagster_project.deployment import KAFKA, Deployment
 from dagster_project.progress import shown
 from dagster_project.quiet import quiet
 from data_contracts.clock import duration
@@ -32,6 +32,12 @@ UseCaseOption = Annotated[
 RootOption = Annotated[Path, typer.Option("--root", help="The lake: where all data lies.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+KafkaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--kafka", envvar=KAFKA, help="kafka://host:port/topic, taken beside the landing log."
+    ),
+]
 LogOption = Annotated[Path | None, typer.Option("--log", help="The raw log: a file or a folder.")]
 StepOption = Annotated[
     str, typer.Option("--step", help="Simulated time after which the replay waits for the stream.")
@@ -85,7 +91,7 @@ def run(
     """
     errors = Console(stderr=True)
     try:
-        deployment.use_case  # noqa: B018 - wrong use is told before any work begins
+        deployment.lake  # noqa: B018 - wrong use is told before any work begins
         if deployment.root.exists() and not deployment.root.is_dir():
             raise ValueError(f"--root {deployment.root}: is a file: name a folder")
     except Exception as error:

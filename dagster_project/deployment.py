@@ -8,11 +8,13 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from data_contracts.kafka import KafkaTopic
 from data_contracts.lake import Lake
 from data_contracts.use_case import CONTRACT, UseCase, load_use_case
 from spark_jobs.session import spark_session
 
 USE_CASE, ROOT, LOG, STEP = "HEADRACE_USE_CASE", "HEADRACE_ROOT", "HEADRACE_LOG", "HEADRACE_STEP"
+KAFKA = "HEADRACE_KAFKA"
 """Environment variables that carry a deployment into `dagster dev`."""
 
 
@@ -29,6 +31,8 @@ class Deployment:
     """Simulated time of a step of the replay."""
     wait: bool = True
     """Whether the replay waits for the stream after every step."""
+    kafka: str | None = None
+    """`kafka://host:port/topic`, which the stream takes beside the landing log."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Deployment":
@@ -36,14 +40,16 @@ class Deployment:
         log, step = environment.get(LOG), environment.get(STEP, cls.step)
         root = Path(environment.get(ROOT, str(cls.root)))
         reference = environment.get(USE_CASE, cls.reference)
-        return cls(reference, root, Path(log) if log else None, step)
+        kafka = environment.get(KAFKA) or None
+        return cls(reference, root, Path(log) if log else None, step, kafka=kafka)
 
     def environment(self) -> dict[str, str]:
         """The variables from which `from_environment` makes this deployment again."""
         reference = self.reference
         if (Path(reference) / CONTRACT).is_file():
             reference = str(Path(reference).resolve())
-        found = {USE_CASE: reference, ROOT: str(self.root.resolve()), STEP: self.step}
+        found = {USE_CASE: reference, ROOT: str(self.root.resolve()), STEP: self.step,
+                 KAFKA: self.kafka or ""}  # fmt: skip
         return {**found, **({LOG: str(self.log.resolve())} if self.log else {})}
 
     @cached_property
@@ -52,7 +58,8 @@ class Deployment:
 
     @cached_property
     def lake(self) -> Lake:
-        return Lake(self.root.resolve(), self.use_case.name)
+        kafka = KafkaTopic.parse(self.kafka) if self.kafka else None
+        return Lake(self.root.resolve(), self.use_case.name, kafka)
 
     @cached_property
     def spark(self) -> SparkSession:

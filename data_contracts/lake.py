@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_contracts.kafka import KafkaTopic
+
 
 @dataclass(frozen=True)
 class Lake:
@@ -10,6 +12,8 @@ class Lake:
 
     root: Path
     use_case: str
+    kafka: KafkaTopic | None = None
+    """The topic that the stream takes beside the landing log."""
 
     @property
     def home(self) -> Path:

@@ -1,23 +1,28 @@
-"""What Spark's checkpoint of the stream says: how far the landing log is taken, and committed."""
+"""What Spark's checkpoint of the stream says: how far each source is taken, and committed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data_contracts.lake import Lake
 
+_HEAD = 2
+"""Lines of an offset file before those of the sources: its version and the batch's metadata."""
+
 
 @dataclass(frozen=True)
 class Consumed:
-    """The last committed micro-batch: its seq (0 before the first) and where each file then stood.
+    """The last committed micro-batch: its seq (0 before the first) and where the sources stood.
 
     Of a file only the byte offset is known here: its records are for the reader to count.
     """
 
     seq: int = 0
     bytes: Mapping[str, int] = field(default_factory=dict[str, int])
+    offsets: Mapping[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
+    """Kafka partition -> its offset at the very first batch, and the one to be taken next."""
 
 
 def checkpoint_of(lake: Lake) -> Path:
@@ -26,24 +31,63 @@ def checkpoint_of(lake: Lake) -> Path:
 
 
 def consumed(lake: Lake) -> Consumed:
-    """What is committed; ValueError naming an offset file that is missing or cannot be read."""
+    """What is committed.
+
+    Raises ValueError naming an offset file that is missing or cannot be read, or the topic that
+    the lake was begun with where it is not the lake's now.
+    """
     batch = _newest(lake, "commits")
     if batch is None:
         return Consumed()
     path = checkpoint_of(lake) / "offsets" / str(batch)
     try:
-        offset: Any = json.loads(path.read_text("utf-8").splitlines()[-1])
-        return Consumed(batch + 1, {name: int(at["bytes"]) for name, at in offset.items()})
+        landing, *kafka = path.read_text("utf-8").splitlines()[_HEAD:]
+        files = {name: int(at["bytes"]) for name, at in _offset(landing).items()}
+        topics = {name: _numbers(at) for name, at in _offset(*kafka).items()}
+        first = {name: _numbers(at) for name, at in _first_offsets(lake, kafka).items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: gives no offset of the landing log ({error}): restore the checkpoint"
         ) from error
+    named = {lake.kafka.topic} if lake.kafka else set()
+    if named != set(topics):
+        raise ValueError(
+            f"{checkpoint_of(lake)}: was begun with {_said(topics)}, not with {_said(named)}: "
+            "name that one (--kafka, HEADRACE_KAFKA), or start from an empty root"
+        )
+    offsets = {
+        partition: (first[topic].get(partition, 0), offset)
+        for topic, partitions in topics.items()
+        for partition, offset in partitions.items()
+    }
+    return Consumed(batch + 1, files, offsets)
 
 
 def planned_seq(lake: Lake) -> int:
     """The highest seq that the stream can have written: of the batch under way, if there is one."""
     batch = _newest(lake, "offsets")
     return 0 if batch is None else batch + 1
+
+
+def _offset(*line: str) -> dict[str, Any]:
+    """One source's line of an offset file; empty where it has none or had nothing yet."""
+    return {} if line in ((), ("-",)) else json.loads(*line)
+
+
+def _first_offsets(lake: Lake, kafka: list[str]) -> dict[str, Any]:
+    """What Spark noted of the topic before its first batch; no such thing without a topic."""
+    if not kafka:
+        return {}
+    path = checkpoint_of(lake) / "sources" / "1" / "0"
+    return _offset(path.read_text("utf-8").splitlines()[-1])
+
+
+def _numbers(partitions: dict[str, int]) -> dict[int, int]:
+    return {int(partition): int(offset) for partition, offset in partitions.items()}
+
+
+def _said(topics: Collection[str]) -> str:
+    return f"the Kafka topic {', '.join(topics)}" if topics else "no Kafka topic"
 
 
 def _newest(lake: Lake, log: str) -> int | None:

@@ -1,7 +1,8 @@
 """Conservation: every record that the stream has consumed is in exactly one of the tables.
 
 The source is counted here by itself, with none of the ingest path's code: of the checkpoint only
-the byte offsets are taken, and the records up to them are counted in the files.
+the offsets are taken, and the records up to them are counted in the files; of a Kafka partition the
+broker says which offsets it holds.
 """
 
 from collections.abc import Iterator
@@ -15,15 +16,21 @@ from pyspark.sql import functions as sf
 from data_contracts.lake import Lake
 from data_contracts.landing import GROWING
 from spark_jobs.checkpoint import Consumed, consumed, planned_seq
+from spark_jobs.kafka import Held, held
 from spark_jobs.tables import exists, load
 
 _KINDS = ("events", "duplicates", "conflicts", "quarantined")
 _BLOCK = 1 << 20
 
+Span = tuple[int, int]
+"""Line or offset of the first record, and the one after the last."""
+
+Partitions = dict[int, Held]
+
 
 @dataclass(frozen=True)
 class Conservation:
-    """Records of the landing log up to the last committed micro-batch, and where they ended."""
+    """Records of the sources up to the last committed micro-batch, and where they ended."""
 
     records: int
     events: int
@@ -33,8 +40,9 @@ class Conservation:
     waiting: int
     """Records that have landed beyond it; the batch under way may hold some of them."""
     wrong_origins: tuple[str, ...]
-    """Files whose consumed lines are not each in exactly one table, that end before the offset or
-    have it within a line, and files of rows that no batch of the checkpoint can have written."""
+    """Origins whose consumed records are not each in exactly one table; files that end before the
+    offset or have it within a line; partitions that end before it, or that removed what comes next;
+    and the origins of rows that no batch of the checkpoint can have written."""
 
     @property
     def holds(self) -> bool:
@@ -44,43 +52,72 @@ class Conservation:
 
 
 def conservation(spark: SparkSession, lake: Lake) -> Conservation:
-    """Count the landing log, line by line, against the tables; a stream may be running."""
+    """Count the sources, record by record, against the tables; a stream may be running.
+
+    Raises as `consumed` and, where the lake has a topic, `kafka.held` do.
+    """
     upto = consumed(lake)
     ended = _ended(spark, lake, upto.seq)
     planned = planned_seq(lake)
+    partitions = _partitions(spark, lake)
     source = {name: _lines(lake.landing / name, size) for name, size in upto.bytes.items()}
-    whole = {row["origin"]: row["n"] for row in ended if row["n"] == row["distinct"] == row["last"]}
+    source |= _taken(lake, partitions, upto)
+    whole = {
+        row["origin"]: (row["first"], row["last"] + 1)
+        for row in ended
+        if row["n"] and row["n"] == row["distinct"] == row["last"] - row["first"] + 1
+    }
     names = {*source, *(row["origin"] for row in ended if row["n"])}
-    wrong = {name for name in names if source.get(name) != whole.get(name, -1)}
+    wrong = {name for name in names if source.get(name) != whole.get(name, ())}
     wrong |= {row["origin"] for row in ended if row["newest"] > planned}
     return Conservation(
-        records=sum(lines for lines in source.values() if lines),
+        records=sum(end - first for first, end in filter(None, source.values())),
         **{kind: sum(row[kind] for row in ended) for kind in _KINDS},
-        waiting=_waiting(lake, upto),
+        waiting=_waiting(lake, partitions, upto),
         wrong_origins=tuple(sorted(wrong)),
     )
 
 
-def waiting(lake: Lake) -> int:
-    """Records that have landed beyond the last committed micro-batch."""
-    return _waiting(lake, consumed(lake))
+def waiting(spark: SparkSession, lake: Lake) -> int:
+    """Records that have landed beyond the last committed micro-batch; raises as `conservation`."""
+    upto = consumed(lake)
+    return _waiting(lake, _partitions(spark, lake), upto)
 
 
-def _waiting(lake: Lake, upto: Consumed) -> int:
+def _waiting(lake: Lake, partitions: Partitions, upto: Consumed) -> int:
     paths = sorted(lake.landing.glob("*.jsonl"))
-    return sum(_beyond(path, upto.bytes.get(path.name, 0)) for path in paths)
+    landed = sum(_beyond(path, upto.bytes.get(path.name, 0)) for path in paths)
+    ends = {partition: end for partition, (_, end) in upto.offsets.items()}
+    left = (span.end - max(span.begin, ends.get(p, 0)) for p, span in partitions.items())
+    return landed + sum(max(0, count) for count in left)
 
 
-def _lines(path: Path, size: int) -> int | None:
-    """Records in the first `size` bytes; None when they are not all there or end within a line."""
+def _partitions(spark: SparkSession, lake: Lake) -> Partitions:
+    return held(spark, lake.kafka) if lake.kafka else {}
+
+
+def _taken(lake: Lake, partitions: Partitions, upto: Consumed) -> dict[str, Span | None]:
+    """Origin -> its offsets taken, but for partitions of which nothing was; None where the broker
+    does not hold the offset at which the next batch begins."""
+    spans: dict[str, Span | None] = {}
+    for partition, (first, end) in upto.offsets.items():
+        span = partitions.get(partition, Held(0, 0))
+        there = span.begin <= end <= span.end
+        if lake.kafka and not (there and first == end):
+            spans[lake.kafka.origin(partition)] = (first, end) if there else None
+    return spans
+
+
+def _lines(path: Path, size: int) -> Span | None:
+    """Lines in the first `size` bytes; None when they are not all there or end within a line."""
     if not path.is_file() or path.stat().st_size < size:
         return None
     with open(path, "rb") as file:
         count, last = _newlines(file.read(min(_BLOCK, size - at)) for at in range(0, size, _BLOCK))
         more = file.read(1)
     if last == b"\n":
-        return count
-    return None if more or path.name.startswith(GROWING) else count + 1
+        return 1, count + 1
+    return None if more or path.name.startswith(GROWING) else (1, count + 2)
 
 
 def _beyond(path: Path, start: int) -> int:
@@ -102,7 +139,7 @@ def _newlines(blocks: Iterator[bytes]) -> tuple[int, bytes]:
 
 def _ended(spark: SparkSession, lake: Lake, seq: int) -> list[Row]:
     """Per origin: the `newest` seq of its rows, and of those up to `seq`: records `n`, `distinct`
-    lines, the `last` line (0 where there is none), and how many of each kind."""
+    lines, the `first` and `last` of them (null where there is none), and how many of each kind."""
     verdict = sf.when(sf.col("verdict") == "conflict", "conflicts").otherwise("quarantined")
     tables = {
         lake.events: sf.lit("events"),
@@ -122,7 +159,8 @@ def _ended(spark: SparkSession, lake: Lake, seq: int) -> list[Row]:
         sf.max("seq").alias("newest"),
         sf.count_if(committed).alias("n"),
         sf.count_distinct(line).alias("distinct"),
-        sf.coalesce(sf.max(line), sf.lit(0)).alias("last"),
+        sf.min(line).alias("first"),
+        sf.max(line).alias("last"),
         *(sf.count_if(committed & (sf.col("kind") == kind)).alias(kind) for kind in _KINDS),
     )  # fmt: skip
     return counted.collect()

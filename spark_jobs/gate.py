@@ -26,24 +26,33 @@ def with_verdict(contract: Contract) -> Callable[[DataFrame], DataFrame]:
     return lambda raw: raw.mapInArrow(gate, schema)
 
 
-def judge(contract: Contract, origin: str, line: int, payload: bytes) -> dict[str, Any]:
-    """One row of the gate's answer; never raises for what a record holds."""
-    row: dict[str, Any] = {"origin": origin, "line": line, "payload": payload}
+def judge(
+    contract: Contract, origin: str, line: int, payload: bytes | None, arrived: int | None = None
+) -> dict[str, Any]:
+    """One row of the gate's answer; never raises for what a record holds.
+
+    `arrived` (µs) is when the source took the record; of a landed file its name says it. Without a
+    payload (Kafka's tombstone) the row has an empty one.
+    """
+    row: dict[str, Any] = {"origin": origin, "line": line, "payload": payload or b""}
+    parts = landed_parts(origin)
     try:
+        if payload is None:
+            raise Refused(["record: has no value (a tombstone), an object is needed"])
         event = parse_record(contract, payload)
-        _check_arrival(contract, event, origin)
+        _check_arrival(contract, event, parts[0] if parts else arrived)
     except Refused as refused:
         return {**row, "reasons": "; ".join(refused.reasons)}
     return {**row, "digest": payload_digest(event), **event}
 
 
-def _check_arrival(contract: Contract, event: Event, origin: str) -> None:
-    """Judged against the record's stamp and, in a landed file, against the file's arrival too.
+def _check_arrival(contract: Contract, event: Event, arrived: int | None) -> None:
+    """Judged against the record's stamp and, where its source has one, the source's too.
 
-    A stamp beyond the file's arrival is refused: it would move the as-of of every key of its batch.
+    A stamp beyond the source's is refused: it would move the as-of of every key of its batch.
     """
-    stamp, parts = event.get("arrived_at"), landed_parts(origin)
-    if stamp is not None and parts and stamp - parts[0] > contract.max_future_skew:
-        raise Refused([f"arrived_at: {(stamp - parts[0]) / 1e6:g} s after its file arrived"])
-    if known := [at for at in (stamp, parts and parts[0]) if at is not None]:
+    stamp = event.get("arrived_at")
+    if stamp is not None and arrived is not None and stamp - arrived > contract.max_future_skew:
+        raise Refused([f"arrived_at: {(stamp - arrived) / 1e6:g} s after it arrived"])
+    if known := [at for at in (stamp, arrived) if at is not None]:
         check_arrival(contract, event, min(known))

@@ -7,18 +7,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyspark
 
 from spark_jobs.java import java_command
 
-COORDINATES = ("io.delta:delta-spark_4.2_2.13:4.4.0",)
+COORDINATES = (
+    "io.delta:delta-spark_4.2_2.13:4.4.0",
+    "org.apache.spark:spark-sql-kafka-0-10_2.13:4.2.0",
+)
 
 
-def jar_folder() -> Path:
+def jar_folder(coordinates: Sequence[str] | None = None) -> Path:
     """The cache folder of exactly these coordinates; it exists once `resolve_jars` has run."""
-    name = hashlib.sha256("\n".join(COORDINATES).encode()).hexdigest()[:16]
+    name = hashlib.sha256("\n".join(coordinates or COORDINATES).encode()).hexdigest()[:16]
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "headrace" / "jars" / name
 
@@ -27,27 +31,27 @@ def jar_paths() -> list[Path]:
     """The resolved jars; FileNotFoundError naming the mend when set-up has not run."""
     jars = sorted(jar_folder().glob("*.jar"))
     if not jars:
-        raise FileNotFoundError(f"{jar_folder()}: Spark's Delta jars are missing: run `make setup`")
+        raise FileNotFoundError(f"{jar_folder()}: Spark's jars are missing: run `make setup`")
     return jars
 
 
-def resolve_jars() -> Path:
-    """Fetch what `COORDINATES` need and pyspark lacks; nothing happens when it is there already.
+def resolve_jars(coordinates: Sequence[str] | None = None) -> Path:
+    """Fetch what `coordinates` need; nothing happens when it is there already.
 
-    Raises RuntimeError with Ivy's last lines when Maven Central cannot be reached,
-    FileNotFoundError when there is no Java.
+    Without any: Spark's own `COORDINATES`, less what pyspark ships. Raises RuntimeError with
+    Ivy's last lines when Maven Central cannot be reached, FileNotFoundError when there is no Java.
     """
-    target = jar_folder()
+    target = jar_folder(coordinates)
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target.parent / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.is_dir():
             return target
-        print(f"Resolving Spark's jars into {target} (about a minute, once) …", flush=True)
+        print(f"Resolving jars into {target} (about a minute, once) …", flush=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as work:
-            for coordinate in COORDINATES:
+            for coordinate in coordinates or COORDINATES:
                 _retrieve(coordinate, Path(work))
-            shipped = _shipped()
+            shipped = set() if coordinates else _shipped()
             ready = Path(work) / "ready"
             ready.mkdir()
             for jar in sorted((Path(work) / "jars").glob("*.jar")):

@@ -23,13 +23,14 @@ _SPARK: dict[FieldType, DataType] = {
 }
 
 RAW = "origin string, line bigint, payload binary"
-"""What a source yields: one raw record and where it stands."""
+"""What a source yields: one raw record and where it stands. Kafka's adds `arrived bigint`, µs."""
 
 ORIGIN = (
     StructField("origin", StringType(), False),
     StructField("line", LongType(), False),
 )
-"""Where a record came from: file name in the landing log and line, counted from 1."""
+"""Where a record came from: file name in the landing log and line, counted from 1; of Kafka,
+`topic/partition` and offset."""
 
 
 def type_name(held: DataType) -> str:

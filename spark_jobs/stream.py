@@ -1,11 +1,11 @@
-"""The one writer: micro-batches from the landing log into online state and the events table.
+"""The one writer: micro-batches from landing log and Kafka into online state and events table.
 
 A batch is gated by Spark and taken by `writer.BatchWriter`; its seq is its Spark batch id plus one.
 """
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from py4j.protocol import Py4JJavaError
@@ -19,11 +19,12 @@ from pyspark.sql.types import StructType
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.admission import Admission, Row, seen_events
-from spark_jobs.checkpoint import checkpoint_of
+from spark_jobs.checkpoint import checkpoint_of, consumed
 from spark_jobs.conservation import waiting
 from spark_jobs.events import lacking
 from spark_jobs.feature_store import OnlineStates, unfilled
 from spark_jobs.gate import with_verdict
+from spark_jobs.kafka import MAX_BATCH_RECORDS, BrokerSilent, check_held, kafka_records
 from spark_jobs.landing import MAX_BATCH_BYTES, LandingSource
 from spark_jobs.lease import writer_lease
 from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema
@@ -117,14 +118,16 @@ class Progress:
 
     batches: int
     events: int
-    lag: int
-    """Records that have landed and are in no committed micro-batch yet."""
+    lag: int | None
+    """Records that have landed and are in no committed micro-batch yet; None while Kafka's broker
+    is silent."""
 
 
 @dataclass(frozen=True)
 class RunningStream:
-    """A continuous query over the landing log."""
+    """A continuous query over the landing log and, where the lake has one, its topic."""
 
+    spark: SparkSession
     query: StreamingQuery
     batches: MicroBatches
     lake: Lake
@@ -135,7 +138,10 @@ class RunningStream:
 
     def progress(self) -> Progress:
         """The figures of this moment."""
-        return Progress(self.batches.done, self.batches.events, waiting(self.lake))
+        lag: int | None = None
+        with suppress(BrokerSilent):
+            lag = waiting(self.spark, self.lake)
+        return Progress(self.batches.done, self.batches.events, lag)
 
     def ended(self, within: int) -> bool:
         """Wait up to `within` seconds for its end; raises what ended it, if something did.
@@ -148,13 +154,18 @@ class RunningStream:
 
 
 def ingest_available(
-    spark: SparkSession, use_case: UseCase, lake: Lake, max_batch_bytes: int = MAX_BATCH_BYTES
+    spark: SparkSession,
+    use_case: UseCase,
+    lake: Lake,
+    max_batch_bytes: int = MAX_BATCH_BYTES,
+    max_batch_records: int = MAX_BATCH_RECORDS,
 ) -> None:
     """Process what has landed and return (`availableNow`).
 
-    What fails in a micro-batch is raised as itself, or in one line where it is Spark's.
+    What fails in a micro-batch is raised as itself, or in one line where it is Spark's; where
+    Kafka's broker is silent or lacks what comes next, as by `check_held`.
     """
-    with _writer(spark, use_case, lake, max_batch_bytes) as (writer, batches):
+    with _writer(spark, use_case, lake, max_batch_bytes, max_batch_records) as (writer, batches):
         while batches.tend():
             pass
         writer.trigger(availableNow=True).start().awaitTermination()
@@ -162,14 +173,14 @@ def ingest_available(
 
 @contextmanager
 def running_stream(spark: SparkSession, use_case: UseCase, lake: Lake) -> Iterator[RunningStream]:
-    """Process the landing log as it grows for as long as the context is open.
+    """Process what lands, as it lands, for as long as the context is open.
 
     Failures are raised as by `ingest_available`. The lease is kept until the query has stopped.
     """
     with _writer(spark, use_case, lake) as (writer, batches):
         query = writer.trigger(processingTime="200 milliseconds").start()
         try:
-            yield RunningStream(query, batches, lake)
+            yield RunningStream(spark, query, batches, lake)
             query.processAllAvailable()
         finally:
             query.stop()
@@ -177,20 +188,36 @@ def running_stream(spark: SparkSession, use_case: UseCase, lake: Lake) -> Iterat
 
 @contextmanager
 def _writer(
-    spark: SparkSession, use_case: UseCase, lake: Lake, max_batch_bytes: int = MAX_BATCH_BYTES
+    spark: SparkSession,
+    use_case: UseCase,
+    lake: Lake,
+    max_batch_bytes: int = MAX_BATCH_BYTES,
+    max_batch_records: int = MAX_BATCH_RECORDS,
 ) -> Iterator[tuple[DataStreamWriter, MicroBatches]]:
     with writer_lease(lake.stream):
         batches: MicroBatches | None = None
         try:
             batches = _batches(spark, use_case, lake)
-            lake.landing.mkdir(parents=True, exist_ok=True)
-            spark.dataSource.register(LandingSource)
-            source = spark.readStream.format("landing").option("path", str(lake.landing))
-            raw = source.option("max_batch_bytes", max_batch_bytes).load()
+            upto = consumed(lake)
+            raw = _landed(spark, lake, max_batch_bytes)
+            if lake.kafka:
+                check_held(spark, lake.kafka, upto.offsets)
+                records = kafka_records(spark, lake.kafka, max_batch_records)
+                raw = raw.unionByName(records, allowMissingColumns=True)
             writer = raw.writeStream.foreachBatch(batches.process)
             yield writer.option("checkpointLocation", str(checkpoint_of(lake))), batches
         except (PySparkException, Py4JJavaError) as error:
-            raise _cause((batches and batches.failure) or error) from error
+            failure = batches and batches.failure
+            if lake.kafka and not failure:
+                check_held(spark, lake.kafka, consumed(lake).offsets)
+            raise _cause(failure or error) from error
+
+
+def _landed(spark: SparkSession, lake: Lake, max_batch_bytes: int) -> DataFrame:
+    lake.landing.mkdir(parents=True, exist_ok=True)
+    spark.dataSource.register(LandingSource)
+    source = spark.readStream.format("landing").option("path", str(lake.landing))
+    return source.option("max_batch_bytes", max_batch_bytes).load()
 
 
 def _batches(spark: SparkSession, use_case: UseCase, lake: Lake) -> MicroBatches:

@@ -12,6 +12,7 @@ from dagster_project.cli import (
     DebugOption,
     JobFailed,
     JsonOption,
+    KafkaOption,
     LogOption,
     RootOption,
     UseCaseOption,
@@ -53,12 +54,15 @@ def import_(
 def ingest(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="Canonical JSON lines; else the imported days but for those held out."),
+        typer.Argument(
+            help="Canonical JSON lines; else, without --kafka, the imported days not held out."
+        ),
     ] = None,
     follow: Annotated[
         bool,
         typer.Option("--follow", help="Process what lands until interrupted; land named files."),
     ] = False,
+    kafka: KafkaOption = None,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Root,
     json: JsonOption = False,
@@ -76,9 +80,8 @@ def ingest(
         def tell(now: Progress) -> None:
             if json:
                 typer.echo(json_text.dumps(asdict(now)))
-            reporter().figures(
-                f"{now.batches:,} batches, {now.events:,} events, lag {now.lag:,} records"
-            )
+            lag = "unknown (Kafka is silent)" if now.lag is None else f"{now.lag:,} records"
+            reporter().figures(f"{now.batches:,} batches, {now.events:,} events, lag {lag}")
 
         follow_landing(deployment, files or (), tell)
         raise JobFailed("the stream was stopped from outside: start it again")
@@ -86,12 +89,13 @@ def ingest(
     def work(deployment: Deployment) -> dict[str, object]:
         from dagster_project.stages.events import imported_history, ingest_files
 
-        found = ingest_files(deployment, files or imported_history(deployment))
+        named = files or ([] if kafka else imported_history(deployment))
+        found = ingest_files(deployment, named)
         if not found["conservation"]["holds"]:
             raise JobFailed(f"conservation does not hold: {found['conservation']}")
         return found
 
-    run(keep_on if follow else work, Deployment(use_case, root), json, debug)
+    run(keep_on if follow else work, Deployment(use_case, root, kafka=kafka), json, debug)
 
 
 def backfill(

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import socket
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,10 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dagster_project.cli import FAILED, JsonOption, RootOption, UseCaseOption, show
+from dagster_project.cli import FAILED, JsonOption, KafkaOption, RootOption, UseCaseOption, show
+from data_contracts.kafka import KafkaTopic
 from spark_jobs.java import INSTALL, java_command
 
 JAVA = 17
+_PATIENCE_S = 3
 PACKAGES = ("dagster", "pyspark", "delta-spark", "mlflow", "feast", "pytorch-lightning", "ray",
             "great-expectations", "evidently")  # fmt: skip
 
@@ -24,16 +27,18 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
+    kafka: KafkaOption = None,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Path(".headrace"),
     json: JsonOption = False,
 ) -> None:
-    """Check Java, Spark's jars, the packages, the use case and the disk; say what mends each."""
+    """Check Java, Spark's jars, packages, use case, Kafka and disk; say what mends each."""
     checks = {
         "java": _java(),
         "spark jars": _jars(),
         **{name: _package(name) for name in PACKAGES},
         f"use case {use_case}": _use_case(use_case),
+        **({"kafka": _kafka(kafka)} if kafka else {}),
         "disk": _disk(root),
     }
     if json:
@@ -85,6 +90,21 @@ def _use_case(reference: str) -> tuple[bool, str]:
     except ValueError as error:
         return False, str(error)
     return True, f"{len(found.groups)} groups, {len(found.feature_names)} features"
+
+
+def _kafka(url: str) -> tuple[bool, str]:
+    try:
+        topic = KafkaTopic.parse(url)
+    except ValueError as error:
+        return False, str(error)
+    silent: list[str] = []
+    for server in topic.servers.split(","):
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), _PATIENCE_S).close()
+        except (OSError, OverflowError) as error:
+            silent.append(f"{server} takes no connection ({error}): start the broker")
+    return not silent, "; ".join(silent) or f"{url}: its servers take connections"
 
 
 def _disk(root: Path) -> tuple[bool, str]:

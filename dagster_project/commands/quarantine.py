@@ -7,7 +7,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dagster_project.cli import DebugOption, JsonOption, RootOption, UseCaseOption, run
+from dagster_project.cli import (
+    DebugOption,
+    JsonOption,
+    KafkaOption,
+    RootOption,
+    UseCaseOption,
+    run,
+)
 from dagster_project.deployment import Deployment
 
 
@@ -36,6 +43,7 @@ def list_(
 
 
 def replay(
+    kafka: KafkaOption = None,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Path(".headrace"),
     json: JsonOption = False,
@@ -48,7 +56,7 @@ def replay(
 
         return replay_quarantine(deployment)
 
-    run(work, Deployment(use_case, root), json, debug)
+    run(work, Deployment(use_case, root, kafka=kafka), json, debug)
 
 
 def _table(found: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from dagster_project.cli import (
     FAILED,
     DebugOption,
     JsonOption,
+    KafkaOption,
     RootOption,
     StepOption,
     UseCaseOption,
@@ -82,6 +83,7 @@ def replay(
     ] = None,
     step: StepOption = "30m",
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Never wait for the stream.")] = False,
+    kafka: KafkaOption = None,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Path(".headrace"),
     json: JsonOption = False,
@@ -99,7 +101,9 @@ def replay(
             return replay_against(deployment, url, key)
         return replay_held_out(deployment)
 
-    run(work, Deployment(use_case, root, step=checked_step(step), wait=not no_wait), json, debug)
+    wait = not no_wait
+    deployment = Deployment(use_case, root, step=checked_step(step), wait=wait, kafka=kafka)
+    run(work, deployment, json, debug)
 
 
 def _until_interrupted(wait: Any) -> None:

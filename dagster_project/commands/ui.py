@@ -16,7 +16,15 @@ import httpx
 import typer
 from rich.console import Console
 
-from dagster_project.cli import DebugOption, JsonOption, RootOption, UseCaseOption, run, show
+from dagster_project.cli import (
+    DebugOption,
+    JsonOption,
+    KafkaOption,
+    RootOption,
+    UseCaseOption,
+    run,
+    show,
+)
 from dagster_project.deployment import Deployment
 
 WORKSPACE = Path(__file__).parents[2] / "workspace.yaml"
@@ -30,6 +38,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ui(
+    kafka: KafkaOption = None,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Path(".headrace"),
     json: JsonOption = False,
@@ -73,7 +82,7 @@ def ui(
                 return {} if json else {"stopped": "all"}
             raise RuntimeError(f"dagster dev ended: see {pages['dagster'].log}")
 
-    run(work, Deployment(use_case, root), json, debug)
+    run(work, Deployment(use_case, root, kafka=kafka), json, debug)
 
 
 def dagster_command(port: int) -> list[str]:

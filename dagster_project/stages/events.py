@@ -23,7 +23,7 @@ FOLLOWED_S = 1
 
 
 def ingest_files(deployment: Deployment, files: Sequence[Path]) -> dict[str, Any]:
-    """Land `files` (canonical JSON lines) and process all that has landed.
+    """Land `files` (canonical JSON lines) and process all that has landed, in Kafka too.
 
     A file that is missing, empty or binary is refused by name before any is taken. `waiting` is in
     the result when records landed meanwhile; RuntimeError when earlier ones were left behind.
@@ -57,7 +57,8 @@ def follow_landing(
     land(deployment.lake, files, SystemClock())
     reporter().stage("start the stream")
     with running_stream(deployment.spark, deployment.use_case, deployment.lake) as stream:
-        reporter().stage(f"follow {deployment.lake.landing}")
+        topic = deployment.lake.kafka
+        reporter().stage(f"follow {deployment.lake.landing}" + (f" and {topic}" if topic else ""))
         told: Progress | None = None
         while not stream.ended(FOLLOWED_S):
             if (now := stream.progress()) != told:
