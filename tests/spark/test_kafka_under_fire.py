@@ -1,5 +1,6 @@
 """Kafka when things break: writers die, brokers die, offsets vanish, records are bad."""
 
+import json
 import os
 import signal
 import subprocess
@@ -213,3 +214,34 @@ def test_files_and_topic_are_one_stream_whose_sources_are_not_exchanged(
         ValueError, match=r"was begun with the Kafka topic t\w+, not with the Kafka"
     ):
         conservation(spark, other)
+
+
+def test_the_command_takes_the_topic_and_the_doctor_knows_it(
+    clicks: UseCase, broker: Broker, tmp_path: Path
+) -> None:
+    lake = topic_lake(broker, clicks, tmp_path)
+    send(broker, lake, "a", "b")
+
+    def headrace(*command: str, url: str = str(lake.kafka)) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", "from dagster_project.cli import main; main()", *command,
+             "--root", str(tmp_path)],
+            cwd=REPOSITORY, capture_output=True, text=True, check=False,
+            env={**os.environ, "HEADRACE_KAFKA": url},
+        )  # fmt: skip
+
+    done = headrace("ingest", "--json")
+    assert 0 == done.returncode, done.stderr
+    assert (2, True) == (
+        json.loads(done.stdout)["added"]["events"],
+        json.loads(done.stdout)["conservation"]["holds"],
+    )
+    without = headrace("ingest", str(to_file(tmp_path / "f.jsonl", [b"broken"])), url="")
+    assert 1 == without.returncode
+    assert "was begun with the Kafka topic" in without.stderr
+    wrong = headrace("ingest", url="localhost:9092/t")
+    assert 2 == wrong.returncode
+    expected = "headrace: localhost:9092/t: not an address like kafka://host:9092/topic\n"
+    assert expected == wrong.stderr
+    found = json.loads(headrace("doctor", "--json").stdout)
+    assert {"ok": True, "found": f"{lake.kafka}: its servers take connections"} == found["kafka"]
