@@ -55,6 +55,7 @@ COMMANDS = (
     "parity",
     "features",
     "quarantine",
+    "maintain",
 )
 
 

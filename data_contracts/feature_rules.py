@@ -14,11 +14,12 @@ from data_contracts.aggregates import (
     Sum,
     TopK,
 )
+from data_contracts.clock import SECOND, duration
 from data_contracts.contract import Contract
 from data_contracts.derived import Rate
 from data_contracts.entries import Entries
 from data_contracts.features import FeatureGroup
-from data_contracts.windows import Sliding
+from data_contracts.windows import Lifetime, Session, Sliding, Tumbling, Window
 
 _COUNTS = (Count, DecayedCount, Distinct, ApproxDistinct)
 
@@ -28,6 +29,7 @@ def check_group(group: FeatureGroup, contract: Contract) -> None:
     try:
         _check_entity(group, contract)
         _check_windows(group)
+        _check_ttl(group)
         for name, aggregate in group.aggregates.items():
             try:
                 _check_aggregate(aggregate)
@@ -65,6 +67,39 @@ def _check_windows(group: FeatureGroup) -> None:
                     f"window {window.label}: a decayed aggregate needs sliding windows, whose "
                     "tiles have an age: declare it in a group of its own"
                 )
+
+
+def reach(window: Window) -> int | None:
+    """µs from an event on after which no query's window holds it; None where that never comes."""
+    match window:
+        case Sliding():
+            return duration(window.width) + window.hop
+        case Tumbling():
+            return 2 * duration(window.width)
+        case Session():
+            return duration(window.within) + window.hop
+        case Lifetime():
+            return None
+
+
+def _check_ttl(group: FeatureGroup) -> None:
+    if not group.ttl:
+        return
+    try:
+        ttl = duration(group.ttl)
+    except ValueError as error:
+        raise ValueError(f"ttl: {error}") from error
+    for window in group.windows:
+        far = reach(window)
+        if far is None:
+            raise ValueError(
+                f"window {window.label}: it never forgets, so its keys have no ttl: leave one out"
+            )
+        if ttl < far:
+            raise ValueError(
+                f"window {window.label}: it reaches back {far // SECOND} s, ttl {group.ttl} would "
+                "change its values: declare a longer one"
+            )
 
 
 def _check_aggregate(aggregate: object) -> None:

@@ -48,6 +48,9 @@ class FeatureGroup:
     """Per aggregate: the value where its window holds nothing (0.0 unless declared)."""
     max_state_bytes: int = STATE_BYTES
     """What one key's state may take at worst, pending events apart; raise it knowingly."""
+    ttl: str = ""
+    """How long after its last event's arrival a key's row leaves the online store, e.g. `30d`; no
+    value depends on it. Empty: never."""
     owner: str = ""
     description: str = ""
 

@@ -50,6 +50,11 @@ class Lake:
         return self.home / "tiles"
 
     @property
+    def tile_bases(self) -> Path:
+        """Delta: one row per (group, key), the folded tiles of all days before its `day`."""
+        return self.home / "tile_bases"
+
+    @property
     def training_set(self) -> Path:
         """Delta: one row per mature label row, features at its query time."""
         return self.home / "training_set"

@@ -73,6 +73,14 @@ def read(group: FeatureGroup, states: Iterable[State | None], q: int) -> np.ndar
     return group.finalize(seen, np.full(len(found), q, np.int64))
 
 
+def idle_keys(group: FeatureGroup, states: Mapping[str, State], as_of: int) -> list[str]:
+    """The keys whose states read as no event at all, at every query time from `as_of` (µs) on."""
+    rows = concat([no_rows(group), *(of_key(s.rows, i) for i, s in enumerate(states.values()))])
+    reached = expire(group, rows, np.full(len(states), as_of, np.int64))
+    living = {int(key) for table in reached.tables for key in table[:, KEY]}
+    return [key for i, key in enumerate(states) if i not in living]
+
+
 def of_key(rows: Rows, key: int) -> Rows:
     """The rows of a single key under the index `key`."""
     tables: list[np.ndarray] = []

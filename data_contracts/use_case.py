@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from data_contracts.clock import duration
+from data_contracts.clock import DAY, duration
 from data_contracts.contract import Contract, read_contract
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
 from data_contracts.feature_rules import check_group
@@ -104,6 +104,8 @@ class Declaration:
     gates: Gates = field(default_factory=Gates)
     retrain: Retrain = field(default_factory=Retrain)
     off_policy: OffPolicy | None = None
+    vacuum_after: str = "7d"
+    """How long files that no table names any more stay for the readers that still hold them."""
     log: str | None = None
     """The embedded raw log in the folder, used where none is named."""
     owner: str = ""
@@ -186,6 +188,12 @@ def load_use_case(reference: str) -> UseCase:
     return use_case
 
 
+def check_vacuum(after: str) -> None:
+    """Raise ValueError for a time so short that a running reader may lose its files."""
+    if duration(after) < 7 * DAY:
+        raise ValueError(f"{after}: readers may run for days and need their files: 7d at least")
+
+
 def _check(use_case: UseCase) -> None:
     contract, declared = use_case.contract, use_case.declared
     if not re.fullmatch(r"[a-z][a-z0-9_]*", use_case.name):
@@ -232,6 +240,10 @@ def _check(use_case: UseCase) -> None:
         duration(retrain.cooldown)
     except ValueError as error:
         raise ValueError(f"retrain: cooldown: {error}") from error
+    try:
+        check_vacuum(declared.vacuum_after)
+    except ValueError as error:
+        raise ValueError(f"vacuum_after: {error}") from error
     if declared.off_policy is not None:
         if missing := {"policy", "propensity"} - set(contract.fields):
             raise ValueError(f"off_policy: needs the fields {sorted(missing)} in the contract")

@@ -33,6 +33,8 @@ class View:
     status: Status
     rebuilt: int | None = None
     """Rebuilt states up to this seq wait for the writer to load them; None when none do."""
+    tiles_from: str = ""
+    """Tiles of days (YYYY-MM-DD) before this are folded into a base, or no window reaches them."""
     keys: int = 0
     """Keys of the last states that were loaded."""
     as_of: int = 0

@@ -80,6 +80,8 @@ def rehearse(
         if reading is not None:
             lake.commit(reading)
         reading = lake.read_days() if batch.reads else None
+        if batch.upkeep:
+            lake.maintain()
         last = number == len(schedule.batches) - 1
         if known.events and (last or (every and batch.records)):
             _compare(use_case, schedule, lake, known.events, outcome)

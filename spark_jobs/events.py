@@ -1,6 +1,6 @@
 """The events table under its contract, which may have gained fields since its rows were written."""
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.types import StructField, StructType
 
@@ -19,6 +19,12 @@ def load_events(spark: SparkSession, use_case: UseCase, lake: Lake) -> DataFrame
     for field in lacking(use_case, lake, events.schema):
         events = events.withColumn(field.name, sf.lit(None).cast(field.dataType))
     return events
+
+
+def arrival(events: DataFrame) -> Column:
+    """When each event arrived; its own time where nothing was stamped."""
+    time = sf.col("event_time")
+    return sf.coalesce("arrived_at", time) if "arrived_at" in events.columns else time
 
 
 def lacking(use_case: UseCase, lake: Lake, table: StructType) -> list[StructField]:

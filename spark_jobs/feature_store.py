@@ -5,12 +5,16 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, ValueType
+from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.infra.online_stores.helpers import compute_table_id
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Bytes
 
 from data_contracts.features import FeatureGroup
@@ -127,6 +131,21 @@ class OnlineStates:
         frame = pd.DataFrame({group.entity: list(states), state_name(group): packed, _TIME: moment})
         with self._named():
             self._store.write_to_online_store(view_name(group), frame)
+
+    def remove(self, group: FeatureGroup, keys: Sequence[str]) -> None:
+        """Remove the rows of those keys, all or none; Feast itself removes whole views only."""
+        config, view = self._store.config, self._store.get_feature_view(view_name(group))
+        packed = [
+            serialize_entity_key(
+                EntityKey(join_keys=[group.entity], entity_values=[Value(string_val=key)]),
+                config.entity_key_serialization_version,
+            )
+            for key in keys
+        ]
+        table = compute_table_id(config.project, view)
+        with self._named(), closing(sqlite3.connect(self._lake.online / _STORE)) as store, store:
+            rows = [(key,) for key in packed]
+            store.executemany(f'DELETE FROM "{table}" WHERE entity_key = ?', rows)
 
     @contextmanager
     def _named(self) -> Iterator[None]:

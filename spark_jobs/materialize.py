@@ -1,12 +1,14 @@
 """The online store rebuilt from Delta: closed days from tiles, the rest from events."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from data_contracts.clock import day_of
 from data_contracts.features import FeatureGroup
@@ -84,27 +86,52 @@ def rebuild(
 ) -> dict[str, State]:
     """The state of every key at `as_of`, from the tiles of the days before it, where there are
     any, and the events above them."""
-    today = day_of(as_of)
     horizon = day_of(min(window.bounds(as_of)[0] for window in group.windows))
-    filled = exists(spark, lake.tiles)
-    every = load(spark, lake.tiles) if filled else spark.createDataFrame([], TILES)
-    tiles = every.where(
-        (sf.col("group") == group.name) & (sf.col("digest") == group.digest)
-        & (sf.col("day") >= horizon) & (sf.col("day") < today)
-    )  # fmt: skip
-    built = tiles.groupBy("day").agg(sf.max("seq").alias("built_seq"))
+    packed, later = packed_and_later(spark, use_case, lake, group, seq, horizon, day_of(as_of))
+    return merged_states(group, packed, later.toArrow(), seq, as_of)
+
+
+def packed_and_later(
+    spark: SparkSession,
+    use_case: UseCase,
+    lake: Lake,
+    group: FeatureGroup,
+    seq: int,
+    first: str,
+    today: str,
+) -> tuple[pa.Table, DataFrame]:
+    """What is packed of the days `first` … before `today` (rows of `TILES`; the base counts as all
+    days before its own), and the events up to `seq` from `first` on that it does not hold."""
+    base = load_packed(spark, lake.tile_bases, group)
+    folded = base["day"][0].as_py() if len(base) else ""
+    if (base_seq := base["seq"][0].as_py() if len(base) else 0) > seq:
+        raise ValueError(
+            f"{lake.tile_bases}: group {group.name} holds seq {base_seq}, events end at {seq}: "
+            "the events table was rolled back; restore it or delete the bases and the tiles"
+        )
+    span = f"day >= '{max(first, folded)}' AND day < '{today}'"
+    # Read once: the days that count as built are those of the very rows that are merged.
+    tiles = load_packed(spark, lake.tiles, group, span)
+    days = tiles.group_by("day").aggregate([("seq", "max")]).rename_columns(["day", "built_seq"])
+    built = spark.createDataFrame(days, "day string, built_seq long")
+    day, later_seq = sf.col("day"), sf.col("seq")
     events = load_events(spark, use_case, lake).where(
-        sf.col(group.entity).isNotNull() & (sf.col("seq") <= seq)
+        sf.col(group.entity).isNotNull() & (later_seq <= seq)
     )
-    events = (
-        events.transform(with_day)
-        .where(sf.col("day") >= horizon)
-        .join(sf.broadcast(built), "day", "left")
-    )
-    fresh = events.where(sf.col("built_seq").isNull() | (sf.col("seq") > sf.col("built_seq")))
-    packed = tiles.select("key", "state").toArrow()
-    later = fresh.withColumn("key", sf.col(group.entity)).toArrow()
-    return merged_states(group, packed, later, seq, as_of)
+    events = events.transform(with_day).where(day >= first).join(sf.broadcast(built), "day", "left")
+    held = sf.when(day < folded, sf.lit(base_seq)).otherwise(sf.coalesce("built_seq", sf.lit(0)))
+    fresh = events.where(later_seq > held).withColumn("key", sf.col(group.entity))
+    return pa.concat_tables([base, tiles]), fresh
+
+
+def load_packed(
+    spark: SparkSession, path: Path, group: FeatureGroup, span: str = "true"
+) -> pa.Table:
+    """The rows of `TILES` at `path` that are of the group as declared now; none without a table."""
+    every = load(spark, path) if exists(spark, path) else spark.createDataFrame([], TILES)
+    own = (sf.col("group") == group.name) & (sf.col("digest") == group.digest)
+    held = every.where(own & sf.expr(span)).select(TILES.names).toArrow()
+    return held.cast(to_arrow_schema(TILES))
 
 
 def merged_states(

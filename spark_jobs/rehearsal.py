@@ -17,13 +17,14 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from data_contracts import point_in_time
 from data_contracts.clock import day_of
 from data_contracts.features import FeatureGroup
-from data_contracts.states import State, decode, encode, read
+from data_contracts.states import State, decode, encode, idle_keys, read
 from data_contracts.use_case import UseCase
 from spark_jobs.admission import Admission, SeenEvents
 from spark_jobs.columns import arrivals, codes, to_events
+from spark_jobs.folding import base_rows, forgets_nothing, horizon
 from spark_jobs.gate import judge
 from spark_jobs.materialize import merged_states
-from spark_jobs.schemas import events_schema, gated_schema
+from spark_jobs.schemas import TILES, events_schema, gated_schema
 from spark_jobs.tiles import day_tiles
 from spark_jobs.writer import BatchWriter
 
@@ -86,6 +87,8 @@ class MemoryTables:
         default_factory=dict[str, dict[str, list[dict[str, Any]]]]
     )
     """Group -> day -> tile rows."""
+    bases: dict[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
+    """Group -> the rows of its base."""
 
     def append(self, admission: Admission, seq: int) -> None:
         """Add the events of `seq`, unless they are there already."""
@@ -133,6 +136,10 @@ class Rehearsal(Protocol):
 
     def commit(self, backfill: Any) -> None:
         """Replace the days' tiles, but for those that hold a higher seq by now."""
+        ...
+
+    def maintain(self) -> None:
+        """Upkeep between two batches."""
         ...
 
     def served(self, group: FeatureGroup, keys: Sequence[str], q: int) -> np.ndarray:
@@ -202,6 +209,23 @@ class MemoryRehearsal:
                 if day not in held or held[day][0]["seq"] <= backfill.seq:
                     held[day] = rows
 
+    def maintain(self) -> None:
+        """See `Rehearsal`; tiles are filled first, so that there are some to fold, and every state
+        that nothing reaches counts as one whose ttl has passed."""
+        if not self.tables.events:
+            return
+        self.commit(self.read_days())
+        for group in self.use_case.groups:
+            day, tiles = horizon(group, self.as_of), self.tables.tiles.get(group.name, {})
+            if forgets_nothing(group) and any(built < day for built in tiles):
+                states = merged_states(group, *self._held(group, day), self.seq, self.as_of)
+                self.tables.bases[group.name] = base_rows(group, states, day)
+            for built in [built for built in tiles if built < day]:
+                del tiles[built]
+            keys = [key for name, key in self.online.packed if name == group.name]
+            for key in idle_keys(group, self.online.read(group, keys), self.as_of):
+                del self.online.packed[group.name, key]
+
     def served(self, group: FeatureGroup, keys: Sequence[str], q: int) -> np.ndarray:
         """See `Rehearsal`."""
         found = self.online.read(group, keys)
@@ -209,22 +233,7 @@ class MemoryRehearsal:
 
     def rebuilt(self, group: FeatureGroup) -> dict[str, State]:
         """See `Rehearsal`."""
-        today = day_of(self.as_of)
-        days = {d: r for d, r in self.tables.tiles.get(group.name, {}).items() if d < today}
-        tiles = [row for rows in days.values() for row in rows]
-        built = {day: rows[0]["seq"] for day, rows in days.items()}
-        events = _keyed(group, self._with_day(self.tables.upto(self.seq)))
-        above = [
-            seq > built.get(day, 0)
-            for seq, day in zip(events["seq"].to_pylist(), events["day"].to_pylist(), strict=True)
-        ]
-        packed = pa.table(
-            {
-                "key": pa.array([row["key"] for row in tiles], pa.string()),
-                "state": pa.array([row["state"] for row in tiles], pa.binary()),
-            }
-        )
-        later = events.filter(pa.array(above, pa.bool_()))
+        packed, later = self._held(group, day_of(self.as_of), also_later=True)
         return merged_states(group, packed, later, self.seq, self.as_of)
 
     def trained(self, group: FeatureGroup, keys: Sequence[str], q: Sequence[int]) -> np.ndarray:
@@ -247,6 +256,25 @@ class MemoryRehearsal:
         seen = SeenEvents()
         seen.add(self.tables.upto(below - 1))
         return BatchWriter(lambda: self.use_case.groups, self.online, self.tables, seen)
+
+    def _held(
+        self, group: FeatureGroup, today: str, also_later: bool = False
+    ) -> tuple[pa.Table, pa.Table]:
+        """Base and tiles of the days before `today`, and the events above them: of these days, or
+        of later ones too."""
+        base = self.tables.bases.get(group.name, [])
+        folded, base_seq = (base[0]["day"], base[0]["seq"]) if base else ("", 0)
+        days = self.tables.tiles.get(group.name, {})
+        days = {day: rows for day, rows in days.items() if folded <= day < today}
+        built = {day: rows[0]["seq"] for day, rows in days.items()}
+        tiles = [*base, *(row for rows in days.values() for row in rows)]
+        events = _keyed(group, self._with_day(self.tables.upto(self.seq)))
+        above = [
+            seq > (base_seq if day < folded else built.get(day, 0)) and (also_later or day < today)
+            for seq, day in zip(events["seq"].to_pylist(), events["day"].to_pylist(), strict=True)
+        ]
+        packed = pa.Table.from_pylist(tiles, schema=to_arrow_schema(TILES))
+        return packed, events.filter(pa.array(above, pa.bool_()))
 
     def _with_day(self, events: pa.Table) -> pa.Table:
         days = [time.date().isoformat() for time in events["event_time"].to_pylist()]

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -33,6 +33,8 @@ class Batch:
     """Runs once more after its commit."""
     reads: bool = False
     """A backfill reads right after it, and commits after the batch that follows."""
+    upkeep: bool = False
+    """Right after it tables are compacted, old tiles folded, and idle states removed."""
 
 
 @dataclass(frozen=True)
@@ -190,12 +192,14 @@ def _records(
     return [Record("log.jsonl", n, line) for n, (_, _, line) in enumerate(coming, 1)]
 
 
-def _batches(rng: np.random.Generator, records: Sequence[Record]) -> Iterator[Batch]:
+def _batches(rng: np.random.Generator, records: Sequence[Record]) -> list[Batch]:
     cuts = sorted(rng.integers(0, len(records) + 1, rng.integers(1, 6)).tolist())
+    drawn: list[Batch] = []
     for first, last in zip([0, *cuts], [*cuts, len(records)], strict=True):
         killed = KILLS[rng.integers(len(KILLS))] if rng.random() < 0.3 else ""
         again, reads = rng.random() < 0.2, rng.random() < 0.3
-        yield Batch(tuple(records[first:last]), killed, bool(again), bool(reads))
+        drawn.append(Batch(tuple(records[first:last]), killed, bool(again), bool(reads)))
+    return [replace(batch, upkeep=bool(rng.random() < 0.3)) for batch in drawn]
 
 
 def _line(said: Mapping[str, Any]) -> bytes:

@@ -39,7 +39,7 @@ def _smaller(schedule: Schedule) -> Iterator[Schedule]:
                 cuts.append((replace(batch, records=records[:j] + records[j + 1 :]),))
         cuts += [
             (replace(batch, **calm),)
-            for calm in ({"killed": ""}, {"again": False}, {"reads": False})
+            for calm in ({"killed": ""}, {"again": False}, {"reads": False}, {"upkeep": False})
             if any(getattr(batch, name) for name in calm)
         ]
         for cut in cuts:

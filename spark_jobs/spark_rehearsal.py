@@ -21,6 +21,7 @@ from spark_jobs.admission import Admission
 from spark_jobs.columns import arrivals
 from spark_jobs.events import load_events
 from spark_jobs.feature_store import OnlineStates
+from spark_jobs.maintenance import maintain
 from spark_jobs.materialize import rebuild
 from spark_jobs.point_in_time import NO_LIMIT, at_query_times
 from spark_jobs.rehearsal import Killed, Record
@@ -115,6 +116,11 @@ class SparkRehearsal:
         """See `Rehearsal`."""
         for packed in backfill:
             commit_days(self._spark, self.lake, packed)
+
+    def maintain(self) -> None:
+        """See `Rehearsal`."""
+        if exists(self._spark, self.lake.events):
+            maintain(self._spark, self.use_case, self.lake, self.use_case.declared.vacuum_after)
 
     def served(self, group: FeatureGroup, keys: Sequence[str], q: int) -> np.ndarray:
         """See `Rehearsal`."""

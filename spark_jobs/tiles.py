@@ -14,9 +14,11 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from data_contracts.clock import DAY, parse_time
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
+from data_contracts.online import view_name
 from data_contracts.states import State, encode, split
 from data_contracts.tiles import fold, raw_rows
 from data_contracts.use_case import UseCase
+from data_contracts.views import ViewRegistry
 from spark_jobs.columns import codes, to_events
 from spark_jobs.events import load_events, with_day
 from spark_jobs.schemas import TILES
@@ -112,11 +114,18 @@ def stale_days(
             f"{lake.tiles}: days {first} … {last} hold seq {above}, events end at {newest}: "
             "the events table was rolled back; restore it or delete the tiles"
         )
+    views = ViewRegistry(lake).views()
     counts = {row[0]: int(row[1]) for row in sorted(grown)}
     lacking: dict[tuple[str, ...], list[FeatureGroup]] = {}
     for i, group in enumerate(groups):
         needs = {row[0]: row[3 + i] for row in grown if row[3 + i] is not None}
-        days = [d for d in sorted(needs) if held.get((group.name, group.digest, d), 0) < needs[d]]
+        view = views.get(view_name(group))
+        days = [
+            day
+            for day in sorted(needs)
+            if day >= (view.tiles_from if view else "")
+            and held.get((group.name, group.digest, day), 0) < needs[day]
+        ]
         lacking.setdefault(tuple(days), []).append(group)
     return [Stale(tuple(g), {d: counts[d] for d in days}) for days, g in lacking.items() if days]
 

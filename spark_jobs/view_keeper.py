@@ -79,11 +79,10 @@ class ViewKeeper:
 
     def _drop(self, view: View) -> bool:
         self._online.drop(view.group)
-        if exists(self._spark, self._lake.tiles):
-            tiles = DeltaTable.forPath(self._spark, str(self._lake.tiles))
-            tiles.delete(
-                (sf.col("group") == view.group.name) & (sf.col("digest") == view.group.digest)
-            )
+        own = (sf.col("group") == view.group.name) & (sf.col("digest") == view.group.digest)
+        for path in (self._lake.tiles, self._lake.tile_bases):
+            if exists(self._spark, path):
+                DeltaTable.forPath(self._spark, str(path)).delete(own)
         rebuilt_file(self._lake, view.name).unlink(missing_ok=True)
         self._registry.change(view, status="retired", rebuilt=None)
         return True

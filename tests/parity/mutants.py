@@ -17,7 +17,7 @@ from data_contracts import (
     tiles,
     windows,
 )
-from data_contracts.clock import MINUTE
+from data_contracts.clock import DAY, MINUTE
 from data_contracts.features import FeatureGroup
 from data_contracts.windows import RAW, Sliding, Tumbling
 from spark_jobs import admission, rehearsal, writer
@@ -216,3 +216,8 @@ def cap_of_one(patch: pytest.MonkeyPatch) -> None:
             replace(part, keep=1) if isinstance(part, entries.Counts) else part, rows, lead
         ),
     )  # fmt: skip
+
+
+@mutant
+def state_removed_before_its_time(patch: pytest.MonkeyPatch) -> None:
+    wrapped(patch, rehearsal, "idle_keys", lambda f: lambda g, found, at: f(g, found, at + DAY))

@@ -73,6 +73,26 @@ def test_a_session_wider_than_what_it_looks_back_is_refused() -> None:
     refused(declared(windows=(Session("2h", within="1h"),)), "a gap of 2h within 1h: widen it")
 
 
+@pytest.mark.parametrize(
+    ("windows", "ttl", "said"),
+    [
+        ((Sliding("24h"),), "24h", "window 24h: it reaches back 88200 s, ttl 24h would change"),
+        ((Tumbling("1d"),), "47h", "window last_1d: it reaches back 172800 s"),
+        ((Session("5m", within="100m"),), "100m", "window session_5m: it reaches back 6300 s"),
+        ((Sliding("1h"), Lifetime()), "9999d", "window lifetime: it never forgets"),
+        (HOUR, "soon", "ttl: not a duration"),
+    ],
+)
+def test_a_ttl_that_would_change_a_value_is_refused(windows: Any, ttl: str, said: str) -> None:
+    refused(declared(windows=windows, ttl=ttl), said)
+
+
+def test_a_ttl_is_no_part_of_the_definition() -> None:
+    lasting = declared(windows=(Sliding("24h"), Tumbling("1d"), Session("5m")), ttl="2d")
+    check_group(lasting, load_use_case("clicks").contract)
+    assert declared(windows=lasting.windows).digest == lasting.digest
+
+
 def test_two_windows_of_one_name_are_refused() -> None:
     refused(declared(windows=(Lifetime(), Lifetime("2019-11-24"))), "two share a name")
 

@@ -16,6 +16,7 @@ from data_contracts.record import (
 from data_contracts.use_case import load_use_case
 from tests.poison import GOOD, MALFORMED, SEVERAL, UNHARMED, but
 
+
 @pytest.fixture(scope="module")
 def contract() -> Contract:
     return load_use_case("clicks").contract

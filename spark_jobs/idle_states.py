@@ -1,0 +1,37 @@
+"""States whose ttl has passed leave the online store: no window reaches an event of theirs."""
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as sf
+
+from data_contracts.clock import duration
+from data_contracts.lake import Lake
+from data_contracts.states import idle_keys
+from data_contracts.use_case import UseCase
+from data_contracts.views import kept_up
+from spark_jobs.events import arrival, load_events
+from spark_jobs.feature_store import OnlineStates
+
+CHUNK = 1000
+"""Keys whose states are read at once."""
+
+
+def remove_idle_states(
+    spark: SparkSession, use_case: UseCase, lake: Lake, online: OnlineStates, as_of: int
+) -> int:
+    """Remove the row of every key of which no event arrived for its group's ttl before `as_of`
+    (µs); returns how many. The caller holds the writer's lease."""
+    removed = 0
+    for group in kept_up(use_case, lake):
+        if not group.ttl:
+            continue
+        own = load_events(spark, use_case, lake).where(sf.col(group.entity).isNotNull())
+        last = sf.unix_micros(sf.max(arrival(own)))
+        quiet = own.groupBy(sf.col(group.entity).alias("key")).agg(last.alias("last"))
+        quiet = quiet.where(sf.col("last") <= as_of - duration(group.ttl))
+        keys: list[str] = quiet.select("key").toArrow()["key"].to_pylist()
+        for begin in range(0, len(keys), CHUNK):
+            states = online.read(group, keys[begin : begin + CHUNK])
+            idle = idle_keys(group, states, as_of)
+            online.remove(group, idle)
+            removed += len(idle)
+    return removed
