@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -10,12 +10,14 @@ from pyspark.sql import SparkSession
 
 from data_contracts.kafka import KafkaTopic
 from data_contracts.lake import Lake
+from data_contracts.redis_address import RedisAddress
 from data_contracts.use_case import CONTRACT, UseCase, load_use_case
 from spark_jobs.session import spark_session
 
 USE_CASE, ROOT, LOG, STEP = "HEADRACE_USE_CASE", "HEADRACE_ROOT", "HEADRACE_LOG", "HEADRACE_STEP"
-KAFKA = "HEADRACE_KAFKA"
-"""Environment variables that carry a deployment into `dagster dev`."""
+KAFKA, REDIS = "HEADRACE_KAFKA", "HEADRACE_REDIS"
+"""Environment variables that carry a deployment into `dagster dev`; every command reads the last
+one, whose password is kept off its arguments."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Deployment:
     """Whether the replay waits for the stream after every step."""
     kafka: str | None = None
     """`kafka://host:port/topic`, which the stream takes beside the landing log."""
+    redis: str = field(default_factory=lambda: os.environ.get(REDIS, ""), repr=False)
+    """`redis://…` where online state lies; empty for SQLite in the root folder."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Deployment":
@@ -40,8 +44,8 @@ class Deployment:
         log, step = environment.get(LOG), environment.get(STEP, cls.step)
         root = Path(environment.get(ROOT, str(cls.root)))
         reference = environment.get(USE_CASE, cls.reference)
-        kafka = environment.get(KAFKA) or None
-        return cls(reference, root, Path(log) if log else None, step, kafka=kafka)
+        kafka, redis = environment.get(KAFKA) or None, environment.get(REDIS, "")
+        return cls(reference, root, Path(log) if log else None, step, kafka=kafka, redis=redis)
 
     def environment(self) -> dict[str, str]:
         """The variables from which `from_environment` makes this deployment again."""
@@ -50,7 +54,8 @@ class Deployment:
             reference = str(Path(reference).resolve())
         found = {USE_CASE: reference, ROOT: str(self.root.resolve()), STEP: self.step,
                  KAFKA: self.kafka or ""}  # fmt: skip
-        return {**found, **({LOG: str(self.log.resolve())} if self.log else {})}
+        told = {LOG: str(self.log.resolve()) if self.log else "", REDIS: self.redis}
+        return {**found, **{name: value for name, value in told.items() if value}}
 
     @cached_property
     def use_case(self) -> UseCase:
@@ -58,8 +63,13 @@ class Deployment:
 
     @cached_property
     def lake(self) -> Lake:
+        """Where the data lies; ValueError when the address of Redis is none."""
         kafka = KafkaTopic.parse(self.kafka) if self.kafka else None
-        return Lake(self.root.resolve(), self.use_case.name, kafka)
+        try:
+            redis = RedisAddress.parse(self.redis) if self.redis else None
+        except ValueError as error:
+            raise ValueError(f"{REDIS}: {error}") from error
+        return Lake(self.root.resolve(), self.use_case.name, kafka, redis)
 
     @cached_property
     def spark(self) -> SparkSession:

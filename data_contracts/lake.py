@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_contracts.kafka import KafkaTopic
+from data_contracts.redis_address import RedisAddress
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,8 @@ class Lake:
     use_case: str
     kafka: KafkaTopic | None = None
     """The topic that the stream takes beside the landing log."""
+    redis: RedisAddress | None = None
+    """Where online state lies; in a file of SQLite when None."""
 
     @property
     def home(self) -> Path:
@@ -88,6 +91,11 @@ class Lake:
     def rebuilt(self) -> Path:
         """Rebuilt states that wait for the writer to load them, one parquet file a view."""
         return self.home / "rebuilt"
+
+    @property
+    def online_file(self) -> Path:
+        """SQLite: online state where it does not lie in Redis."""
+        return (self.online / "online.db").resolve()
 
     @property
     def reports(self) -> Path:

@@ -14,11 +14,6 @@ def state_name(group: FeatureGroup) -> str:
     return f"{view_name(group)}_state"
 
 
-def project_name(use_case: UseCase) -> str:
-    """The Feast project of a use case."""
-    return use_case.name
-
-
 def service_name(use_case: UseCase) -> str:
     """The Feast feature service that holds all views a model of this use case reads."""
     return f"{use_case.name}_features"

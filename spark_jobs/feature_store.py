@@ -2,31 +2,29 @@
 
 import json
 import os
-import sqlite3
+import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, ValueType
-from feast.infra.key_encoding_utils import serialize_entity_key
-from feast.infra.online_stores.helpers import compute_table_id
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
-from feast.types import Bytes
+from feast.types import Bytes, Int64
 
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.online import project_name, service_name, state_name, view_name
+from data_contracts.online import service_name, state_name, view_name
 from data_contracts.states import State, decode, encode
 from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry, missing
+from spark_jobs.online_store import feast_config, named_errors, place, remove_rows
 
 _CONFIG = "feature_store.yaml"
 _CLOCK = "write_clock.json"
-_STORE = "online.db"
+_WRITER, _SEQ = "headrace_writer", "headrace_seq"
+"""The view, its entity, its one key and its feature: the mark of how far the store was written."""
 _TIME = "event_timestamp"
 
 
@@ -37,10 +35,10 @@ def apply(use_case: UseCase, lake: Lake, groups: Sequence[FeatureGroup]) -> Feat
     """
     lake.online.mkdir(parents=True, exist_ok=True)
     config = {
-        "project": project_name(use_case),
+        "project": _project(use_case, lake),
         "provider": "local",
         "registry": {"path": str((lake.online / "registry.db").resolve()), "cache_mode": "thread"},
-        "online_store": {"type": "sqlite", "path": str((lake.online / _STORE).resolve())},
+        "online_store": feast_config(lake),
         "offline_store": {"type": "file"},
         "entity_key_serialization_version": 3,
     }
@@ -52,8 +50,32 @@ def apply(use_case: UseCase, lake: Lake, groups: Sequence[FeatureGroup]) -> Feat
     }
     views = [_view(group, entities[group.entity], lake) for group in groups]
     service = FeatureService(name=service_name(use_case), features=list(views))
-    store.apply([*entities.values(), *views, service])
+    store.apply([*entities.values(), *views, service, *_writer_view(lake)])
     return store
+
+
+def _project(use_case: UseCase, lake: Lake) -> str:
+    """The name under which this lake's rows lie: no other lake's, in a store that several share."""
+    config = lake.online / _CONFIG
+    if config.exists():
+        return json.loads(config.read_text())["project"]
+    return f"{use_case.name}_{secrets.token_hex(4)}"
+
+
+def _writer_view(lake: Lake) -> tuple[Entity, FeatureView]:
+    entity = Entity(name=_WRITER, join_keys=[_WRITER], value_type=ValueType.STRING)
+    source = FileSource(
+        name=f"{_WRITER}_rows", path=str(lake.stream.resolve()), timestamp_field=_TIME
+    )
+    view = FeatureView(
+        name=_WRITER,
+        entities=[entity],
+        ttl=timedelta(0),
+        schema=[Field(name=_SEQ, dtype=Int64)],
+        source=source,
+        description="The last micro-batch that this store holds",
+    )
+    return entity, view
 
 
 def _view(group: FeatureGroup, entity: Entity, lake: Lake) -> FeatureView:
@@ -76,8 +98,8 @@ def _view(group: FeatureGroup, entity: Entity, lake: Lake) -> FeatureView:
 
 def unfilled(use_case: UseCase, lake: Lake) -> list[FeatureGroup]:
     """What of the declared groups the store holds in no view that was filled from the first event
-    on; all of them where the store is gone."""
-    held = ViewRegistry(lake).live() if (lake.online / _STORE).exists() else []
+    on."""
+    held = ViewRegistry(lake).live()
     lacking = [missing(group, held) for group in use_case.groups]
     return [group for group in lacking if group is not None]
 
@@ -85,25 +107,46 @@ def unfilled(use_case: UseCase, lake: Lake) -> list[FeatureGroup]:
 class OnlineStates:
     """Packed states by key in Feast's online store; the only writer of it.
 
-    What the store refuses is raised as RuntimeError naming its file.
+    What the store refuses is raised as RuntimeError naming its file or address.
     """
 
     def __init__(self, use_case: UseCase, lake: Lake) -> None:
         self._use_case = use_case
         self._lake = lake
+        self._reached = 0
         self._clock = WriteClock(lake.stream / _CLOCK)
         self.serve(ViewRegistry(lake).live() or use_case.groups)
 
     def serve(self, groups: Sequence[FeatureGroup]) -> None:
         """Have a view in the store for each of these definitions; other views stay."""
-        with self._named():
+        with named_errors(self._lake):
             self._store = apply(self._use_case, self._lake, groups)
 
     def drop(self, group: FeatureGroup) -> None:
         """Delete the view of a definition and every state in it."""
-        with self._named():
+        with named_errors(self._lake):
             view = self._store.get_feature_view(view_name(group))
             self._store.apply([], objects_to_delete=[view], partial=False)
+
+    def require(self, seq: int) -> int:
+        """The last micro-batch that the store itself says it holds.
+
+        RuntimeError where that is below `seq`, or below what this writer has written to it.
+        """
+        self._reached = max(self._reached, seq)
+        held = self._get(_WRITER, _SEQ, _WRITER, [_WRITER])[_WRITER] or 0
+        if held < self._reached:
+            raise RuntimeError(
+                f"{place(self._lake)}: holds micro-batches up to {held}, but {self._reached} were "
+                "written: it was emptied, set back or is another store: run `headrace materialize`"
+            )
+        return held
+
+    def reach(self, seq: int) -> None:
+        """Say in the store itself that it holds micro-batch `seq`, unless it lost earlier ones."""
+        reached = max(self.require(0), seq)
+        self._put(_WRITER, {_WRITER: [_WRITER], _SEQ: [reached]})
+        self._reached = reached
 
     def read(self, group: FeatureGroup, keys: Iterable[str]) -> dict[str, State]:
         """The states of those keys that have one; ValueError for one that cannot be decoded."""
@@ -114,48 +157,33 @@ class OnlineStates:
         wanted = list(keys)
         if not wanted:
             return {}
-        with self._named():
-            answer = self._store.get_online_features(
-                features=[f"{view_name(group)}:{state_name(group)}"],
-                entity_rows=[{group.entity: key} for key in wanted],
-            ).to_dict()
-        found = zip(answer[group.entity], answer[state_name(group)], strict=True)
-        return {key: packed for key, packed in found if packed is not None}
+        found = self._get(view_name(group), state_name(group), group.entity, wanted)
+        return {key: packed for key, packed in found.items() if packed is not None}
 
     def write(self, group: FeatureGroup, states: Mapping[str, State]) -> None:
         """Write the states, all at one write time that is later than any before."""
         if not states:
             return
         packed = [encode(group, state) for state in states.values()]
-        moment = self._clock.tick()
-        frame = pd.DataFrame({group.entity: list(states), state_name(group): packed, _TIME: moment})
-        with self._named():
-            self._store.write_to_online_store(view_name(group), frame)
+        self._put(view_name(group), {group.entity: list(states), state_name(group): packed})
 
     def remove(self, group: FeatureGroup, keys: Sequence[str]) -> None:
         """Remove the rows of those keys, all or none; Feast itself removes whole views only."""
-        config, view = self._store.config, self._store.get_feature_view(view_name(group))
-        packed = [
-            serialize_entity_key(
-                EntityKey(join_keys=[group.entity], entity_values=[Value(string_val=key)]),
-                config.entity_key_serialization_version,
-            )
-            for key in keys
-        ]
-        table = compute_table_id(config.project, view)
-        with self._named(), closing(sqlite3.connect(self._lake.online / _STORE)) as store, store:
-            rows = [(key,) for key in packed]
-            store.executemany(f'DELETE FROM "{table}" WHERE entity_key = ?', rows)
+        view = self._store.get_feature_view(view_name(group))
+        with named_errors(self._lake):
+            remove_rows(self._store, view, self._lake, group.entity, state_name(group), keys)
 
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise RuntimeError(
-                f"{self._lake.online / _STORE}: {error}: end what holds the file, see that its "
-                "disk has room, and run this again"
-            ) from error
+    def _get(self, view: str, feature: str, entity: str, keys: list[str]) -> dict[str, Any]:
+        with named_errors(self._lake):
+            answer = self._store.get_online_features(
+                features=[f"{view}:{feature}"], entity_rows=[{entity: key} for key in keys]
+            ).to_dict()
+        return dict(zip(answer[entity], answer[feature], strict=True))
+
+    def _put(self, view: str, columns: dict[str, list[Any]]) -> None:
+        frame = pd.DataFrame({**columns, _TIME: self._clock.tick()})
+        with named_errors(self._lake):
+            self._store.write_to_online_store(view, frame)
 
 
 class WriteClock:
@@ -175,5 +203,6 @@ class WriteClock:
 
 def _write(path: Path, text: str) -> None:
     part = path.with_suffix(path.suffix + ".part")
+    part.touch(mode=0o600)  # the configuration may hold a password
     part.write_text(text)
     os.replace(part, path)

@@ -19,7 +19,7 @@ from data_contracts.tiles import concat, expire, fold, raw_rows
 from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry, kept_up
 from spark_jobs.columns import codes, to_events
-from spark_jobs.events import load_events, with_day
+from spark_jobs.events import arrival, load_events, with_day
 from spark_jobs.rebuilt_states import keep_rebuilt
 from spark_jobs.schemas import TILES
 from spark_jobs.tables import exists, load
@@ -68,10 +68,9 @@ def _rebuilt(spark: SparkSession, use_case: UseCase, lake: Lake, group: FeatureG
     events = load_events(spark, use_case, lake)
     newest: Any = events.agg(sf.max("seq")).first()
     seq = int(newest[0] or 0)
-    arrived = (
-        sf.coalesce("arrived_at", "event_time") if "arrived_at" in events.columns else "event_time"
+    latest: Any = (
+        events.where(sf.col("seq") <= seq).agg(sf.unix_micros(sf.max(arrival(events)))).first()
     )
-    latest: Any = events.where(sf.col("seq") <= seq).agg(sf.unix_micros(sf.max(arrived))).first()
     states = rebuild(spark, use_case, lake, group, seq, int(latest[0] or 0))
     registry, name = ViewRegistry(lake), view_name(group)
     keep_rebuilt(lake, group, states, name)

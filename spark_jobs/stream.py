@@ -62,8 +62,8 @@ class MicroBatches:
         # Compiling the projections of a few rows costs more than the rows: 19 against 13 CPU s
         # for ten appends; above SMALL rows it is the other way round.
         self._small.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
-        self._online = OnlineStates(use_case, lake)
-        self._keeper = ViewKeeper(spark, use_case, lake, self._online)
+        self.online = OnlineStates(use_case, lake)
+        self._keeper = ViewKeeper(spark, use_case, lake, self.online)
         if not begun or not self._keeper.live():
             self._keeper.begin()
         self._writer: BatchWriter | None = None
@@ -88,13 +88,17 @@ class MicroBatches:
     def _take(self, raw: DataFrame, seq: int) -> None:
         if self._writer is None:
             seen = seen_events(self._spark, self._lake, below_seq=seq)
-            self._writer = BatchWriter(self._keeper.live, self._online, self, seen)
+            self._writer = BatchWriter(self._keeper.live, self.online, self, seen)
         gated = raw.transform(with_verdict(self._use_case.contract)).toArrow()
         self.events += self._writer.take(gated, seq)
         self.done += 1
 
     def append(self, admission: Admission, seq: int) -> None:
-        """The events in one transaction, and the records that did not become events."""
+        """The events in one transaction, and the records that did not become events.
+
+        Nothing is appended when the store that holds the batch has lost earlier ones meanwhile.
+        """
+        self.online.reach(seq)
         contract = self._use_case.contract
         if len(admission.events):
             schema = events_schema(contract)
@@ -238,7 +242,9 @@ def _batches(spark: SparkSession, use_case: UseCase, lake: Lake) -> MicroBatches
             f"{lake.online}: lacks {len(names)} features of earlier events ({', '.join(names[:3])} "
             "…: a feature group changed, or the store was deleted): run `headrace materialize`"
         )
-    return MicroBatches(spark, use_case, lake, begun, widen)
+    batches = MicroBatches(spark, use_case, lake, begun, widen)
+    batches.online.require(consumed(lake).seq)
+    return batches
 
 
 def _cause(error: Exception) -> Exception:

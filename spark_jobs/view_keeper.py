@@ -12,6 +12,7 @@ from data_contracts.lake import Lake
 from data_contracts.online import view_name
 from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry, kept_up
+from spark_jobs.checkpoint import consumed
 from spark_jobs.columns import used_fields
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.lease import LeaseHeld, writer_lease
@@ -31,7 +32,7 @@ class ViewKeeper:
         self._spark = spark
         self._use_case = use_case
         self._lake = lake
-        self._online = online
+        self.online = online
         self._registry = ViewRegistry(lake)
         self._served: list[FeatureGroup] = []
         self._loading: tuple[View, Iterator[None]] | None = None
@@ -47,7 +48,7 @@ class ViewKeeper:
         if groups != self._served:
             for group in groups:
                 self._check_fields(group)
-            self._online.serve(groups)
+            self.online.serve(groups)
             self._served = groups
         return groups
 
@@ -72,13 +73,13 @@ class ViewKeeper:
 
     def _load(self, view: View) -> bool:
         if self._loading is None or self._loading[0] != view:
-            steps = loading(self._spark, self._use_case, self._lake, self._online, view)
+            steps = loading(self._spark, self._use_case, self._lake, self.online, view)
             self._loading = view, steps
         next(self._loading[1])
         return True
 
     def _drop(self, view: View) -> bool:
-        self._online.drop(view.group)
+        self.online.drop(view.group)
         own = (sf.col("group") == view.group.name) & (sf.col("digest") == view.group.digest)
         for path in (self._lake.tiles, self._lake.tile_bases):
             if exists(self._spark, path):
@@ -106,6 +107,7 @@ def tend_until_done(
                 keeper = ViewKeeper(spark, use_case, lake, OnlineStates(use_case, lake))
                 while keeper.tend():
                     pass
+                keeper.online.reach(consumed(lake).seq)
         except LeaseHeld as held:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{held}: it did not tend to the views of the store") from held

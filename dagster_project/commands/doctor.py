@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dagster_project.cli import FAILED, JsonOption, KafkaOption, RootOption, UseCaseOption, show
+from dagster_project.deployment import Deployment
 from data_contracts.kafka import KafkaTopic
 from spark_jobs.java import INSTALL, java_command
 
@@ -32,13 +33,14 @@ def doctor(
     root: RootOption = Path(".headrace"),
     json: JsonOption = False,
 ) -> None:
-    """Check Java, Spark's jars, packages, use case, Kafka and disk; say what mends each."""
+    """Check Java, Spark's jars, packages, use case, stores and disk; say what mends each."""
     checks = {
         "java": _java(),
         "spark jars": _jars(),
         **{name: _package(name) for name in PACKAGES},
         f"use case {use_case}": _use_case(use_case),
         **({"kafka": _kafka(kafka)} if kafka else {}),
+        **_online(use_case, root),
         "disk": _disk(root),
     }
     if json:
@@ -105,6 +107,22 @@ def _kafka(url: str) -> tuple[bool, str]:
         except (OSError, OverflowError) as error:
             silent.append(f"{server} takes no connection ({error}): start the broker")
     return not silent, "; ".join(silent) or f"{url}: its servers take connections"
+
+
+def _online(reference: str, root: Path) -> dict[str, tuple[bool, str]]:
+    """The online store by its place; nothing where there is no such use case."""
+    from spark_jobs.online_store import ask, place
+
+    deployment = Deployment(reference, root)
+    try:
+        deployment.use_case  # noqa: B018 - has a line of its own
+    except ValueError:
+        return {}
+    try:
+        found = True, f"{place(deployment.lake)}: {ask(deployment.lake)}"
+    except (ValueError, RuntimeError) as error:
+        found = False, str(error)
+    return {"online store": found}
 
 
 def _disk(root: Path) -> tuple[bool, str]:

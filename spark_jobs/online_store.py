@@ -1,0 +1,110 @@
+"""The two stores of online state behind Feast, SQLite and Redis: where one lies, and its errors."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+import redis
+from feast import FeatureStore, FeatureView
+from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.infra.online_stores.helpers import _mmh3, _redis_key, compute_table_id
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from data_contracts.lake import Lake
+from data_contracts.redis_address import RedisAddress
+
+ANSWER_S = 5
+"""How long Redis may take to answer, and half of it to let a connection in."""
+
+
+def place(lake: Lake) -> str:
+    """The store's file or address, for messages: it holds no credentials."""
+    return str(lake.redis or lake.online_file)
+
+
+def feast_config(lake: Lake) -> dict[str, Any]:
+    """The `online_store` entry of Feast's configuration; it holds the password of Redis."""
+    if lake.redis is None:
+        return {"type": "sqlite", "path": str(lake.online_file)}
+    return {"type": "redis", "connection_string": _connection(lake.redis)}
+
+
+def _connection(address: RedisAddress) -> str:
+    options: dict[str, Any] = {
+        "db": address.db,
+        "socket_timeout": ANSWER_S,
+        "socket_connect_timeout": ANSWER_S / 2,
+        # With its own retries the client waits for seconds, where a server answers with defaults.
+        "retry": None,
+    }
+    if address.username:
+        options["username"] = address.username
+    if address.password:
+        options["password"] = address.password
+    # Feast cuts the text at commas and puts environment variables in place of $names.
+    texts = (f"{name}={json.dumps(value)}" for name, value in options.items())
+    safe = [text.replace(",", "\\u002c").replace("$", "\\u0024") for text in texts]
+    return ",".join([f"{address.host}:{address.port}", *safe])
+
+
+@contextmanager
+def named_errors(lake: Lake) -> Iterator[None]:
+    """What either store refuses as RuntimeError of one line: the place, the error, the mend."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise RuntimeError(
+            f"{place(lake)}: {error}: end what holds the file, see that its disk has room, and "
+            "run this again"
+        ) from error
+    except redis.RedisError as error:
+        raise RuntimeError(
+            f"{place(lake)}: {' '.join(str(error).split())}: see that Redis runs there, takes this "
+            "login and has memory left, and run this again"
+        ) from error
+
+
+def ask(lake: Lake) -> str:
+    """What the store answers in a word or two; RuntimeError, named, where it does not."""
+    with named_errors(lake):
+        if lake.redis is not None:
+            once = Retry(NoBackoff(), 0)
+            client = redis.Redis.from_url(lake.redis.url, socket_timeout=ANSWER_S, retry=once)
+            with closing(client):
+                return f"{client.dbsize():,} keys"
+        if not lake.online_file.exists():
+            return "not written yet"
+        with closing(sqlite3.connect(f"{lake.online_file.as_uri()}?mode=ro", uri=True)) as found:
+            tables = found.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'")
+            return f"{tables.fetchone()[0]} tables"
+
+
+def remove_rows(
+    store: FeatureStore,
+    view: FeatureView,
+    lake: Lake,
+    entity: str,
+    feature: str,
+    keys: Sequence[str],
+) -> None:
+    """Remove the rows of those keys from a view, all or none."""
+    config = store.config
+    version = config.entity_key_serialization_version
+    packed = [EntityKey(join_keys=[entity], entity_values=[Value(string_val=key)]) for key in keys]
+    if lake.redis is None:
+        table = compute_table_id(config.project, view)
+        with closing(sqlite3.connect(lake.online_file)) as rows, rows:
+            names = [(serialize_entity_key(key, version),) for key in packed]
+            rows.executemany(f'DELETE FROM "{table}" WHERE entity_key = ?', names)
+        return
+    with closing(redis.Redis.from_url(lake.redis.url, socket_timeout=ANSWER_S)) as client:
+        steps = client.pipeline(transaction=True)
+        for key in packed:
+            name = _redis_key(config.project, key, version)
+            steps.hdel(name, _mmh3(f"{view.name}:{feature}"), f"_ts:{view.name}")
+        steps.execute()
