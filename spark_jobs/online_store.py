@@ -106,5 +106,5 @@ def remove_rows(
         steps = client.pipeline(transaction=True)
         for key in packed:
             name = _redis_key(config.project, key, version)
-            steps.hdel(name, _mmh3(f"{view.name}:{feature}"), f"_ts:{view.name}")
+            steps.execute_command("HDEL", name, _mmh3(f"{view.name}:{feature}"), f"_ts:{view.name}")
         steps.execute()

@@ -38,7 +38,7 @@ class Mortal(MicroBatches):
     def __init__(self, spark: SparkSession, use_case: UseCase, lake: Lake, place: str) -> None:
         super().__init__(spark, use_case, lake)
         self._place = place
-        self._online = _MortalStates(self, use_case, lake, place)
+        self.online = _MortalStates(self, use_case, lake, place)
 
     def append(self, admission: Admission, seq: int) -> None:
         """As the stream's, or its death."""
