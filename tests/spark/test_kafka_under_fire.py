@@ -197,7 +197,7 @@ def test_files_and_topic_are_one_stream_whose_sources_are_not_exchanged(
     spark: SparkSession, clicks: UseCase, broker: Broker, tmp_path: Path
 ) -> None:
     lake = topic_lake(broker, clicks, tmp_path / "root", partitions=2)
-    land_at(lake, to_file(tmp_path / "f.jsonl", [impression("f", NOON), b"broken"]))
+    land_at(lake, to_file(tmp_path / "f.jsonl", [*events(*"def")[2:], b"broken"]))
     send(broker, lake, *"abc")
     send(broker, lake, *"def", partition=1)
     ingest_available(spark, clicks, lake, max_batch_records=2)
