@@ -3,24 +3,28 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from data_contracts.clock import DAY, HOUR, SECOND
-from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.states import State
 from data_contracts.use_case import UseCase
-from spark_jobs.conservation import conservation
+from spark_jobs.conservation import Conservation, conservation
 from spark_jobs.feature_store import OnlineStates
+from spark_jobs.materialize import materialize
 from spark_jobs.stream import ingest_available
-from tests.spark.lakes import ARRIVAL, NOON, click, impression, land_at, rows_of, to_file
+from spark_jobs.tiles import backfill_tiles
+from tests.spark.dying_writer import BEHIND_IT, IN_A_BATCH
+from tests.spark.lakes import ARRIVAL, NOON, click, impression, land_at, to_file
 
+ALL_DAYS = ("0001-01-01", "9999-12-31")
 REPOSITORY = Path(__file__).parents[2]
 KEYS = {"user": [f"u{i}" for i in range(4)], "item": [f"i{i}" for i in range(5)]}
 FIRST = [
@@ -44,25 +48,43 @@ class Outcome:
 
     tables: dict[str, list[dict[str, Any]]]
     states: dict[str, dict[str, tuple[int, int, list[list[int]]]]]
-    counted: Any
+    counted: Conservation | None
 
 
 @pytest.fixture(scope="module")
 def begun(spark: SparkSession, clicks: UseCase, tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """A lake with one batch behind it and the next one landed."""
+    """A lake with one batch and its tiles behind it and the next batch landed."""
     folder = tmp_path_factory.mktemp("begun")
     lake = Lake(folder / "root", clicks.name)
     land_at(lake, to_file(folder / "first.jsonl", FIRST))
     ingest_available(spark, clicks, lake)
+    backfill_tiles(spark, clicks, lake, *ALL_DAYS)
     land_at(lake, to_file(folder / "then.jsonl", THEN), at=ARRIVAL + 1)
     return lake
 
 
 @pytest.fixture(scope="module")
-def undisturbed(spark: SparkSession, clicks: UseCase, begun: Lake) -> Outcome:
+def undisturbed(spark: SparkSession, clicks: UseCase, begun: Lake) -> Lake:
     lake = copy_of(begun, begun.root.with_name("undisturbed"))
     ingest_available(spark, clicks, lake)
-    return outcome(spark, clicks, lake)
+    return lake
+
+
+@pytest.fixture(scope="module")
+def expected(spark: SparkSession, clicks: UseCase, undisturbed: Lake) -> Outcome:
+    return outcome(spark, clicks, undisturbed)
+
+
+@pytest.fixture(scope="module")
+def dead(begun: Lake, undisturbed: Lake, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of lakes, each left behind by a writer that was killed at the place of its name."""
+    folder = tmp_path_factory.mktemp("dead")
+    for place in IN_A_BATCH:
+        copy_of(begun, folder / place)
+    for place in BEHIND_IT:
+        copy_of(undisturbed, folder / place)
+    kill(folder, *IN_A_BATCH, *BEHIND_IT)
+    return folder
 
 
 def copy_of(lake: Lake, root: Path) -> Lake:
@@ -70,86 +92,131 @@ def copy_of(lake: Lake, root: Path) -> Lake:
     return Lake(root, lake.use_case)
 
 
-def outcome(spark: SparkSession, clicks: UseCase, lake: Lake) -> Outcome:
-    tables = {n: rows_of(spark, getattr(lake, n)) for n in ("events", "duplicates", "quarantine")}
+def kill(folder: Path, *places: str) -> None:
+    command = [sys.executable, "-m", "tests.spark.dying_writer", str(folder), *places]
+    told = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, check=False, start_new_session=True
+    )
+    assert -signal.SIGKILL == told.returncode, told.stderr
+
+
+def outcome(
+    spark: SparkSession,
+    clicks: UseCase,
+    lake: Lake,
+    count: Callable[[SparkSession, Lake], Conservation] | None = conservation,
+) -> Outcome:
+    tables = {n: table(getattr(lake, n)) for n in ("events", "duplicates", "quarantine")}
     online = OnlineStates(clicks, lake)
     states = {
         group.name: {
-            key: (state.seq, state.as_of, [table.tolist() for table in state.rows.tables])
+            key: (state.seq, state.as_of, [rows.tolist() for rows in state.rows.tables])
             for key, state in online.read(group, KEYS[group.name]).items()
         }
         for group in clicks.groups
     }
-    return Outcome(tables, states, conservation(spark, lake))
+    return Outcome(tables, states, count(spark, lake) if count else None)
 
 
-def names(tables: list[dict[str, Any]]) -> set[str]:
-    return {row["event_id"] for row in tables}
+def table(path: Path, order: tuple[str, ...] = ("origin", "line")) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    held = DeltaTable(path).to_pyarrow_table()
+    return held.sort_by([(name, "ascending") for name in order]).to_pylist()
 
 
-def die(lake: Lake, stage: str) -> None:
-    command = [sys.executable, "-m", "tests.spark.dying_writer", str(lake.root), stage]
-    told = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
-    assert -signal.SIGKILL == told.returncode, told.stderr
+def tiles(lake: Lake) -> list[dict[str, Any]]:
+    return table(lake.tiles, ("group", "key", "day"))
 
 
-def test_the_undisturbed_run_is_worth_comparing_with(undisturbed: Outcome) -> None:
-    assert undisturbed.counted.holds
+def names(rows: list[dict[str, Any]]) -> set[str]:
+    return {row["event_id"] for row in rows}
+
+
+def test_the_undisturbed_run_is_worth_comparing_with(expected: Outcome) -> None:
+    counted = expected.counted
+    assert counted and counted.holds
     assert (24, 2, 1, 1) == (
-        undisturbed.counted.events,
-        undisturbed.counted.duplicates,
-        undisturbed.counted.conflicts,
-        undisturbed.counted.quarantined,
-    )
-    assert {1, 2} == {row["seq"] for row in undisturbed.tables["events"]}
+        counted.events, counted.duplicates, counted.conflicts, counted.quarantined
+    )  # fmt: skip
+    assert {1, 2} == {row["seq"] for row in expected.tables["events"]}
 
 
-def test_killed_after_the_online_merge_and_before_the_append(
-    spark: SparkSession, clicks: UseCase, begun: Lake, undisturbed: Outcome, tmp_path: Path
+def test_the_writers_died_where_they_were_to_die(
+    spark: SparkSession, clicks: UseCase, expected: Outcome, dead: Path
 ) -> None:
-    lake = copy_of(begun, tmp_path / "root")
-    die(lake, "before_append")
-    dead = outcome(spark, clicks, lake)
-    assert undisturbed.states == dead.states, "the batch is online"
-    assert {f"a{i}" for i in range(12)} == names(dead.tables["events"]), "and not in the table"
-    ingest_available(spark, clicks, lake)
-    assert undisturbed == outcome(spark, clicks, lake)
+    lakes = {place: Lake(dead / place, clicks.name) for place in IN_A_BATCH}
+    found = {place: outcome(spark, clicks, lake, None) for place, lake in lakes.items()}
+    merged = IN_A_BATCH.index("before the append")
+    for place in IN_A_BATCH[:4]:
+        assert expected.states["item"] != found[place].states["item"], place
+    assert expected.states["user"] == found["between two groups"].states["user"]
+    for place in IN_A_BATCH[merged:]:
+        assert expected.states == found[place].states, place
+    appended = {place: 12 < len(at.tables["events"]) for place, at in found.items()}
+    assert [False] * 8 + [True] * 4 == list(appended.values())
+    assert [] == found["before the duplicates"].tables["duplicates"]
+    assert [] == found["before the quarantine"].tables["quarantine"]
+    committed = {
+        place: (dead / place / clicks.name / "stream" / "checkpoint" / "commits" / "1").exists()
+        for place in IN_A_BATCH
+    }
+    assert {place: place == "after the commit" for place in IN_A_BATCH} == committed
+    for place in ("before the gate", "before the quarantine"):
+        assert conservation(spark, lakes[place]).holds, "what is under way is not judged"
 
 
-def test_killed_after_the_append_and_before_the_commit_of_the_stream(
-    spark: SparkSession, clicks: UseCase, begun: Lake, undisturbed: Outcome, tmp_path: Path
+@pytest.mark.parametrize("place", IN_A_BATCH)
+def test_a_batch_that_died_is_taken_again_and_leaves_what_an_undisturbed_one_does(
+    spark: SparkSession, clicks: UseCase, expected: Outcome, dead: Path, place: str
 ) -> None:
-    lake = copy_of(begun, tmp_path / "root")
-    die(lake, "after_append")
-    assert undisturbed.tables["events"] == rows_of(spark, lake.events)
-    commits = lake.stream / "checkpoint" / "commits"
-    assert ["0"] == sorted(p.name for p in commits.iterdir() if not p.name.startswith("."))
+    lake = Lake(dead / place, clicks.name)
     ingest_available(spark, clicks, lake)
-    assert undisturbed == outcome(spark, clicks, lake)
+    assert expected == outcome(spark, clicks, lake)
 
 
-def test_failed_between_two_groups_of_the_online_merge(
-    spark: SparkSession,
-    clicks: UseCase,
-    begun: Lake,
-    undisturbed: Outcome,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_materialize_that_died_is_run_again_and_meanwhile_the_stream_goes_on(
+    spark: SparkSession, clicks: UseCase, expected: Outcome, dead: Path
 ) -> None:
-    lake = copy_of(begun, tmp_path / "root")
-    write = OnlineStates.write
-
-    def disk_full(self: OnlineStates, group: FeatureGroup, states: dict[str, State]) -> None:
-        if group.name == "item":
-            raise OSError("disk full")
-        write(self, group, states)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(OnlineStates, "write", disk_full)
-        with pytest.raises(OSError, match=r"^disk full$"):
-            ingest_available(spark, clicks, lake)
-    half = outcome(spark, clicks, lake).states
-    assert undisturbed.states["user"] == half["user"]
-    assert undisturbed.states["item"] != half["item"]
+    lake = Lake(dead / "amid materialize", clicks.name)
     ingest_available(spark, clicks, lake)
-    assert undisturbed == outcome(spark, clicks, lake)
+    found = materialize(spark, clicks, lake)
+    assert (9, 0) == (found.keys, found.mismatches)
+    assert expected.tables == outcome(spark, clicks, lake).tables
+
+
+def test_a_backfill_that_died_left_the_old_tiles_and_is_run_again(
+    spark: SparkSession, clicks: UseCase, begun: Lake, undisturbed: Lake, dead: Path
+) -> None:
+    lake = Lake(dead / "amid a backfill", clicks.name)
+    assert tiles(begun) == tiles(lake)
+    for each in (lake, copied := copy_of(undisturbed, dead / "backfilled")):
+        backfill_tiles(spark, clicks, each, *ALL_DAYS)
+    assert tiles(begun) != tiles(lake)
+    assert tiles(copied) == tiles(lake)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("first", IN_A_BATCH[:-1])
+def test_a_batch_that_dies_again_wherever_it_comes_to_ends_the_same(
+    spark: SparkSession, clicks: UseCase, begun: Lake, undisturbed: Lake, expected: Outcome,
+    tmp_path: Path, first: str,
+) -> None:  # fmt: skip
+    copy_of(begun, tmp_path / first)
+    kill(tmp_path, first)
+    for place in IN_A_BATCH:
+        if place != first:
+            copy_of(Lake(tmp_path / first, clicks.name), tmp_path / place)
+    # What the first death left in the tables is not appended again: no writer stands still there.
+    done = IN_A_BATCH.index("amid the append")
+    begins = done if IN_A_BATCH.index(first) > done else -1
+    again = [p for i, p in enumerate(IN_A_BATCH) if p != first and i != begins]
+    kill(tmp_path, *again)
+    copied = copy_of(undisturbed, tmp_path / "undisturbed")
+    backfill_tiles(spark, clicks, copied, *ALL_DAYS)
+    for place in again:
+        lake = Lake(tmp_path / place, clicks.name)
+        ingest_available(spark, clicks, lake)
+        assert expected == outcome(spark, clicks, lake), place
+        backfill_tiles(spark, clicks, lake, *ALL_DAYS)
+        assert tiles(copied) == tiles(lake), place
