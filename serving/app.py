@@ -58,11 +58,12 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
         responses={202: {"model": EventsResponse}},
         openapi_extra=documented(events_schema(use_case.contract, settings.max_events)),
     )
-    async def events(request: Request) -> Response:
+    async def events(request: Request, now: str | None = None) -> Response:
         replica: Replica = request.app.state.replica
         roles = replica.keys.check(request.headers)
         demand(roles, "events", "events")
-        return json_response(await replica.collector.collect(await read_json(request), roles), 202)
+        body = await read_json(request)
+        return json_response(await replica.collector.collect(body, roles, now), 202)
 
     return app
 

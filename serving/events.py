@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from data_contracts.clock import Clock, ReplayClock, format_time
+from data_contracts.clock import Clock, ReplayClock, format_time, parse_time
 from data_contracts.contract import Contract
 from data_contracts.record import MAX_BYTES, Event, Refused, check_arrival, check_event
 from serving.auth import Role
@@ -65,16 +65,20 @@ class Collector:
     refused: int = 0
     log_failures: int = 0
 
-    async def collect(self, body: Any, roles: Collection[Role]) -> dict[str, Any]:
+    async def collect(
+        self, body: Any, roles: Collection[Role], at: str | None = None
+    ) -> dict[str, Any]:
         """Append one event or a list, all or none (shape of the answer: EventsResponse).
 
-        Problem 422 lists every reason by index, also an arrival (role operate) that lies further
-        ahead of the clock than the contract allows; 503 when the log cannot be written.
+        `at` is where a replayed log stands (role operate); the replay clock comes along.
+        Problem 403 for an `at` that is not believed; 422 lists every reason by index, also an
+        arrival (role operate) that lies further ahead of the clock than the contract allows; 503
+        when the log cannot be written.
         """
         values = cast(list[Any], body) if isinstance(body, list) else [body]
         if not 1 <= len(values) <= self.max_events:
             raise unprocessable([("body", f"{len(values)} events, 1 to {self.max_events} allowed")])
-        lines = self._lines(values, "operate" in roles)
+        lines = self._lines(values, "operate" in roles, self._stands(at, roles))
         try:
             position = await self.log.append(lines)
         except OSError as error:
@@ -88,7 +92,18 @@ class Collector:
         self.accepted += len(lines)
         return {"accepted": len(lines), "file": position.file, "offset": position.offset}
 
-    def _lines(self, values: list[Any], operate: bool) -> list[bytes]:
+    def _stands(self, at: str | None, roles: Collection[Role]) -> list[int]:
+        if at is None:
+            return []
+        if "operate" not in roles or not isinstance(self.clock, ReplayClock):
+            detail = "now: needs role operate and the clock 'replay': leave it out"
+            raise Problem(HTTPStatus.FORBIDDEN, detail)
+        try:
+            return [parse_time(at)]
+        except ValueError as error:
+            raise unprocessable([("now", str(error))]) from None
+
+    def _lines(self, values: list[Any], operate: bool, stands: list[int]) -> list[bytes]:
         errors: list[tuple[str, str]] = []
         events: list[tuple[int, dict[str, Any], Event]] = []
         for i, value in enumerate(values):
@@ -102,7 +117,7 @@ class Collector:
                 events.append((i, said, check_event(self.contract, said)))
             except Refused as refused:
                 errors += _located(i, refused)
-        now = self._now([event["event_time"] for _, _, event in events], operate)
+        now = self._now([*stands, *(event["event_time"] for _, _, event in events)], operate)
         lines: list[bytes] = []
         for i, said, event in events:
             arrived = event.get(ARRIVED)

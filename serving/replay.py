@@ -1,4 +1,4 @@
-"""A client that lives a logged period again: predictions first, then their events, step by step."""
+"""A client that lives a logged period again: predictions first, then what arrived, step by step."""
 
 import asyncio
 import time
@@ -63,9 +63,10 @@ def replay(
 ) -> ReplayResult:
     """Send `events` through the server at `url` in steps of `step_us` of event time.
 
-    In a step first every request whose earliest row lies in it is predicted, then its events are
-    collected; when all is answered, `on_step` gets the step's end (µs) and may wait for the
-    stream. `key` needs the roles predict, events and operate, the server the replay clock.
+    In a step first every request whose earliest row lies in it is predicted, then the events that
+    arrived in it are collected, in order of arrival; when all is answered, `on_step` gets the
+    step's end (µs) and may wait for the stream. `key` needs the roles predict, events and operate,
+    the server the replay clock.
     Replayed again, the same version's predictions and the events stay as they are; those of another
     version are new predictions.
     Raises ReplayFailed when events cannot be delivered.
@@ -77,12 +78,13 @@ def replay(
 
 def _steps(use_case: UseCase, events: Iterable[Event], step_us: int) -> list[tuple[int, _Step]]:
     """(end of the step in µs, what is sent in it) in time order."""
-    timed = sorted(((parse_time(e["event_time"]), e) for e in events), key=lambda pair: pair[0])
+    every = list(events)
     steps: dict[int, _Step] = {}
+    for moment, event in _in_order(every, _arrival):
+        steps.setdefault(moment // step_us, _Step()).events.append(event)
     requests: dict[str, dict[str, Any]] = {}
-    for moment, event in timed:
+    for moment, event in _in_order(every, _happened):
         step = steps.setdefault(moment // step_us, _Step())
-        step.events.append(event)
         if event["event_type"] != use_case.label.on:
             continue
         name = str(event.get(use_case.declared.request_field or "") or event["event_id"])
@@ -96,6 +98,20 @@ def _steps(use_case: UseCase, events: Iterable[Event], step_us: int) -> list[tup
         given = {n: event[n] for n in use_case.inputs if event.get(n) is not None}
         requests[name]["candidates"].append(given)
     return [((index + 1) * step_us, steps[index]) for index in sorted(steps)]
+
+
+def _in_order(events: list[Event], time: Callable[[Event], int]) -> list[tuple[int, Event]]:
+    return sorted(((time(event), event) for event in events), key=lambda pair: pair[0])
+
+
+def _happened(event: Event) -> int:
+    return parse_time(event["event_time"])
+
+
+def _arrival(event: Event) -> int:
+    """When it reached the collector, as far as the log says; never before it happened."""
+    stamp = event.get("arrived_at")
+    return max(_happened(event), parse_time(stamp) if stamp else _happened(event))
 
 
 class _Player:
@@ -171,7 +187,8 @@ class _Player:
 
     async def _collect(self, events: Sequence[Event]) -> None:
         """Post events; those that the server names as invalid are left out and counted."""
-        answer = await self._post("/events", events)
+        now = format_time(max(map(_arrival, events)))
+        answer = await self._post("/events", events, {"now": now})
         if answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
             invalid = {e["field"].partition(".")[0] for e in answer.json()["errors"]}
             good = [event for i, event in enumerate(events) if str(i) not in invalid]
@@ -187,19 +204,21 @@ class _Player:
         self._landing[found["file"]] = max(found["offset"], self._landing.get(found["file"], 0))
         self._sent += len(events)
 
-    async def _post(self, path: str, body: Any) -> httpx.Response:
+    async def _post(
+        self, path: str, body: Any, query: Mapping[str, str] | None = None
+    ) -> httpx.Response:
         """The answer; sent again when the connection failed or the server was not able to.
 
         Safe: a version's prediction is the same when repeated, a repeated event is a duplicate.
         """
         for _ in range(_ATTEMPTS - 1):
             try:
-                answer = await self._client.post(path, json=body)
+                answer = await self._client.post(path, json=body, params=query)
             except httpx.TransportError:
                 continue
             if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
                 return answer
-        return await self._client.post(path, json=body)
+        return await self._client.post(path, json=body, params=query)
 
 
 def _quantile(values: Sequence[float], share: float) -> float:
