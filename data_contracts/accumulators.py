@@ -47,6 +47,12 @@ class Events:
     def __len__(self) -> int:
         return len(self.time)
 
+    def take(self, at: np.ndarray) -> "Events":
+        """The events `at` (indices or a mask)."""
+        text = {name: column[at] for name, column in self.text.items()}
+        number = {name: column[at] for name, column in self.number.items()}
+        return Events(self.time[at], self.tie[at], text, number)
+
 
 @lru_cache(maxsize=1_000_000)
 def code(text: str) -> int:

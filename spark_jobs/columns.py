@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_contracts.accumulators import TIME, Events, code
 from data_contracts.features import FeatureGroup
@@ -28,19 +29,30 @@ def arrivals(events: pa.Table) -> np.ndarray:
 def used_fields(groups: Sequence[FeatureGroup]) -> tuple[list[str], list[str]]:
     """The event fields that the groups filter by, and those whose values they take, sorted."""
     sources = [part.source for g in groups for part in (*g.accumulators, *g.entries)]
-    filters = {"event_type", *(name for source in sources for name, _ in source.where)}
+    filters = {name for source in sources for name, _ in source.where}
     values = {source.field for source in sources if source.field not in (None, TIME)}
     return sorted(filters), sorted(map(str, values))
 
 
-def to_events(groups: Sequence[FeatureGroup], events: pa.Table, time: str = TIME) -> Events:
-    """The table's events as those groups lift them; `time` names the column of their times."""
+def to_events(
+    groups: Sequence[FeatureGroup],
+    events: pa.Table,
+    time: str = TIME,
+    tied: np.ndarray | None = None,
+) -> Events:
+    """The table's events as those groups lift them; `time` names the column of their times.
+
+    With `tied` (bool[n]) only those events are told apart from others of their time.
+    """
     filters, values = used_fields(groups)
-    ties = any(group.entries for group in groups)
+    ties = np.zeros(len(events), np.int64)
+    if any(group.entries for group in groups):
+        tied = np.ones(len(events), dtype=bool) if tied is None else tied
+        ties[tied] = _codes(events["event_id"].filter(pa.array(tied)))
     return Events(
         time=micros(events[time]),
-        tie=_codes(events["event_id"]) if ties else np.zeros(len(events), np.int64),
-        text={f: np.array(events[f].to_pylist(), dtype=object) for f in filters},
+        tie=ties,
+        text={f: _texts(events[f]) for f in filters},
         number={f: _numbers(events[f]) for f in values},
     )
 
@@ -57,8 +69,23 @@ def keyed_rows(group: FeatureGroup, events: pa.Table) -> tuple[list[str], Rows]:
 
 def codes(keys: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, list[str]]:
     """int64[n] codes and the distinct keys they stand for, sorted."""
-    names, index = np.unique(np.array(keys.to_pylist(), dtype=object), return_inverse=True)
-    return index.astype(np.int64), names.tolist()
+    encoded = _encoded(keys)
+    order = pc.array_sort_indices(encoded.dictionary).to_numpy()
+    code = np.empty(len(order), np.int64)
+    code[order] = np.arange(len(order))
+    return code[encoded.indices.to_numpy()], encoded.dictionary.take(pa.array(order)).to_pylist()
+
+
+def _encoded(column: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    return pa.concat_arrays([pa.array([], column.type), *chunks]).dictionary_encode()
+
+
+def _texts(column: pa.ChunkedArray) -> np.ndarray:
+    """object[n]: the strings, None where null."""
+    encoded = _encoded(column)
+    values = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
+    return values[encoded.indices.fill_null(len(values) - 1).to_numpy()]
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:
@@ -70,7 +97,6 @@ def _numbers(column: pa.ChunkedArray) -> np.ndarray:
 
 def _codes(column: pa.ChunkedArray) -> np.ndarray:
     """int64[n]: the code of each string, 0 where null."""
-    nothing = pa.array([], column.type)
-    encoded = pa.concat_arrays([nothing, *column.chunks]).dictionary_encode()
-    numbers = np.array([0, *(code(text) for text in encoded.dictionary.to_pylist())], np.int64)
-    return numbers[encoded.indices.fill_null(-1).to_numpy() + 1]
+    encoded = _encoded(column)
+    numbers = np.array([*(code(text) for text in encoded.dictionary.to_pylist()), 0], np.int64)
+    return numbers[encoded.indices.fill_null(len(numbers) - 1).to_numpy()]

@@ -4,15 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as sf
 
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.events import load_events
-from spark_jobs.point_in_time import NO_LIMIT, at_query_times
-
-_ROW = "_row"
+from spark_jobs.point_in_time import with_group
 
 
 def build_dataset(
@@ -55,32 +52,10 @@ def with_features_at(
         raise ValueError(f"features {unknown}: not declared: see `headrace features list`")
     groups = [group for group in use_case.groups if set(group.feature_names) & set(wanted)]
     _check(rows, time, groups, wanted)
-    numbered = rows.withColumn(_ROW, sf.monotonically_increasing_id().cast("string")).persist()
-    found = numbered
+    found = rows
     for group in groups:
-        found = found.join(_of_group(use_case, group, events, numbered, time, wanted), _ROW, "left")
-        names = zip(group.feature_names, group.default_values(), strict=True)
-        for name, default in names:
-            if name in wanted:
-                found = found.withColumn(name, sf.coalesce(name, sf.lit(float(default))))
+        found = with_group(group, events, found, group.entity, time)
     return found.select(*rows.columns, *wanted)
-
-
-def _of_group(
-    use_case: UseCase,
-    group: FeatureGroup,
-    events: DataFrame,
-    rows: DataFrame,
-    time: str,
-    wanted: Sequence[str],
-) -> DataFrame:
-    asked = rows.where(sf.col(group.entity).isNotNull() & sf.col(time).isNotNull()).select(
-        sf.col(_ROW).alias("id"), sf.col(group.entity).alias("key"), sf.col(time).alias("q"),
-        sf.lit(int(NO_LIMIT)).alias("seq"),
-    )  # fmt: skip
-    found = at_query_times(use_case.contract, group, events, asked)
-    own = [name for name in group.feature_names if name in wanted]
-    return found.select(sf.col("id").alias(_ROW), *own)
 
 
 def _check(
@@ -93,5 +68,5 @@ def _check(
             raise ValueError(f"labels: no column {name!r}: it is needed, as {kind}")
         if types[name] != kind:
             raise ValueError(f"labels: column {name!r} is {types[name]}, {kind} is needed: cast it")
-    if taken := sorted(set(types) & {*wanted, _ROW}):
+    if taken := sorted(set(types) & set(wanted)):
         raise ValueError(f"labels: columns {taken} are names of features: rename them")

@@ -1,20 +1,26 @@
-"""Features at query times straight from events: one shuffle by key, a numpy kernel a partition."""
+"""Features at query times straight from events: a shuffle by key, a numpy kernel a bucket of keys.
 
-from collections.abc import Iterator
+A row travels to its key's events and comes back with its features, so that nothing is joined.
+"""
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
-from pyspark.sql.types import DoubleType, StringType, StructField, StructType
+from pyspark.sql.types import DoubleType, StructField, StructType
 
 from data_contracts.contract import Contract
 from data_contracts.features import FeatureGroup
-from data_contracts.point_in_time import window_states
+from data_contracts.point_in_time import Timeline, window_states
 from spark_jobs.columns import codes, micros, to_events, used_fields
 
 NO_LIMIT = np.iinfo(np.int64).max
 """The `seq` of a query that may see every event."""
+
+BUCKETS_A_PARTITION = 16
+"""Keys are worked on a bucket at a time, so that a task holds a part of its rows only."""
+
+_BUCKET = "_bucket"
 
 
 def at_query_times(
@@ -24,46 +30,77 @@ def at_query_times(
 
     A query sees the events of its key that the window law gives at `q`, of a seq up to its own.
     """
+    found = with_group(group, events, queries, "key", "q", "seq")
+    return found.select("id", *group.feature_names)
+
+
+def with_group(
+    group: FeatureGroup,
+    events: DataFrame,
+    rows: DataFrame,
+    key: str,
+    q: str,
+    seq: str | None = None,
+) -> DataFrame:
+    """`rows` with the group's features of the string `key` at the timestamp `q` beside them.
+
+    A row sees the events of its key that the window law gives at `q`, with `seq` only those up to
+    its own; a null key or time gets the declared defaults.
+    """
     filters, values = used_fields([group])
     ties = ["event_id"] if group.entries else []
-    facts = events.where(sf.col(group.entity).isNotNull()).select(
-        sf.lit(None).cast("string").alias("id"),
-        sf.col(group.entity).alias("key"),
-        sf.col("event_time").alias("at"),
-        "seq", *dict.fromkeys((*filters, *values, *ties)),
+    entity, own, moment = sf.col(group.entity), sf.col(key), sf.col(q)
+    used = dict.fromkeys((*filters, *values, *ties, *(["seq"] if seq else [])))
+    # Each under an alias: `rows` may be made of the same events.
+    facts = events.where(entity.isNotNull()).select(
+        _bucket(events, entity), entity.alias("key"), sf.col("event_time").alias("at"),
+        *(sf.col(name).alias(name) for name in used),
     )  # fmt: skip
-    asked = queries.select("id", "key", sf.col("q").alias("at"), "seq")
-    both = facts.unionByName(asked, allowMissingColumns=True).repartition("key")
-    schema = StructType(
-        [
-            StructField("id", StringType(), False),
-            *(StructField(name, DoubleType(), False) for name in group.feature_names),
-        ]
+    # Rows without a key are spread by their time; a salt must not be random.
+    spread = sf.coalesce(own, moment.cast("string"))
+    asked = rows.select(_bucket(events, spread), *rows.columns)
+    added = [StructField(name, DoubleType(), False) for name in group.feature_names]
+
+    def kernel(facts: pa.Table, asked: pa.Table) -> pa.Table:
+        limits = None if seq is None else asked[seq].to_numpy()
+        features = _features(group, facts, asked[key], asked[q], limits)
+        table = asked.drop_columns([_BUCKET])
+        for name, column in zip(group.feature_names, features.T, strict=True):
+            table = table.append_column(name, pa.array(column))
+        return table
+
+    return (
+        facts.groupBy(_BUCKET)
+        .cogroup(asked.groupBy(_BUCKET))
+        .applyInArrow(kernel, StructType([*rows.schema, *added]))
     )
 
-    def kernel(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        tables = list(batches)
-        if tables:
-            table = pa.Table.from_batches(tables)
-            yield from _features(contract, group, table).to_batches()
 
-    return both.mapInArrow(kernel, schema)
+def _bucket(events: DataFrame, key: Column) -> Column:
+    partitions = int(str(events.sparkSession.conf.get("spark.sql.shuffle.partitions")))
+    return sf.pmod(sf.hash(key), sf.lit(partitions * BUCKETS_A_PARTITION)).alias(_BUCKET)
 
 
-def _features(contract: Contract, group: FeatureGroup, table: pa.Table) -> pa.Table:
-    key, _ = codes(table["key"])
-    at, seq = micros(table["at"]), table["seq"].to_numpy()
-    asked = np.asarray(table["id"].is_valid())
-    facts = table.filter(pa.array(~asked))
-    values = np.empty((int(asked.sum()), len(group.feature_names)))
-    limits = seq[asked]
+def _features(
+    group: FeatureGroup,
+    facts: pa.Table,
+    keys: pa.ChunkedArray,
+    times: pa.ChunkedArray,
+    limits: np.ndarray | None,
+) -> np.ndarray:
+    """float64[queries, features]: `facts` are all events of all those keys."""
+    both, names = codes(pa.chunked_array([*facts["key"].chunks, *keys.fill_null("").chunks]))
+    key, asked = both[: len(facts)], both[len(facts) :]
+    known = np.asarray(keys.is_valid()) & np.asarray(times.is_valid())
+    asked = np.where(known, asked, len(names))
+    q = micros(times)
+    events = to_events([group], facts, "at", Timeline(key, micros(facts["at"])).tied())
+    if limits is None:
+        return group.finalize(window_states(group, key, events, asked, q), q)
+    values = np.empty((len(q), len(group.feature_names)))
+    seq = facts["seq"].to_numpy()
     for limit in np.unique(limits):
-        mine = limits == limit
-        seen = seq[~asked] <= limit
-        events = to_events([group], facts.filter(pa.array(seen)), "at")
-        q = at[asked][mine]
-        states = window_states(group, key[~asked][seen], events, key[asked][mine], q)
-        values[mine] = group.finalize(states, q)
-    columns = [table["id"].filter(pa.array(asked)), *values.T]
-    return pa.table([pa.array(c) if isinstance(c, np.ndarray) else c for c in columns],
-                    names=["id", *group.feature_names])  # fmt: skip
+        mine, seen = limits == limit, seq <= limit
+        states = window_states(group, key[seen], events.take(seen), asked[mine], q[mine])
+        values[mine] = group.finalize(states, q[mine])
+    return values

@@ -7,7 +7,7 @@ from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.events import load_events
 from spark_jobs.labels import label_rows
-from spark_jobs.point_in_time import NO_LIMIT, at_query_times
+from spark_jobs.point_in_time import with_group
 from spark_jobs.tables import load, replace
 
 
@@ -34,14 +34,7 @@ def build_training_set(spark: SparkSession, use_case: UseCase, lake: Lake) -> di
 def with_features(use_case: UseCase, events: DataFrame, rows: DataFrame) -> DataFrame:
     """`rows` (event_id, q, entities…) with every feature of the use case at its `q`."""
     for group in use_case.groups:
-        queries = rows.where(sf.col(group.entity).isNotNull()).select(
-            sf.col("event_id").alias("id"), sf.col(group.entity).alias("key"), "q",
-            sf.lit(int(NO_LIMIT)).alias("seq"),
-        )  # fmt: skip
-        features = at_query_times(use_case.contract, group, events, queries)
-        rows = rows.join(features.withColumnRenamed("id", "event_id"), "event_id", "left")
-        for name, default in zip(group.feature_names, group.default_values(), strict=True):
-            rows = rows.withColumn(name, sf.coalesce(name, sf.lit(float(default))))
+        rows = with_group(group, events, rows, group.entity, "q")
     return rows
 
 
