@@ -61,6 +61,10 @@ class FeatureGroup:
         return tuple(dict.fromkeys(every))
 
     @cached_property
+    def _parts_of(self) -> Mapping[str, tuple[Part, ...]]:
+        return {name: agg.parts for name, agg in self.aggregates.items()}
+
+    @cached_property
     def accumulators(self) -> tuple[Accumulator, ...]:
         """The columns of this group's tiles, each once."""
         bases = [p.base if isinstance(p, Decayed) else p for p in self.parts]
@@ -174,7 +178,7 @@ class FeatureGroup:
             seen = states[window].parts
             done: dict[str, np.ndarray] = {}
             for name, agg in self.aggregates.items():
-                parts = [seen[part] for part in agg.parts]
+                parts = [seen[part] for part in self._parts_of[name]]
                 done[name] = agg.finalize(parts, q, self.defaults.get(name, 0.0))
             for name, made in self.derived.items():
                 done[name] = made.finalize(*(done[of] for of in made.of))

@@ -3,6 +3,9 @@
 from data_contracts.features import FeatureGroup
 from data_contracts.use_case import UseCase
 
+QUERY_TIME = "q"
+"""The request field of a Feast client: the query time in µs."""
+
 
 def view_name(group: FeatureGroup) -> str:
     """The Feast feature view of a group: a changed definition is another view."""

@@ -68,9 +68,13 @@ def read(group: FeatureGroup, states: Iterable[State | None], q: int) -> np.ndar
     """float64[keys, features] at query time `q` (µs); a missing state reads as no event at all."""
     found = list(states)
     held = [of_key(s.rows, i) for i, s in enumerate(found) if s is not None]
-    rows = concat([no_rows(group), *held])
-    seen = window_states(group, rows, len(found), q)
-    return group.finalize(seen, np.full(len(found), q, np.int64))
+    return finalized(group, concat([no_rows(group), *held]), len(found), q)
+
+
+def finalized(group: FeatureGroup, rows: Rows, keys: int, q: int) -> np.ndarray:
+    """float64[keys, features] at `q` (µs) from merged rows; a key without rows has no event."""
+    seen = window_states(group, rows, keys, q)
+    return group.finalize(seen, np.full(keys, q, np.int64))
 
 
 def idle_keys(group: FeatureGroup, states: Mapping[str, State], as_of: int) -> list[str]:
@@ -116,8 +120,80 @@ def encode(group: FeatureGroup, state: State) -> bytes:
     return b"".join(parts)
 
 
+@dataclass(frozen=True)
+class Unpacked:
+    """The states of several keys as one table."""
+
+    seqs: np.ndarray
+    """int64[states]."""
+    as_ofs: np.ndarray
+    """int64[states] µs."""
+    rows: Rows
+    """Merged tables, the states one after the other."""
+
+
 def decode(group: FeatureGroup, packed: bytes) -> State:
     """The state in `packed`; ValueError when it belongs to another definition or is cut short."""
+    found = unpack(group, [packed], np.zeros(1, np.int64))
+    return State(int(found.seqs[0]), int(found.as_ofs[0]), found.rows)
+
+
+def decode_all(group: FeatureGroup, packed: Mapping[str, bytes]) -> dict[str, State]:
+    """As `decode`, for the states of many keys."""
+    found = unpack(group, list(packed.values()), np.arange(len(packed)))
+    parts = split(found.rows, len(packed))
+    stamps = zip(found.seqs.tolist(), found.as_ofs.tolist(), strict=True)
+    return {
+        key: State(seq, as_of, rows)
+        for key, (seq, as_of), rows in zip(packed, stamps, parts, strict=True)
+    }
+
+
+def unpack(group: FeatureGroup, packed: Sequence[bytes], keys: np.ndarray) -> Unpacked:
+    """The states in `packed`, with `keys` (int64[states]) in their rows' key column.
+
+    ValueError when one belongs to another definition or is cut short.
+    """
+    counts = np.empty((len(packed), 1 + len(group.entries)), np.int64)
+    stamps = np.empty((len(packed), 2), np.int64)
+    cuts = _cuts(group)
+    blocks: list[list[memoryview]] = [[] for _ in cuts]
+    for i, state in enumerate(packed):
+        stamps[i], counts[i] = _header(group, state)
+        body, at = memoryview(state), _HEADER.size + 4 * len(group.entries)
+        for block, (table, size) in zip(blocks, cuts, strict=True):
+            end = at + size * int(counts[i, table])
+            block.append(body[at:end])
+            at = end
+    joined = [b"".join(block) for block in blocks]
+    tiles = _with_keys(joined[0], 2 + len(group.accumulators), keys, counts[:, 0])
+    base = np.cumsum(counts[:, 0]) - counts[:, 0]
+    entries: list[np.ndarray] = []
+    for i, part in enumerate(group.entries):
+        index = np.frombuffer(joined[1 + 2 * i], "<i4")
+        many = counts[:, 1 + i]
+        if ((index < 0) | (index >= np.repeat(counts[:, 0], many))).any():
+            raise ValueError(f"state of group {group.name}: an entry names no tile")
+        rows = np.frombuffer(joined[2 + 2 * i], "<i8").reshape(-1, part.width)
+        table = np.column_stack([tiles[index + np.repeat(base, many), :STATE], rows])
+        if part.newest:
+            for level in group.open_levels:
+                mine = table[:, LEVEL] == level
+                table[mine, START] = group.levels[level].tile_start(table[mine, STATE])
+        entries.append(table)
+    return Unpacked(stamps[:, 0], stamps[:, 1], Rows(tiles, tuple(entries)))
+
+
+def _cuts(group: FeatureGroup) -> list[tuple[int, int]]:
+    """What a state holds after its header: (table it counts by, bytes of a row) of each block."""
+    cuts = [(0, 8 * (2 + len(group.accumulators)))]
+    for i, part in enumerate(group.entries, 1):
+        cuts += [(i, 4), (i, 8 * part.width)]
+    return cuts
+
+
+def _header(group: FeatureGroup, packed: bytes) -> tuple[tuple[int, int], tuple[int, ...]]:
+    """(seq, as-of) and the number of rows of each table; ValueError unless the bytes fit them."""
     head = _HEADER.size + 4 * len(group.entries)
     if len(packed) < head:
         raise ValueError(f"state of group {group.name}: {len(packed)} bytes hold no header")
@@ -127,29 +203,19 @@ def decode(group: FeatureGroup, packed: bytes) -> State:
             f"state of group {group.name} was written by definition {digest.hex()} (version "
             f"{version}), this reader has {group.digest}: run `headrace materialize`"
         )
-    sizes = struct.unpack_from(f"<{len(group.entries)}I", packed, _HEADER.size)
-    width = 2 + len(group.accumulators)
-    wanted = 8 * count * width
-    wanted += sum(n * (4 + 8 * part.width) for n, part in zip(sizes, group.entries, strict=True))
-    if len(packed) != head + wanted:
-        raise ValueError(f"state of group {group.name}: {len(packed)} bytes, not {head + wanted}")
-    tiles = np.frombuffer(packed, "<i8", count * width, head).reshape(count, width)
-    tiles = np.column_stack([np.zeros(count, np.int64), tiles])
-    entries: list[np.ndarray] = []
-    at = head + 8 * count * width
-    for n, part in zip(sizes, group.entries, strict=True):
-        index = np.frombuffer(packed, "<i4", n, at)
-        if n and not 0 <= index.min() <= index.max() < count:
-            raise ValueError(f"state of group {group.name}: an entry names no tile")
-        rows = np.frombuffer(packed, "<i8", n * part.width, at + 4 * n).reshape(n, part.width)
-        table = np.column_stack([tiles[index, :STATE], rows])
-        if part.newest:
-            for level in group.open_levels:
-                mine = table[:, LEVEL] == level
-                table[mine, START] = group.levels[level].tile_start(table[mine, STATE])
-        entries.append(table)
-        at += n * (4 + 8 * part.width)
-    return State(seq, as_of, Rows(tiles, tuple(entries)))
+    counts = (count, *struct.unpack_from(f"<{len(group.entries)}I", packed, _HEADER.size))
+    wanted = head + sum(size * counts[table] for table, size in _cuts(group))
+    if len(packed) != wanted:
+        raise ValueError(f"state of group {group.name}: {len(packed)} bytes, not {wanted}")
+    return (seq, as_of), counts
+
+
+def _with_keys(packed: bytes, width: int, keys: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """int64[sum of counts, 1 + width]: the packed rows behind the key of each."""
+    rows = np.empty((int(counts.sum()), 1 + width), np.int64)
+    rows[:, KEY] = np.repeat(keys, counts)
+    rows[:, 1:] = np.frombuffer(packed, "<i8").reshape(-1, width)
+    return rows
 
 
 def _tile_index(tiles: np.ndarray, table: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.online import state_name, view_name
-from data_contracts.states import State, decode, read
+from data_contracts.states import finalized, unpack
 from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry, reading
 
@@ -63,9 +63,8 @@ class FeatureReader:
                 f"{lake.online}: no Feast repository: run `headrace materialize` first"
             )
         self._use_case = use_case
-        self._store = _open_store(lake.online)
         self.reading = reading(features, ViewRegistry(lake).views().values())
-        self._names = [f"{view_name(g)}:{state_name(g)}" for g in self.reading.groups]
+        self._source = _Source(_open_store(lake.online))
         self._thread = ThreadPoolExecutor(1, "features")
         self.failures = 0
 
@@ -77,7 +76,7 @@ class FeatureReader:
     def read_now(self, keys: Keys, q: int) -> Served:
         """As `read`, in the caller's thread."""
         try:
-            return self._finalized(keys, self._fetch(keys), q)
+            return self._finalized(self._fetch(keys), q)
         except Exception:
             # Whatever the store or its client raises, the answer is the declared defaults.
             self.failures += 1
@@ -88,28 +87,19 @@ class FeatureReader:
         """Wait for the read under way."""
         self._thread.shutdown()
 
-    def _fetch(self, keys: Keys) -> list[dict[str, State]]:
-        """Per view: the states of those keys that have one."""
-        wanted = dict.fromkeys(group.entity for group in self.reading.groups)
-        rows: list[dict[str, Any]] = [{name: row[name] or "" for name in wanted} for row in keys]
-        answer = self._store.get_online_features(self._names, entity_rows=rows).to_dict()
-        states: list[dict[str, State]] = []
-        for group in self.reading.groups:
-            found = dict(zip(answer[group.entity], answer[state_name(group)], strict=True))
-            states.append({k: decode(group, v) for k, v in found.items() if k and v is not None})
-        return states
+    def _fetch(self, keys: Keys) -> list["_Found"]:
+        """What each view holds of these rows' keys."""
+        return [
+            _Found(group, [row[group.entity] or "" for row in keys], self._source)
+            for group in self.reading.groups
+        ]
 
-    def _finalized(self, keys: Keys, states: list[dict[str, State]], q: int) -> Served:
-        q = max([q, *(state.as_of for found in states for state in found.values())])
-        parts: list[np.ndarray] = []
-        seqs = np.full((len(keys), len(states)), NO_STATE, np.int64)
-        as_ofs: list[list[int | None]] = [[None] * len(states) for _ in keys]
-        for g, (group, found) in enumerate(zip(self.reading.groups, states, strict=True)):
-            parts.append(_rows(group, keys, found, q))
-            for i, row in enumerate(keys):
-                if state := found.get(row[group.entity] or ""):
-                    seqs[i, g], as_ofs[i][g] = state.seq, state.as_of
-        return Served(self.reading.vector(parts), seqs, as_ofs, q, store_failed=False)
+    def _finalized(self, found: list["_Found"], q: int) -> Served:
+        q = max([q, *(int(group.states.as_ofs.max(initial=q)) for group in found)])
+        values = self.reading.vector([group.values(q) for group in found])
+        seqs = np.stack([group.seqs for group in found], axis=1)
+        as_ofs = zip(*(group.as_ofs for group in found), strict=True)
+        return Served(values, seqs, [list(row) for row in as_ofs], q, store_failed=False)
 
     def _defaults(self, rows: int, q: int) -> Served:
         groups = self.reading.groups
@@ -133,9 +123,54 @@ def _open_store(folder: Path) -> "FeatureStore":
     return FeatureStore(repo_path=str(folder))
 
 
-def _rows(group: FeatureGroup, keys: Keys, states: Mapping[str, State], q: int) -> np.ndarray:
-    """float64[rows, features of the group]; each distinct key is finalised once."""
-    wanted = [row[group.entity] or "" for row in keys]
-    index = {key: i for i, key in enumerate(dict.fromkeys(wanted))}
-    values = read(group, [states.get(key) for key in index], q)
-    return values[[index[key] for key in wanted]]
+class _Source:
+    """Packed states by key, as Feast's online store holds them."""
+
+    def __init__(self, store: "FeatureStore") -> None:
+        from feast.infra.provider import get_provider
+        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+        from feast.protos.feast.types.Value_pb2 import Value
+
+        self._store = store
+        self._provider = get_provider(store.config)
+        self._views: dict[str, Any] = {}
+        self._key, self._value = EntityKey, Value
+
+    def packed(self, group: FeatureGroup, keys: Sequence[str]) -> list[bytes]:
+        """Per key: its state, empty where there is none."""
+        view = view_name(group)
+        if view not in self._views:
+            self._views[view] = self._store.get_feature_view(view)
+        name = state_name(group)
+        asked = [
+            self._key(join_keys=[group.entity], entity_values=[self._value(string_val=key)])
+            for key in keys
+        ]
+        # What `get_online_features` does around this call takes longer than the call.
+        rows = self._provider.online_read(self._store.config, self._views[view], asked, [name])
+        return [held[name].bytes_val if held else b"" for _, held in rows]
+
+
+class _Found:
+    """The states of one group that a request's rows read; each distinct key once."""
+
+    def __init__(self, group: FeatureGroup, wanted: Sequence[str], source: _Source) -> None:
+        distinct = list(dict.fromkeys(wanted))
+        index = {key: i for i, key in enumerate(distinct)}
+        packed = source.packed(group, distinct)
+        held = [i for i, key in enumerate(distinct) if key and packed[i]]
+        self.states = unpack(group, [packed[i] for i in held], np.array(held, np.int64))
+        self._group = group
+        self._keys = len(distinct)
+        self._rows = [index[key] for key in wanted]
+        seqs = np.full(len(distinct), NO_STATE, np.int64)
+        seqs[held] = self.states.seqs
+        self.seqs = seqs[self._rows]
+        """int64[rows]: the seq of the state that each row reads."""
+        known = dict(zip(held, self.states.as_ofs.tolist(), strict=True))
+        self.as_ofs = [known.get(i) for i in self._rows]
+        """Per row: the as-of (µs) of that state, None where there is none."""
+
+    def values(self, q: int) -> np.ndarray:
+        """float64[rows, features of the group] at `q` (µs)."""
+        return finalized(self._group, self.states.rows, self._keys, q)[self._rows]

@@ -70,7 +70,7 @@ def keyed_rows(group: FeatureGroup, events: pa.Table) -> tuple[list[str], Rows]:
 def codes(keys: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, list[str]]:
     """int64[n] codes and the distinct keys they stand for, sorted."""
     encoded = _encoded(keys)
-    order = pc.array_sort_indices(encoded.dictionary).to_numpy()
+    order = pc.call_function("array_sort_indices", [encoded.dictionary]).to_numpy()
     code = np.empty(len(order), np.int64)
     code[order] = np.arange(len(order))
     return code[encoded.indices.to_numpy()], encoded.dictionary.take(pa.array(order)).to_pylist()

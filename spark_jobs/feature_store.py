@@ -4,21 +4,32 @@ import json
 import os
 import secrets
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, ValueType
+from feast import (
+    Entity,
+    FeatureService,
+    FeatureStore,
+    FeatureView,
+    Field,
+    FileSource,
+    OnDemandFeatureView,
+    ValueType,
+)
 from feast.types import Bytes, Int64
 
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.online import service_name, state_name, view_name
-from data_contracts.states import State, decode, encode
+from data_contracts.states import State, decode_all, encode
 from data_contracts.use_case import UseCase
-from data_contracts.views import ViewRegistry, missing
+from data_contracts.views import View, ViewRegistry, digests_of, missing, reading
+from spark_jobs.finalised_view import finalised_view
 from spark_jobs.online_store import feast_config, named_errors, place, remove_rows
 
 _CONFIG = "feature_store.yaml"
@@ -28,10 +39,11 @@ _WRITER, _SEQ = "headrace_writer", "headrace_seq"
 _TIME = "event_timestamp"
 
 
-def apply(use_case: UseCase, lake: Lake, groups: Sequence[FeatureGroup]) -> FeatureStore:
+def apply(use_case: UseCase, lake: Lake, views: Sequence[View]) -> FeatureStore:
     """Create or update the Feast repository of a use case and return its store.
 
-    One entity per key field, one view with a BYTES state per group, one service over all.
+    One entity per key field; per view of a definition one with a BYTES state, and per declared
+    group that can be read whole one of finalised features; one service over all states.
     """
     lake.online.mkdir(parents=True, exist_ok=True)
     config = {
@@ -46,11 +58,23 @@ def apply(use_case: UseCase, lake: Lake, groups: Sequence[FeatureGroup]) -> Feat
     store = FeatureStore(repo_path=str(lake.online))
     entities = {
         name: Entity(name=name, join_keys=[name], value_type=ValueType.STRING)
-        for name in dict.fromkeys(group.entity for group in groups)
+        for name in dict.fromkeys(view.group.entity for view in views)
     }
-    views = [_view(group, entities[group.entity], lake) for group in groups]
-    service = FeatureService(name=service_name(use_case), features=list(views))
-    store.apply([*entities.values(), *views, service, *_writer_view(lake)])
+    states = {view.name: _view(view.group, entities[view.group.entity], lake) for view in views}
+    finalised: list[OnDemandFeatureView] = []
+    for group in use_case.groups:
+        if missing(group, [view.group for view in views if view.status == "ready"]) is None:
+            read = reading(digests_of([group]), views)
+            finalised.append(
+                finalised_view(group, read, [states[view_name(g)] for g in read.groups])
+            )
+    service = FeatureService(name=service_name(use_case), features=list(states.values()))
+    with warnings.catch_warnings():
+        # Said at every start of a writer; what it warns of is offline retrieval.
+        warnings.filterwarnings("ignore", "On demand feature view", RuntimeWarning)
+        store.apply(
+            [*entities.values(), *states.values(), *finalised, service, *_writer_view(lake)]
+        )
     return store
 
 
@@ -115,12 +139,13 @@ class OnlineStates:
         self._lake = lake
         self._reached = 0
         self._clock = WriteClock(lake.stream / _CLOCK)
-        self.serve(ViewRegistry(lake).live() or use_case.groups)
+        views = [view for view in ViewRegistry(lake).views().values() if view.live]
+        self.serve(views or [View(group, "ready") for group in use_case.groups])
 
-    def serve(self, groups: Sequence[FeatureGroup]) -> None:
-        """Have a view in the store for each of these definitions; other views stay."""
+    def serve(self, views: Sequence[View]) -> None:
+        """Have these views in the store, and the finalised features of those that are ready."""
         with named_errors(self._lake):
-            self._store = apply(self._use_case, self._lake, groups)
+            self._store = apply(self._use_case, self._lake, views)
 
     def drop(self, group: FeatureGroup) -> None:
         """Delete the view of a definition and every state in it."""
@@ -150,7 +175,7 @@ class OnlineStates:
 
     def read(self, group: FeatureGroup, keys: Iterable[str]) -> dict[str, State]:
         """The states of those keys that have one; ValueError for one that cannot be decoded."""
-        return {key: decode(group, state) for key, state in self.packed(group, keys).items()}
+        return decode_all(group, self.packed(group, keys))
 
     def packed(self, group: FeatureGroup, keys: Iterable[str]) -> dict[str, bytes]:
         """The packed states of those keys that have one."""
@@ -161,9 +186,14 @@ class OnlineStates:
         return {key: packed for key, packed in found.items() if packed is not None}
 
     def write(self, group: FeatureGroup, states: Mapping[str, State]) -> None:
-        """Write the states, all at one write time that is later than any before."""
+        """Write the states, all at one write time that is later than any before.
+
+        ValueError for a key that is empty, holds a NUL character or is no Unicode text.
+        """
         if not states:
             return
+        for key in states:
+            _check_key(group, key)
         packed = [encode(group, state) for state in states.values()]
         self._put(view_name(group), {group.entity: list(states), state_name(group): packed})
 
@@ -199,6 +229,15 @@ class WriteClock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         _write(self._path, json.dumps({"last": self._last}))
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._last)
+
+
+def _check_key(group: FeatureGroup, key: str) -> None:
+    broken = any("\ud800" <= letter <= "\udfff" for letter in key)
+    if not key or "\0" in key or broken:
+        raise ValueError(
+            f"{group.entity} {key[:64]!r}: empty, with a NUL character or no Unicode text, which "
+            "no store keeps apart: give rows without a key null"
+        )
 
 
 def _write(path: Path, text: str) -> None:

@@ -50,7 +50,7 @@ def with_group(
     filters, values = used_fields([group])
     ties = ["event_id"] if group.entries else []
     entity, own, moment = sf.col(group.entity), sf.col(key), sf.col(q)
-    used = dict.fromkeys((*filters, *values, *ties, *(["seq"] if seq else [])))
+    used: list[str] = [*dict.fromkeys([*filters, *values, *ties, *(["seq"] if seq else [])])]
     # Each under an alias: `rows` may be made of the same events.
     facts = events.where(entity.isNotNull()).select(
         _bucket(events, entity), entity.alias("key"), sf.col("event_time").alias("at"),

@@ -34,7 +34,7 @@ class ViewKeeper:
         self._lake = lake
         self.online = online
         self._registry = ViewRegistry(lake)
-        self._served: list[FeatureGroup] = []
+        self._served: list[tuple[str, str]] = []
         self._loading: tuple[View, Iterator[None]] | None = None
 
     def begin(self) -> None:
@@ -44,13 +44,13 @@ class ViewKeeper:
 
     def live(self) -> list[FeatureGroup]:
         """The definitions to keep up now; ValueError for one that the contract here cannot give."""
-        groups = self._registry.live()
-        if groups != self._served:
-            for group in groups:
-                self._check_fields(group)
-            self.online.serve(groups)
-            self._served = groups
-        return groups
+        views = [view for view in self._registry.views().values() if view.live]
+        if (shown := [(view.name, view.status) for view in views]) != self._served:
+            for view in views:
+                self._check_fields(view.group)
+            self.online.serve(views)
+            self._served = shown
+        return [view.group for view in views]
 
     def _check_fields(self, group: FeatureGroup) -> None:
         filters, values = used_fields([group])

@@ -147,6 +147,21 @@ def test_a_decoded_state_goes_on_like_the_one_that_was_encoded(
     assert states.encode(group, on["ann"]) == states.encode(group, again["ann"])
 
 
+@given(groups(), events(), times())
+def test_states_of_many_keys_are_unpacked_as_each_alone(
+    group: FeatureGroup, log: list[Any], q: int
+) -> None:
+    found = stream(group, [log], [q - MINUTE])
+    packed = {key: states.encode(group, state) for key, state in found.items()}
+    for key, state in states.decode_all(group, packed).items():
+        assert packed[key] == states.encode(group, state)
+    asked = [key for key in KEYS if key in packed]
+    held = np.array([KEYS.index(key) for key in asked], np.int64)
+    rows = states.unpack(group, [packed[key] for key in asked], held).rows
+    values = states.finalized(group, rows, len(KEYS), q).tolist()
+    assert tile_features(group, found, KEYS, q) == values
+
+
 def test_state_bytes_cut_anywhere_are_refused() -> None:
     state = stream(COUNT, [[view(0, 1.0), view(HOUR)]], [MINUTE])["ann"]
     packed = states.encode(COUNT, state)

@@ -1,0 +1,101 @@
+"""Any Feast client, in a process of its own, reads the finalised features that our server reads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+
+from data_contracts.clock import HOUR, MINUTE
+from data_contracts.finalised import definitions_of, finalised
+from data_contracts.lake import Lake
+from data_contracts.online import state_name
+from data_contracts.use_case import load_use_case
+from data_contracts.views import digests_of, missing
+from serving.features import FeatureReader
+from spark_jobs.feature_store import OnlineStates
+from tests.integration.world import NOW, write_states
+from tests.redis_server import RedisServer
+
+REPOSITORY = Path(__file__).parents[2]
+CLIENT = """\
+import json, sys
+
+from feast import FeatureStore
+
+asked = json.loads(sys.argv[1])
+store = FeatureStore(repo_path=asked["folder"])
+views = store.list_on_demand_feature_views()
+names = [f"{view.name}:{feature.name}" for view in views for feature in view.features]
+for rows in asked["requests"]:
+    print(json.dumps(store.get_online_features(names, entity_rows=rows).to_dict()))
+"""
+ROWS = [("u1", "i1"), ("u1", "nothing"), ("nobody", "i1"), ("nobody", "nothing"), ("u1", "i1")]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_a_feast_client_reads_by_name_what_the_server_reads(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    server: RedisServer | None = None
+    if kind == "redis":
+        server = request.getfixturevalue("redis_server")
+    use_case = load_use_case(str(_copied(tmp_path)))
+    lake = Lake(tmp_path / "root", use_case.name, redis=server and server.address)
+    write_states(use_case, lake)
+    moments = [NOW - HOUR, NOW, NOW + 1, NOW + 30 * MINUTE, NOW + 25 * HOUR]
+    requests = [[{"user_id": u, "item_id": i, "q": q} for u, i in ROWS] for q in moments]
+    asked = json.dumps({"folder": str(lake.online), "requests": requests})
+    told = subprocess.run(
+        [sys.executable, "-c", CLIENT, asked],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert 0 == told.returncode, told.stderr
+    reader = FeatureReader(use_case, lake, digests_of(use_case.groups))
+    for q, line in zip(moments, told.stdout.splitlines(), strict=True):
+        served = reader.read_now([{"user_id": u, "item_id": i} for u, i in ROWS], q)
+        answer = json.loads(line)
+        columns = {"user_id", "item_id", *use_case.feature_names}
+        assert columns == set(answer), "neither q nor packed states are in the answer"
+        found = [[answer[name][row] for name in use_case.feature_names] for row in range(len(ROWS))]
+        assert served.values.tolist() == found
+    assert 0 == reader.failures
+    reader.close()
+
+
+def test_every_row_is_finalised_at_its_own_q(tmp_path: Path) -> None:
+    use_case = load_use_case("clicks")
+    lake = Lake(tmp_path / "root", use_case.name)
+    write_states(use_case, lake)
+    group = use_case.groups[0]
+    state = OnlineStates(use_case, lake).packed(group, ["u1"])["u1"]
+    moments = [NOW + 25 * HOUR, NOW, NOW + 25 * HOUR, NOW + 1]
+    inputs = {state_name(group): [state, state, None, b""], "q": moments}
+    found = finalised(definitions_of(group, [group]), inputs)
+    assert [0.0, 5.0, 0.0, 0.0] == found["user_impressions_24h"]
+
+
+def test_a_group_spread_over_two_views_is_put_together() -> None:
+    group = load_use_case("clicks").groups[0]
+    held = group.only([name for name in group.feature_names if "ctr" in name])
+    rest = missing(group, [held])
+    assert rest is not None
+    inputs = {state_name(held): [None], state_name(rest): [None], "q": [NOW]}
+    found = finalised(definitions_of(group, [held, rest]), inputs)
+    defaults = dict(zip(group.feature_names, group.default_values().tolist(), strict=True))
+    assert {name: [value] for name, value in defaults.items()} == found
+
+
+@pytest.mark.parametrize("q", [1.5, "2019-11-30", None, True])
+def test_a_query_time_that_is_no_integer_is_refused(q: object) -> None:
+    group = load_use_case("clicks").groups[0]
+    inputs = {state_name(group): [None, None], "q": [NOW, q]}
+    with pytest.raises(ValueError, match="is no query time: give whole microseconds"):
+        finalised(definitions_of(group, [group]), inputs)
+
+
+def _copied(folder: Path) -> Path:
+    """The use case `clicks` as a user's own: in a folder of its own."""
+    return copytree(load_use_case("clicks").folder, folder / "clicks")

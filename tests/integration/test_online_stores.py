@@ -1,0 +1,232 @@
+"""One suite for both stores behind Feast: the same write log, the same reads demanded of each."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_contracts.accumulators import Events
+from data_contracts.clock import DAY, HOUR, SECOND
+from data_contracts.features import FeatureGroup
+from data_contracts.lake import Lake
+from data_contracts.states import State, advance, encode, read
+from data_contracts.tiles import raw_rows
+from data_contracts.use_case import UseCase, load_use_case
+from data_contracts.views import View, ViewRegistry, digests_of
+from serving.features import NO_STATE, FeatureReader
+from spark_jobs.feature_store import OnlineStates
+from tests.parity.log import FADING, WIDE
+from tests.redis_server import RedisServer
+from tests.spark.lakes import NOON
+
+ODD = (
+    "ann", "Ann", "ANN", "ß", "ss", "SS", "i", "I", "ı", "é", "e\u0301", "Å", "\u212b",
+    "1", "01", "1.0", "1e0", " 1", "1 ", "+1", "-0", "true", "True", "null", "None", "nan",
+    "a,b", "a=b", "a:b", "'", '"', "\\", "{}", "*", "?", "[a]", "\n", "\t", "\u200b", "🦊", "键",
+    "ann\u00a0", "%s", "$HOME", "-- ", "k" * 100_000,
+)  # fmt: skip
+"""Keys that differ, and that something on the way might take for each other."""
+
+
+@pytest.fixture(scope="module")
+def use_case() -> UseCase:
+    clicks = load_use_case("clicks")
+    return replace(clicks, declared=replace(clicks.declared, groups=(WIDE, FADING)))
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def lake(request: pytest.FixtureRequest, tmp_path: Path, use_case: UseCase) -> Lake:
+    lake = Lake(tmp_path / "root", use_case.name)
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        lake = replace(lake, redis=server.address)
+    for group in use_case.groups:
+        ViewRegistry(lake).put(View(group, "ready"))
+    return lake
+
+
+Demand = Callable[[FeatureGroup, Mapping[str, State]], None]
+
+
+@pytest.fixture
+def demand(use_case: UseCase, lake: Lake) -> Iterator[Demand]:
+    """Demands that both readers see exactly these states of a group, and none of `nobody`."""
+    opened: list[FeatureReader] = []
+
+    def demanded(group: FeatureGroup, expected: Mapping[str, State]) -> None:
+        if not opened:
+            opened.append(FeatureReader(use_case, lake, digests_of(use_case.groups)))
+        keys = [*expected, "nobody"]
+        packed = {key: encode(group, state) for key, state in expected.items()}
+        assert packed == OnlineStates(use_case, lake).packed(group, keys)
+        place = use_case.groups.index(group)
+        widths = [len(g.feature_names) for g in use_case.groups]
+        start = sum(widths[:place])
+        view = [each.name for each in opened[0].reading.groups].index(group.name)
+        for q in (max(s.as_of for s in expected.values()), NOON + HOUR, NOON + 3 * DAY):
+            rows = [dict.fromkeys(use_case.entities, key) for key in keys]
+            served = opened[0].read_now(rows, q)
+            mine = served.values[:, start : start + widths[place]]
+            wanted = read(group, [expected.get(key) for key in keys], served.q)
+            assert wanted.tolist() == mine.tolist()
+            assert [*(s.seq for s in expected.values()), NO_STATE] == served.seqs[:, view].tolist()
+            assert 0 == opened[0].failures
+
+    yield demanded
+    for reader in opened:
+        reader.close()
+
+
+def state_of(group: FeatureGroup, seed: int, seq: int, as_of: int = NOON, n: int = 6) -> State:
+    """The state of a key that saw `n` events, drawn by `seed`, up to an hour around the as-of."""
+    rng = np.random.default_rng(seed)
+    events = Events(
+        time=as_of + rng.integers(-HOUR, HOUR, n),
+        tie=rng.integers(0, 1 << 53, n),
+        text={"event_type": rng.choice(np.array(["impression", "click"], object), n)},
+        number={
+            name: np.where(rng.random(n) < 0.1, np.nan, np.round(rng.random(n), 3))
+            for name in ("affinity", "position", "item_id")
+        },
+    )
+    events.number["item_id"] = rng.integers(0, 1 << 53, n).astype(float)
+    events.number["position"] = rng.integers(1, 4, n).astype(float)
+    rows = raw_rows(group, np.zeros(n, np.int64), events)
+    return advance(group, {}, ["key"], rows, seq, as_of)["key"]
+
+
+def test_the_last_write_wins_whichever_as_of_it_carries(
+    use_case: UseCase, lake: Lake, demand: Demand
+) -> None:
+    writer = OnlineStates(use_case, lake)
+    for seed, as_of in enumerate((NOON, NOON, NOON + DAY, NOON - DAY, NOON - DAY, NOON)):
+        state = {"ann": state_of(WIDE, seed, seed + 1, as_of)}
+        writer.write(WIDE, state)
+        demand(WIDE, state)
+
+
+def test_keys_are_told_apart_to_the_last_code_point(
+    use_case: UseCase, lake: Lake, demand: Demand
+) -> None:
+    states = {key: state_of(WIDE, seed, seed + 1) for seed, key in enumerate(ODD)}
+    OnlineStates(use_case, lake).write(WIDE, states)
+    demand(WIDE, states)
+
+
+@pytest.mark.parametrize("key", ["", "\0", "a\0b", "\ud800"])
+def test_a_key_that_is_none_is_refused_and_nothing_is_written(
+    use_case: UseCase, lake: Lake, demand: Demand, key: str
+) -> None:
+    writer = OnlineStates(use_case, lake)
+    good = {"ann": state_of(WIDE, 1, 1)}
+    writer.write(WIDE, good)
+    with pytest.raises(ValueError, match=r"^user_id '.*': empty, with a NUL character or no"):
+        writer.write(WIDE, {"ann": state_of(WIDE, 2, 2), key: state_of(WIDE, 3, 2)})
+    demand(WIDE, good)
+
+
+def test_a_request_without_a_key_reads_defaults(use_case: UseCase, lake: Lake) -> None:
+    OnlineStates(use_case, lake).write(WIDE, {"ann": state_of(WIDE, 1, 1)})
+    reader = FeatureReader(use_case, lake, digests_of(use_case.groups))
+    served = reader.read_now([{"user_id": None, "item_id": ""}], NOON)
+    reader.close()
+    defaults = np.concatenate([group.default_values() for group in use_case.groups])
+    assert (False, [defaults.tolist()]) == (served.store_failed, served.values.tolist())
+
+
+def test_many_keys_and_a_big_state_are_read_as_written(
+    use_case: UseCase, lake: Lake, demand: Demand
+) -> None:
+    states = {f"u{i}": state_of(FADING, i % 50, i + 1) for i in range(1500)}
+    states["big"] = state_of(FADING, 1, 7, n=40_000)
+    assert len(encode(FADING, states["big"])) > 1 << 19
+    OnlineStates(use_case, lake).write(FADING, states)
+    demand(FADING, states)
+
+
+def test_groups_and_lakes_of_one_store_do_not_mix(
+    use_case: UseCase, lake: Lake, demand: Demand, tmp_path: Path
+) -> None:
+    other = Lake(tmp_path / "other", lake.use_case, redis=lake.redis)
+    user, item = {"ann": state_of(WIDE, 1, 1)}, {"ann": state_of(FADING, 2, 2)}
+    OnlineStates(use_case, lake).write(WIDE, user)
+    OnlineStates(use_case, lake).write(FADING, item)
+    OnlineStates(use_case, other).write(WIDE, {"ann": state_of(WIDE, 3, 3)})
+    demand(WIDE, user)
+    demand(FADING, item)
+
+
+def test_a_writer_that_starts_again_with_the_wall_clock_set_back_still_rewrites(
+    use_case: UseCase, lake: Lake, demand: Demand
+) -> None:
+    # The first writer lived a day ahead of this machine's clock.
+    OnlineStates(use_case, lake)
+    clock = lake.stream / "write_clock.json"
+    clock.parent.mkdir(parents=True)
+    ahead = NOON + 100 * 365 * DAY
+    clock.write_text(json.dumps({"last": ahead}))
+    for seed in range(3):
+        states = {key: state_of(WIDE, seed, seed + 1) for key in ("ann", "ben")}
+        OnlineStates(use_case, lake).write(WIDE, states)
+        demand(WIDE, states)
+    assert ahead + 3 == json.loads(clock.read_text())["last"]
+
+
+def test_a_batch_taken_again_changes_nothing(use_case: UseCase, lake: Lake, demand: Demand) -> None:
+    writer = OnlineStates(use_case, lake)
+    empty = raw_rows(FADING, np.zeros(0, np.int64), _no_events())
+    for seq in (1, 2):
+        known = writer.read(FADING, ["ann"])
+        writer.write(FADING, advance(FADING, known, ["ann"], empty, seq, NOON + seq * SECOND))
+    written = writer.read(FADING, ["ann"])
+    for seq in (2, 1):
+        again = OnlineStates(use_case, lake)
+        known = again.read(FADING, ["ann"])
+        again.write(FADING, advance(FADING, known, ["ann"], empty, seq, NOON + DAY))
+    demand(FADING, written)
+    assert 2 == written["ann"].seq
+
+
+def test_any_write_log_leaves_the_last_state_of_each_key(
+    use_case: UseCase, lake: Lake, demand: Demand
+) -> None:
+    rng = np.random.default_rng(5)
+    keys = [f"key {i}" for i in range(40)]
+    held: dict[str, dict[str, State]] = {group.name: {} for group in use_case.groups}
+    writer = OnlineStates(use_case, lake)
+    for seq in range(1, 41):
+        group = use_case.groups[int(rng.integers(2))]
+        asked = rng.choice(keys, int(rng.integers(1, 12)), replace=False).tolist()
+        as_of = NOON + int(rng.integers(-3, 4)) * HOUR
+        states = {key: state_of(group, int(rng.integers(1 << 30)), seq, as_of) for key in asked}
+        if seq % 7 == 0:
+            writer = OnlineStates(use_case, lake)
+        writer.write(group, states)
+        held[group.name] |= states
+    for group in use_case.groups:
+        demand(group, held[group.name])
+
+
+def test_a_store_that_lost_what_was_written_is_noticed(use_case: UseCase, lake: Lake) -> None:
+    writer = OnlineStates(use_case, lake)
+    for seq in (1, 2, 5):
+        writer.reach(seq)
+    assert 5 == OnlineStates(use_case, lake).require(5)
+    behind = r"holds micro-batches up to 5, but 6 were written: .*run `headrace materialize`$"
+    with pytest.raises(RuntimeError, match=behind):
+        OnlineStates(use_case, lake).require(6)
+    writer.reach(3)
+    assert 5 == writer.require(5), "an old batch taken again"
+
+
+def _no_events() -> Events:
+    nothing = np.empty(0)
+    return Events(
+        time=np.empty(0, np.int64),
+        tie=np.empty(0, np.int64),
+        text={"event_type": np.empty(0, object)},
+        number={"affinity": nothing},
+    )
