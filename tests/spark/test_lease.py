@@ -2,48 +2,117 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
+from data_contracts.lake import Lake
 from spark_jobs.lease import writer_lease
+from tests.spark.lakes import NOON, impression, to_file
 
 HOLDER = """
 import sys
 from pathlib import Path
 from spark_jobs.lease import writer_lease
-with writer_lease(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
+try:
+    with writer_lease(Path(sys.argv[1])):
+        print("held", flush=True)
+        sys.stdin.read()
+except RuntimeError as error:
+    print(error, flush=True)
 """
+HEADRACE = Path(sys.executable).parent / "headrace"
+
+
+def started(folder: Path) -> subprocess.Popen[str]:
+    """A process that holds the lease until its input ends, or says why it cannot."""
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
 
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lease of `tmp_path` until it is killed."""
-    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert "held\n" == process.stdout.readline()
+    with started(tmp_path) as process:
+        assert "held" == said(process)
         yield process
         process.kill()
 
 
 def refused(folder: Path) -> str:
-    with pytest.raises(RuntimeError) as error, writer_lease(folder):
-        pass
-    return str(error.value)
+    def ask() -> None:
+        with pytest.raises(RuntimeError) as error, writer_lease(folder):
+            pass
+        found.append(str(error.value))
+
+    found: list[str] = []
+    with ThreadPoolExecutor(1) as other_thread:
+        other_thread.submit(ask).result()
+    return found[0]
 
 
-def test_a_second_writer_is_refused_at_once_and_told_who_holds_the_lease(
+def test_a_second_writer_is_refused_and_told_who_holds_the_lease_where_and_since_when(
     holder: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    expected = f"{tmp_path}/writer.lock: the lease is held by process {holder.pid}"
-    assert refused(tmp_path).startswith(expected)
-    assert refused(tmp_path).startswith(expected), "a refusal must leave the holder's name"
+    lock = tmp_path.resolve() / "writer.lock"
+    expected = f"{lock}: the lease is held by process {holder.pid} on {gethostname()} (-c "
+    found = refused(tmp_path)
+    assert found.startswith(expected)
+    assert str(tmp_path) in found, "its command"
+    assert f" since {time.gmtime().tm_year}-" in found
+    assert expected == refused(tmp_path)[: len(expected)], "a refusal must leave the holder's name"
+
+
+def test_of_writers_that_start_at_one_moment_one_writes_and_the_others_name_it(
+    tmp_path: Path,
+) -> None:
+    dead = f"process 4194305 on {gethostname()} (headrace ingest) since long ago"
+    (tmp_path / "writer.lock").write_text(dead)
+    several = [started(tmp_path) for _ in range(6)]
+    answers = [said(process) for process in several]
+    (first,) = (p for p, answer in zip(several, answers, strict=True) if answer == "held")
+    others = [answer for answer in answers if answer != "held"]
+    for process in several:
+        process.communicate()
+    assert [f"process {first.pid} "] * 5 == [
+        answer[answer.index("process") :][: len(f"process {first.pid} ")] for answer in others
+    ]
+
+
+def test_every_command_that_writes_is_refused_before_it_starts_or_lands_anything(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path.resolve(), "clicks")
+    file = to_file(tmp_path / "log.jsonl", [impression("e", NOON)])
+    commands = (["ingest", str(file)], ["ingest", "--follow", str(file)])
+    with started(lake.stream) as process:
+        assert "held" == said(process)
+        begun = time.monotonic()
+        several = [
+            subprocess.Popen(
+                [str(HEADRACE), *command, "--root", str(tmp_path)],
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for command in commands
+        ]
+        told = [one.communicate()[1] for one in several]
+        assert time.monotonic() - begun < 10
+        assert [1] * 2 == [one.returncode for one in several], told
+        process.communicate()
+    for answer in told:
+        assert f"the lease is held by process {process.pid} on " in answer
+    assert not (tmp_path / "spark.log").exists(), "no JVM"
+    assert not lake.landing.exists()
 
 
 def test_a_killed_writer_holds_no_lease(holder: subprocess.Popen[str], tmp_path: Path) -> None:
@@ -51,6 +120,13 @@ def test_a_killed_writer_holds_no_lease(holder: subprocess.Popen[str], tmp_path:
     holder.wait()
     with writer_lease(tmp_path):
         assert "held by process" in refused(tmp_path)
+
+
+def test_the_holder_of_a_lease_may_ask_for_it_again(tmp_path: Path) -> None:
+    with writer_lease(tmp_path):
+        with writer_lease(tmp_path):
+            pass
+        assert "held by process" in refused(tmp_path), "and keeps it until it ends itself"
 
 
 def test_the_lease_is_free_again_after_an_error_in_its_holder(tmp_path: Path) -> None:
