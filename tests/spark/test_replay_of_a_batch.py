@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree
@@ -104,7 +103,7 @@ def outcome(
     spark: SparkSession,
     clicks: UseCase,
     lake: Lake,
-    count: Callable[[SparkSession, Lake], Conservation] | None = conservation,
+    counted: bool = True,
 ) -> Outcome:
     tables = {n: table(getattr(lake, n)) for n in ("events", "duplicates", "quarantine")}
     online = OnlineStates(clicks, lake)
@@ -115,7 +114,7 @@ def outcome(
         }
         for group in clicks.groups
     }
-    return Outcome(tables, states, count(spark, lake) if count else None)
+    return Outcome(tables, states, conservation(spark, lake) if counted else None)
 
 
 def table(path: Path, order: tuple[str, ...] = ("origin", "line")) -> list[dict[str, Any]]:
@@ -127,10 +126,6 @@ def table(path: Path, order: tuple[str, ...] = ("origin", "line")) -> list[dict[
 
 def tiles(lake: Lake) -> list[dict[str, Any]]:
     return table(lake.tiles, ("group", "key", "day"))
-
-
-def names(rows: list[dict[str, Any]]) -> set[str]:
-    return {row["event_id"] for row in rows}
 
 
 def test_the_undisturbed_run_is_worth_comparing_with(expected: Outcome) -> None:
@@ -146,7 +141,7 @@ def test_the_writers_died_where_they_were_to_die(
     spark: SparkSession, clicks: UseCase, expected: Outcome, dead: Path
 ) -> None:
     lakes = {place: Lake(dead / place, clicks.name) for place in IN_A_BATCH}
-    found = {place: outcome(spark, clicks, lake, None) for place, lake in lakes.items()}
+    found = {place: outcome(spark, clicks, lake, False) for place, lake in lakes.items()}
     merged = IN_A_BATCH.index("before the append")
     for place in IN_A_BATCH[:4]:
         assert expected.states["item"] != found[place].states["item"], place
