@@ -116,6 +116,11 @@ class ViewRegistry:
             if views.get(view.name) == view:
                 views[view.name] = replace(view, **fields)
 
+    def clear(self) -> None:
+        """Forget every view."""
+        with self._changing() as views:
+            views.clear()
+
     @contextmanager
     def _changing(self) -> Generator[dict[str, View]]:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """What Spark's checkpoint of the stream says: how far each source is taken, and committed."""
 
 import json
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,22 @@ from data_contracts.lake import Lake
 
 _HEAD = 2
 """Lines of an offset file before those of the sources: its version and the batch's metadata."""
+
+Offset = dict[str, dict[str, int]]
+"""File name -> bytes and lines consumed."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The life of one checkpoint: each that is lost is followed by the next epoch."""
+
+    number: int = 0
+    seq: int = 0
+    """Seqs up to this were, or may have been, given by earlier epochs."""
+    start: Offset = field(default_factory=Offset)
+    """Where the epoch begins to read: all lines before stand in a table."""
+    beyond: Mapping[str, list[int]] = field(default_factory=dict[str, list[int]])
+    """File name -> lines after its start that stand in a table all the same."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +47,34 @@ def checkpoint_of(lake: Lake) -> Path:
     return lake.stream / "checkpoint"
 
 
+def epoch_file(lake: Lake) -> Path:
+    """Where the epoch is kept, beside the checkpoint; no file in the first."""
+    return lake.stream / "epoch.json"
+
+
+def read_epoch(path: Path) -> Epoch:
+    """The epoch in that file; the first where there is none."""
+    return Epoch(**json.loads(path.read_text("utf-8"))) if path.exists() else Epoch()
+
+
+def write_epoch(path: Path, epoch: Epoch) -> None:
+    """Replace the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(vars(epoch)), "utf-8")
+    os.replace(part, path)
+
+
 def consumed(lake: Lake) -> Consumed:
     """What is committed.
 
     Raises ValueError naming an offset file that is missing or cannot be read, or the topic that
     the lake was begun with where it is not the lake's now.
     """
+    epoch = read_epoch(epoch_file(lake))
     batch = _newest(lake, "commits")
     if batch is None:
-        return Consumed()
+        return Consumed(epoch.seq, {name: at["bytes"] for name, at in epoch.start.items()})
     path = checkpoint_of(lake) / "offsets" / str(batch)
     try:
         landing, *kafka = path.read_text("utf-8").splitlines()[_HEAD:]
@@ -60,13 +96,18 @@ def consumed(lake: Lake) -> Consumed:
         for topic, partitions in topics.items()
         for partition, offset in partitions.items()
     }
-    return Consumed(batch + 1, files, offsets)
+    return Consumed(epoch.seq + batch + 1, files, offsets)
 
 
 def planned_seq(lake: Lake) -> int:
     """The highest seq that the stream can have written: of the batch under way, if there is one."""
     batch = _newest(lake, "offsets")
-    return 0 if batch is None else batch + 1
+    return read_epoch(epoch_file(lake)).seq + (0 if batch is None else batch + 1)
+
+
+def holds_batches(lake: Lake) -> bool:
+    """Whether the checkpoint holds a batch, planned or committed."""
+    return _newest(lake, "offsets") is not None
 
 
 def _offset(*line: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ the offsets are taken, and the records up to them are counted in the files; of a
 broker says which offsets it holds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -15,11 +15,11 @@ from pyspark.sql import functions as sf
 
 from data_contracts.lake import Lake
 from data_contracts.landing import GROWING
-from spark_jobs.checkpoint import Consumed, consumed, planned_seq
+from spark_jobs.checkpoint import Consumed, consumed, epoch_file, planned_seq, read_epoch
 from spark_jobs.kafka import Held, held
 from spark_jobs.tables import exists, load
 
-_KINDS = ("events", "duplicates", "conflicts", "quarantined")
+_KINDS = ("events", "duplicates", "conflicts", "quarantined", "expired")
 _BLOCK = 1 << 20
 
 Span = tuple[int, int]
@@ -37,6 +37,7 @@ class Conservation:
     duplicates: int
     conflicts: int
     quarantined: int
+    expired: int
     waiting: int
     """Records that have landed beyond it; the batch under way may hold some of them."""
     wrong_origins: tuple[str, ...]
@@ -47,7 +48,7 @@ class Conservation:
     @property
     def holds(self) -> bool:
         """Whether nothing consumed was lost and nothing counted twice."""
-        ended = self.events + self.duplicates + self.conflicts + self.quarantined
+        ended = sum(getattr(self, kind) for kind in _KINDS)
         return self.records == ended and not self.wrong_origins
 
 
@@ -57,10 +58,10 @@ def conservation(spark: SparkSession, lake: Lake) -> Conservation:
     Raises as `consumed` and, where the lake has a topic, `kafka.held` do.
     """
     upto = consumed(lake)
-    ended = _ended(spark, lake, upto.seq)
+    source = {name: _lines(lake.landing / name, size) for name, size in upto.bytes.items()}
+    ended = _ended(spark, lake, upto.seq, _ahead(lake, source))
     planned = planned_seq(lake)
     partitions = _partitions(spark, lake)
-    source = {name: _lines(lake.landing / name, size) for name, size in upto.bytes.items()}
     source |= _taken(lake, partitions, upto)
     whole = {
         row["origin"]: (row["first"], row["last"] + 1)
@@ -137,14 +138,25 @@ def _newlines(blocks: Iterator[bytes]) -> tuple[int, bytes]:
     return count, last
 
 
-def _ended(spark: SparkSession, lake: Lake, seq: int) -> list[Row]:
-    """Per origin: the `newest` seq of its rows, and of those up to `seq`: records `n`, `distinct`
-    lines, the `first` and `last` of them (null where there is none), and how many of each kind."""
-    verdict = sf.when(sf.col("verdict") == "conflict", "conflicts").otherwise("quarantined")
+def _ahead(lake: Lake, source: Mapping[str, Span | None]) -> list[tuple[str, int]]:
+    """(origin, line) of records that an earlier epoch left in a table, not consumed in this yet."""
+    beyond = read_epoch(epoch_file(lake)).beyond
+    every = ((name, line) for name, lines in beyond.items() for line in lines)
+    return [(name, line) for name, line in every if line >= (source.get(name) or (1, 1))[1]]
+
+
+def _ended(
+    spark: SparkSession, lake: Lake, seq: int, ahead: Sequence[tuple[str, int]]
+) -> list[Row]:
+    """Per origin: the `newest` seq of its rows, and of those up to `seq` that are not `ahead`:
+    records `n`, `distinct` lines, the `first` and `last` of them (null where there is none), and
+    how many of each kind."""
+    conflict, expired = (sf.col("verdict") == verdict for verdict in ("conflict", "expired"))
+    kind = sf.when(conflict, "conflicts").when(expired, "expired").otherwise("quarantined")
     tables = {
         lake.events: sf.lit("events"),
         lake.duplicates: sf.lit("duplicates"),
-        lake.quarantine: verdict,
+        lake.quarantine: kind,
     }
     frames = [
         load(spark, path).select("origin", "line", "seq", kind.alias("kind"))
@@ -153,9 +165,13 @@ def _ended(spark: SparkSession, lake: Lake, seq: int) -> list[Row]:
     ]
     if not frames:
         return []
+    rows = reduce(DataFrame.unionByName, frames)
+    if ahead:
+        places = spark.createDataFrame(list(ahead), "origin string, line bigint")
+        rows = rows.join(sf.broadcast(places), ["origin", "line"], "left_anti")
     committed = sf.col("seq") <= seq
     line = sf.when(committed, sf.col("line"))
-    counted = reduce(DataFrame.unionByName, frames).groupBy("origin").agg(
+    counted = rows.groupBy("origin").agg(
         sf.max("seq").alias("newest"),
         sf.count_if(committed).alias("n"),
         sf.count_distinct(line).alias("distinct"),

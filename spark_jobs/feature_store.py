@@ -128,6 +128,15 @@ def unfilled(use_case: UseCase, lake: Lake) -> list[FeatureGroup]:
     return [group for group in lacking if group is not None]
 
 
+def forget_states(use_case: UseCase, lake: Lake) -> None:
+    """Empty the online store; whoever writes to it next is told to rebuild it first."""
+    online, registry = OnlineStates(use_case, lake), ViewRegistry(lake)
+    for view in registry.views().values():
+        if view.status != "retired":
+            online.drop(view.group)
+    registry.clear()
+
+
 class OnlineStates:
     """Packed states by key in Feast's online store; the only writer of it.
 

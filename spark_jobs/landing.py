@@ -20,13 +20,11 @@ from pyspark.sql.types import StructType
 from data_contracts.clock import Clock
 from data_contracts.lake import Lake
 from data_contracts.landing import GROWING, landed_name, landed_parts
+from spark_jobs.checkpoint import Offset, read_epoch
 from spark_jobs.schemas import RAW
 
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 """What one micro-batch takes from the log at most, so that a large file is many batches."""
-
-Offset = dict[str, dict[str, int]]
-"""File name -> bytes and lines consumed."""
 
 
 def land(lake: Lake, files: Sequence[Path], clock: Clock) -> int:
@@ -68,7 +66,8 @@ def _digest(path: Path) -> str:
 class LandingSource(DataSource):
     """`spark.readStream.format("landing").option("path", folder)`.
 
-    The option `max_batch_bytes` bounds what one micro-batch takes.
+    The option `max_batch_bytes` bounds what one micro-batch takes; `epoch` names the file of the
+    epoch, which says where to begin.
     """
 
     @classmethod
@@ -80,7 +79,7 @@ class LandingSource(DataSource):
 
     def streamReader(self, schema: StructType) -> DataSourceStreamReader:  # noqa: N802
         limit = int(self.options.get("max_batch_bytes", MAX_BATCH_BYTES))
-        return _Reader(Path(self.options["path"]), limit)
+        return _Reader(Path(self.options["path"]), limit, Path(self.options["epoch"]))
 
 
 @dataclass
@@ -92,13 +91,14 @@ class _Chunk(InputPartition):
 
 
 class _Reader(DataSourceStreamReader, SupportsTriggerAvailableNow):
-    def __init__(self, folder: Path, max_batch_bytes: int) -> None:
+    def __init__(self, folder: Path, max_batch_bytes: int, epoch: Path) -> None:
         self._folder = folder
+        self._epoch = epoch
         self._max_batch_bytes = max_batch_bytes
         self._until: dict[str, int] | None = None
 
     def initialOffset(self) -> dict[str, Any]:  # noqa: N802
-        return {}
+        return read_epoch(self._epoch).start
 
     def getDefaultReadLimit(self) -> ReadLimit:  # noqa: N802
         return ReadMaxBytes(self._max_batch_bytes)

@@ -1,6 +1,7 @@
 """The one writer: micro-batches from landing log and Kafka into online state and events table.
 
-A batch is gated by Spark and taken by `writer.BatchWriter`; its seq is its Spark batch id plus one.
+A batch is gated by Spark and taken by `writer.BatchWriter`; its seq is its Spark batch id plus one,
+above the seqs of earlier epochs.
 """
 
 import threading
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+import pyarrow as pa
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -19,7 +21,7 @@ from pyspark.sql.types import StructType
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.admission import Admission, Row, seen_events
-from spark_jobs.checkpoint import checkpoint_of, consumed
+from spark_jobs.checkpoint import checkpoint_of, consumed, epoch_file, holds_batches, read_epoch
 from spark_jobs.conservation import waiting
 from spark_jobs.events import lacking
 from spark_jobs.feature_store import OnlineStates, unfilled
@@ -28,7 +30,7 @@ from spark_jobs.kafka import MAX_BATCH_RECORDS, BrokerSilent, check_held, kafka_
 from spark_jobs.landing import MAX_BATCH_BYTES, LandingSource
 from spark_jobs.lease import writer_lease
 from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema
-from spark_jobs.tables import append_once, exists, load
+from spark_jobs.tables import append_once, exists, load, newest_seq
 from spark_jobs.view_keeper import ViewKeeper
 from spark_jobs.writer import BatchWriter
 
@@ -55,6 +57,7 @@ class MicroBatches:
         self.failure: Exception | None = None
         """What ended the query."""
         self._widen = widen
+        self._epoch = read_epoch(epoch_file(lake))
         self._spark = spark
         self._use_case = use_case
         self._lake = lake
@@ -73,7 +76,7 @@ class MicroBatches:
         """Take one micro-batch through the whole order; running it again changes nothing."""
         try:
             with self._between:
-                self._take(raw, seq=batch_id + 1)
+                self._take(raw, seq=self._epoch.seq + batch_id + 1)
                 self._keeper.tend()
         except Exception as error:
             self.failure = error
@@ -90,7 +93,7 @@ class MicroBatches:
             seen = seen_events(self._spark, self._lake, below_seq=seq)
             self._writer = BatchWriter(self._keeper.live, self.online, self, seen)
         gated = raw.transform(with_verdict(self._use_case.contract)).toArrow()
-        self.events += self._writer.take(gated, seq)
+        self.events += self._writer.take(self._not_recorded(gated), seq)
         self.done += 1
 
     def append(self, admission: Admission, seq: int) -> None:
@@ -106,14 +109,28 @@ class MicroBatches:
             table = table.cast(to_arrow_schema(schema, timezone="UTC"))
             spark = self._small if len(table) < SMALL else self._spark
             frame = spark.createDataFrame(table, schema)
-            append_once(frame.coalesce(1), self._lake.events, "stream-events", seq, self._widen)
+            name = self._named("events")
+            append_once(frame.coalesce(1), self._lake.events, name, seq, self._widen)
         self._append_rows(admission.duplicates, DUPLICATES, "duplicates", seq)
         self._append_rows(admission.quarantine, QUARANTINE, "quarantine", seq)
 
     def _append_rows(self, rows: list[Row], schema: StructType, table: str, seq: int) -> None:
         if rows:
             frame = self._small.createDataFrame(rows, schema).coalesce(1)
-            append_once(frame, getattr(self._lake, table), f"stream-{table}", seq)
+            append_once(frame, getattr(self._lake, table), self._named(table), seq)
+
+    def _named(self, table: str) -> str:
+        """The writer that this epoch is to that table."""
+        return f"stream-{table}" + (f"-{self._epoch.number}" if self._epoch.number else "")
+
+    def _not_recorded(self, gated: pa.Table) -> pa.Table:
+        """Without the records that an earlier epoch left in a table already."""
+        beyond = self._epoch.beyond
+        if not beyond:
+            return gated
+        places = zip(gated["origin"].to_pylist(), gated["line"].to_pylist(), strict=True)
+        fresh = [line not in beyond.get(origin, ()) for origin, line in places]
+        return gated.filter(pa.array(fresh, pa.bool_()))
 
 
 @dataclass(frozen=True)
@@ -221,6 +238,7 @@ def _landed(spark: SparkSession, lake: Lake, max_batch_bytes: int) -> DataFrame:
     lake.landing.mkdir(parents=True, exist_ok=True)
     spark.dataSource.register(LandingSource)
     source = spark.readStream.format("landing").option("path", str(lake.landing))
+    source = source.option("epoch", str(epoch_file(lake)))
     return source.option("max_batch_bytes", max_batch_bytes).load()
 
 
@@ -229,11 +247,13 @@ def _batches(spark: SparkSession, use_case: UseCase, lake: Lake) -> MicroBatches
     checkpoint = checkpoint_of(lake)
     tables = (lake.events, lake.duplicates, lake.quarantine)
     written = [path for path in tables if exists(spark, path)]
-    if written and not checkpoint.exists():
-        raise ValueError(
-            f"{checkpoint}: gone, but {written[0]} holds batches that it counted: "
-            "restore the checkpoint, or start from an empty root"
-        )
+    if not holds_batches(lake) and written:
+        newest = max(newest_seq(spark, path) for path in written)
+        if newest > read_epoch(epoch_file(lake)).seq:
+            raise ValueError(
+                f"{checkpoint}: gone, but {written[0]} holds batches that it counted: restore the "
+                "checkpoint, or start another with `headrace ingest --new-epoch`"
+            )
     begun = lake.events in written
     widen = begun and bool(lacking(use_case, lake, load(spark, lake.events).schema))
     if begun and (lacking_groups := unfilled(use_case, lake)):

@@ -18,6 +18,12 @@ def load(spark: SparkSession, path: Path) -> DataFrame:
     return spark.read.format("delta").load(str(path))
 
 
+def newest_seq(spark: SparkSession, path: Path) -> int:
+    """The highest seq of the table's rows; 0 where there is none."""
+    found = load(spark, path).agg({"seq": "max"}).first()
+    return int(found[0]) if found and found[0] is not None else 0
+
+
 def append_once(
     frame: DataFrame, path: Path, writer: str, version: int, widen: bool = False
 ) -> None:

@@ -21,6 +21,7 @@ from dagster_project.cli import (
 )
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
+from spark_jobs.lease import writer_lease
 
 Root = Path(".headrace")
 Day = Annotated[str | None, typer.Option(help="YYYY-MM-DD, included.")]
@@ -63,6 +64,12 @@ def ingest(
         typer.Option("--follow", help="Process what lands until interrupted; land named files."),
     ] = False,
     kafka: KafkaOption = None,
+    new_epoch: Annotated[
+        bool,
+        typer.Option(
+            "--new-epoch", help="The checkpoint is lost: start another; land named files."
+        ),
+    ] = False,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Root,
     json: JsonOption = False,
@@ -74,23 +81,29 @@ def ingest(
             raise typer.BadParameter(f"{path}: no such file: give a file of JSON lines")
 
     def keep_on(deployment: Deployment) -> dict[str, object]:
-        from dagster_project.stages.events import follow_landing
-        from spark_jobs.stream import Progress
+        with writer_lease(deployment.lake.stream):
+            from dagster_project.stages.events import begin_anew, follow_landing
+            from spark_jobs.stream import Progress
 
-        def tell(now: Progress) -> None:
-            if json:
-                typer.echo(json_text.dumps(asdict(now)))
-            lag = "unknown (Kafka is silent)" if now.lag is None else f"{now.lag:,} records"
-            reporter().figures(f"{now.batches:,} batches, {now.events:,} events, lag {lag}")
+            def tell(now: Progress) -> None:
+                if json:
+                    typer.echo(json_text.dumps(asdict(now)))
+                lag = "unknown (Kafka is silent)" if now.lag is None else f"{now.lag:,} records"
+                reporter().figures(f"{now.batches:,} batches, {now.events:,} events, lag {lag}")
 
-        follow_landing(deployment, files or (), tell)
+            if new_epoch:
+                begin_anew(deployment)
+            follow_landing(deployment, files or (), tell)
         raise JobFailed("the stream was stopped from outside: start it again")
 
     def work(deployment: Deployment) -> dict[str, object]:
-        from dagster_project.stages.events import imported_history, ingest_files
+        with writer_lease(deployment.lake.stream):
+            from dagster_project.stages.events import begin_anew, imported_history, ingest_files
 
-        named = files or ([] if kafka else imported_history(deployment))
-        found = ingest_files(deployment, named)
+            if new_epoch:
+                begin_anew(deployment)
+            named = files or ([] if new_epoch or kafka else imported_history(deployment))
+            found = ingest_files(deployment, named)
         if not found["conservation"]["holds"]:
             raise JobFailed(f"conservation does not hold: {found['conservation']}")
         return found
@@ -132,9 +145,10 @@ def materialize(
     """Rebuild the online store from Delta; what the stream had written must be equal."""
 
     def work(deployment: Deployment) -> dict[str, object]:
-        from dagster_project.stages.features import materialize_online
+        with writer_lease(deployment.lake.stream):
+            from dagster_project.stages.features import materialize_online
 
-        found = materialize_online(deployment)
+            found = materialize_online(deployment)
         if found["mismatches"]:
             raise JobFailed(
                 f"{found['mismatches']} of {found['compared']} values of the stream differed from "

@@ -9,15 +9,19 @@ from pyspark.sql import functions as sf
 
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
+from dagster_project.stages.features import materialize_online
 from data_contracts.clock import SystemClock
 from data_contracts.results import read_result, write_result
 from spark_jobs.conservation import conservation
+from spark_jobs.epochs import begin_epoch
 from spark_jobs.events import load_events, with_day
 from spark_jobs.expectations import ContractValidation, validate_partition
 from spark_jobs.landing import land
+from spark_jobs.lease import writer_lease
 from spark_jobs.stream import Progress, ingest_available, running_stream
+from spark_jobs.tables import exists
 
-COUNTS = ("records", "events", "duplicates", "conflicts", "quarantined")
+COUNTS = ("records", "events", "duplicates", "conflicts", "quarantined", "expired")
 FOLLOWED_S = 1
 """How often a followed stream is asked for its figures."""
 
@@ -26,14 +30,16 @@ def ingest_files(deployment: Deployment, files: Sequence[Path]) -> dict[str, Any
     """Land `files` (canonical JSON lines) and process all that has landed, in Kafka too.
 
     A file that is missing, empty or binary is refused by name before any is taken. `waiting` is in
-    the result when records landed meanwhile; RuntimeError when earlier ones were left behind.
+    the result when records landed meanwhile; RuntimeError when earlier ones were left behind, and
+    before anything is done when there is another writer.
     """
     lake = deployment.lake
-    landed = land(lake, files, SystemClock())
-    before = conserved(deployment)
-    reporter().stage("ingest")
-    ingest_available(deployment.spark, deployment.use_case, lake)
-    after = conserved(deployment)
+    with writer_lease(lake.stream):
+        landed = land(lake, files, SystemClock())
+        before = conserved(deployment)
+        reporter().stage("ingest")
+        ingest_available(deployment.spark, deployment.use_case, lake)
+        after = conserved(deployment)
     if (left := before["records"] + before["waiting"] - after["records"]) > 0:
         raise RuntimeError(f"{lake.landing}: {left} records were there and not read: report this")
     result = {
@@ -47,6 +53,15 @@ def ingest_files(deployment: Deployment, files: Sequence[Path]) -> dict[str, Any
     return result
 
 
+def begin_anew(deployment: Deployment) -> None:
+    """Start a new epoch in place of a lost checkpoint, and rebuild the online store."""
+    reporter().stage("new epoch")
+    with writer_lease(deployment.lake.stream):
+        begin_epoch(deployment.spark, deployment.use_case, deployment.lake)
+        if exists(deployment.spark, deployment.lake.events):
+            materialize_online(deployment)
+
+
 def follow_landing(
     deployment: Deployment, files: Sequence[Path], on_progress: Callable[[Progress], None]
 ) -> None:
@@ -54,16 +69,18 @@ def follow_landing(
 
     `on_progress` is called whenever its figures have changed.
     """
-    land(deployment.lake, files, SystemClock())
-    reporter().stage("start the stream")
-    with running_stream(deployment.spark, deployment.use_case, deployment.lake) as stream:
-        topic = deployment.lake.kafka
-        reporter().stage(f"follow {deployment.lake.landing}" + (f" and {topic}" if topic else ""))
-        told: Progress | None = None
-        while not stream.ended(FOLLOWED_S):
-            if (now := stream.progress()) != told:
-                on_progress(now)
-                told = now
+    with writer_lease(deployment.lake.stream):
+        land(deployment.lake, files, SystemClock())
+        reporter().stage("start the stream")
+        with running_stream(deployment.spark, deployment.use_case, deployment.lake) as stream:
+            topic = deployment.lake.kafka
+            beside = f" and {topic}" if topic else ""
+            reporter().stage(f"follow {deployment.lake.landing}{beside}")
+            told: Progress | None = None
+            while not stream.ended(FOLLOWED_S):
+                if (now := stream.progress()) != told:
+                    on_progress(now)
+                    told = now
 
 
 def ingest_days(deployment: Deployment, first: str, last: str) -> dict[str, Any]:
