@@ -14,6 +14,8 @@ from open_data_contract_standard.model import OpenDataContractStandard, SchemaPr
 from pydantic import ValidationError
 from yaml import YAMLError
 
+from data_contracts.clock import duration
+
 FieldType = Literal["string", "integer", "number", "boolean", "timestamp"]
 
 _TYPES = ("string", "integer", "number", "boolean", "timestamp")
@@ -29,7 +31,7 @@ REQUIRED_FIELDS = {"event_id": "string", "event_type": "string", "event_time": "
 
 RESERVED = frozenset(
     ("seq", "origin", "line", "digest", "label", "q", "request", "split", "id", "key", "at", "day",
-     "features", "seqs", "view_of", "score", "mature")
+     "features", "seqs", "view_of", "score", "mature", "payload", "reasons", "verdict")
 )  # fmt: skip
 """Columns that tables hold beside an event's fields."""
 
@@ -66,6 +68,8 @@ class Contract:
     fields: Mapping[str, Field]
     max_future_skew: int
     """How far (µs) an event time may lie beyond the record's arrival."""
+    retention: int | None = None
+    """How far (µs) it may lie before it: beyond, the record is expired. None: any time counts."""
 
     @cached_property
     def event_types(self) -> tuple[str, ...]:
@@ -107,8 +111,17 @@ def read_contract(path: Path) -> Contract:
         raise ValueError(f"{path}: customProperties must declare maxFutureSkewSeconds >= 0")
     return Contract(
         name=str(document.id), version=str(document.version), fields=fields,
-        max_future_skew=int(skew * 1_000_000),
+        max_future_skew=int(skew * 1_000_000), retention=_retention(path, custom.get("retention")),
     )  # fmt: skip
+
+
+def _retention(path: Path, declared: Any) -> int | None:
+    if declared is None:
+        return None
+    try:
+        return duration(str(declared))
+    except ValueError as error:
+        raise ValueError(f"{path}: customProperties retention: {error}") from error
 
 
 def _field(path: Path, prop: SchemaProperty) -> Field:

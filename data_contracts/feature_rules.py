@@ -14,7 +14,7 @@ from data_contracts.aggregates import (
     Sum,
     TopK,
 )
-from data_contracts.clock import SECOND, duration
+from data_contracts.clock import DAY, SECOND, duration
 from data_contracts.contract import Contract
 from data_contracts.derived import Rate
 from data_contracts.entries import Entries
@@ -30,6 +30,7 @@ def check_group(group: FeatureGroup, contract: Contract) -> None:
         _check_entity(group, contract)
         _check_windows(group)
         _check_ttl(group)
+        _check_retention(group, contract)
         for name, aggregate in group.aggregates.items():
             try:
                 _check_aggregate(aggregate)
@@ -99,6 +100,21 @@ def _check_ttl(group: FeatureGroup) -> None:
             raise ValueError(
                 f"window {window.label}: it reaches back {far // SECOND} s, ttl {group.ttl} would "
                 "change its values: declare a longer one"
+            )
+
+
+def _check_retention(group: FeatureGroup, contract: Contract) -> None:
+    kept = contract.retention
+    if kept is None:
+        return
+    for window in group.windows:
+        if isinstance(window, Lifetime):
+            continue
+        held = window.within if isinstance(window, Session) else window.width
+        if duration(held) > kept:
+            raise ValueError(
+                f"window {window.label}: holds {held}, above the retention of {contract.name} "
+                f"({kept / DAY:g} days): narrow it, or raise the retention"
             )
 
 

@@ -44,7 +44,7 @@ class Lake:
 
     @property
     def quarantine(self) -> Path:
-        """Delta: records that broke the contract or conflict, with payload, reasons and origin."""
+        """Delta: records that broke the contract, conflict or expired: payload, reasons, origin."""
         return self.home / "quarantine"
 
     @property

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, cast
 
-from data_contracts.clock import parse_time
+from data_contracts.clock import DAY, parse_time
 from data_contracts.contract import Contract, Field
 
 Event = dict[str, Any]
@@ -29,6 +29,10 @@ class Refused(ValueError):
     def __init__(self, reasons: list[str]) -> None:
         self.reasons = [reason.replace(";", r"\x3b") for reason in reasons]
         super().__init__("; ".join(self.reasons))
+
+
+class Expired(Refused):
+    """A record that keeps the contract and came later than its retention allows."""
 
 
 def parse_record(contract: Contract, raw: bytes) -> Event:
@@ -81,6 +85,16 @@ def check_arrival(contract: Contract, event: Event, arrived_at: int) -> None:
             [f"event_time: {ahead / 1e6:g} s after its arrival, at most "
              f"{contract.max_future_skew / 1e6:g} s allowed"]
         )  # fmt: skip
+
+
+def check_retention(contract: Contract, event: Event) -> None:
+    """Raise Expired when the event lies further before its stamped arrival than the retention.
+
+    An event without a stamp arrived when it happened.
+    """
+    stamp, kept = event["arrived_at"], contract.retention
+    if stamp is not None and kept is not None and stamp - event["event_time"] > kept:
+        raise Expired([f"event_time: above {kept / DAY:g} days (the retention) before its arrival"])
 
 
 def payload_digest(event: Event) -> str:

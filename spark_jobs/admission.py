@@ -13,6 +13,8 @@ from spark_jobs.tables import exists, load
 
 Row = dict[str, Any]
 
+_KEPT = ("origin", "line", "payload")
+
 
 @dataclass(frozen=True)
 class Admission:
@@ -40,8 +42,8 @@ class SeenEvents:
         refused = gated.filter(gated["reasons"].is_valid())
         good = gated.filter(gated["reasons"].is_null())
         quarantine = [
-            _quarantined(row, "quarantine", row["reasons"], seq)
-            for row in refused.select(["origin", "line", "payload", "reasons"]).to_pylist()
+            _quarantined(row, row["verdict"], row["reasons"], seq)
+            for row in refused.select([*_KEPT, "verdict", "reasons"]).to_pylist()
         ]
         duplicates: list[Row] = []
         batch: dict[str, tuple[str, str, int]] = {}
@@ -58,7 +60,9 @@ class SeenEvents:
                 reason = f"event_id: {row['event_id']!r} differs from {first[1]}:{first[2]}"
                 late = {**row, "payload": good["payload"][i].as_py()}
                 quarantine.append(_quarantined(late, "conflict", reason, seq))
-        events = good.take(pa.array(keep, pa.int64())).drop_columns(["payload", "reasons"])
+        events = good.take(pa.array(keep, pa.int64())).drop_columns(
+            ["payload", "verdict", "reasons"]
+        )
         events = events.append_column("seq", pa.array([seq] * len(keep), pa.int64()))
         return Admission(events, duplicates, quarantine)
 
@@ -77,5 +81,5 @@ def _identities(good: pa.Table) -> Iterable[Row]:
 
 
 def _quarantined(row: Row, verdict: str, reasons: str, seq: int) -> Row:
-    kept = {k: row[k] for k in ("origin", "line", "payload")}
+    kept = {k: row[k] for k in _KEPT}
     return {**kept, "verdict": verdict, "reasons": reasons, "seq": seq}

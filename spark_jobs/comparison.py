@@ -106,7 +106,8 @@ class Known:
                 event = check_event(self._contract, said)
             except Refused:
                 continue
-            if event["event_time"] - event["arrived_at"] <= self._contract.max_future_skew:
+            late, kept = event["arrived_at"] - event["event_time"], self._contract.retention
+            if -late <= self._contract.max_future_skew and (kept is None or late <= kept):
                 self._ids.add(event["event_id"])
                 self.events.append(event)
 

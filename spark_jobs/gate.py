@@ -9,12 +9,21 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from data_contracts.contract import Contract
 from data_contracts.landing import landed_parts
-from data_contracts.record import Event, Refused, check_arrival, parse_record, payload_digest
+from data_contracts.record import (
+    Event,
+    Expired,
+    Refused,
+    check_arrival,
+    check_retention,
+    parse_record,
+    payload_digest,
+)
 from spark_jobs.schemas import gated_schema
 
 
 def with_verdict(contract: Contract) -> Callable[[DataFrame], DataFrame]:
-    """raw (origin, line, payload) -> `schemas.gated_schema`; `reasons` is null for a good event."""
+    """raw (origin, line, payload) -> `schemas.gated_schema`; `verdict` and `reasons` are null for a
+    good event."""
     schema = gated_schema(contract)
     arrow = to_arrow_schema(schema, timezone="UTC")
 
@@ -41,8 +50,10 @@ def judge(
             raise Refused(["record: has no value (a tombstone), an object is needed"])
         event = parse_record(contract, payload)
         _check_arrival(contract, event, parts[0] if parts else arrived)
+        check_retention(contract, event)
     except Refused as refused:
-        return {**row, "reasons": "; ".join(refused.reasons)}
+        verdict = "expired" if isinstance(refused, Expired) else "quarantine"
+        return {**row, "verdict": verdict, "reasons": str(refused)}
     return {**row, "digest": payload_digest(event), **event}
 
 

@@ -41,7 +41,7 @@ def mended(spark: SparkSession, use_case: UseCase, lake: Lake, out: Path) -> int
     """
     if not exists(spark, lake.quarantine):
         return 0
-    refused = load(spark, lake.quarantine).where("verdict = 'quarantine'")
+    refused = load(spark, lake.quarantine).where("verdict <> 'conflict'")
     rows = refused.orderBy("origin", "line").select("origin", "line", "payload").toLocalIterator()
     count = 0
     out.parent.mkdir(parents=True, exist_ok=True)

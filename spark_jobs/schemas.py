@@ -44,11 +44,13 @@ def event_fields(contract: Contract) -> list[StructField]:
 
 
 def gated_schema(contract: Contract) -> StructType:
-    """What the gate yields: origin, the raw payload, its reasons, and the event if it has none."""
+    """What the gate yields: origin, the raw payload, verdict and reasons, or the event if it has
+    none."""
     return StructType(
         [
             *ORIGIN,
             StructField("payload", BinaryType(), False),
+            StructField("verdict", StringType(), True),
             StructField("reasons", StringType(), True),
             StructField("digest", StringType(), True),
             *event_fields(contract),
@@ -77,7 +79,8 @@ QUARANTINE = StructType(
         StructField("seq", LongType(), False),
     ]
 )
-"""`verdict` is `quarantine` (breaks the contract) or `conflict` (same id, other content)."""
+"""`verdict` is `quarantine` (breaks the contract), `conflict` (same id, other content) or `expired`
+(older than the retention when it arrived)."""
 
 DUPLICATES = StructType(
     [

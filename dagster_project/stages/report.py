@@ -56,13 +56,14 @@ def summary_rows(found: dict[str, Any]) -> list[list[str]]:
     live, state = found["outcomes"]["metrics"], found["online_state"]
     offline = model["metrics"][model["model"]]
     waiting = f", {counts['waiting']:,} waiting" if counts["waiting"] else ""
+    expired = f", {counts['expired']:,} expired" if counts["expired"] else ""
     rows = [
         [
             "events conserved",
             f"{counts['records']:,} records",
             f"{counts['events']:,} events, {counts['duplicates']:,} duplicates, "
             f"{counts['conflicts']:,} conflicts, {counts['quarantined']:,} quarantined"
-            f"{waiting}",
+            f"{expired}{waiting}",
         ],
         [
             "stream == backfill",

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
+from data_contracts.clock import DAY
 from data_contracts.contract import read_contract
 from data_contracts.use_case import CONTRACT, load_use_case
 
@@ -82,6 +83,10 @@ BREACHES: dict[str, tuple[Any, str]] = {
         lambda d: d["customProperties"][0].update(value=float("nan")),
         "maxFutureSkewSeconds",
     ),
+    "a retention that is no duration": (
+        lambda d: d["customProperties"].append({"property": "retention", "value": "1 year"}),
+        "customProperties retention: not a duration like .*'1 year'",
+    ),
     "an unknown top-level word": (lambda d: d.update(colour="red"), "not an Open Data Contract"),
 }
 
@@ -119,6 +124,7 @@ def test_the_contract_of_clicks_says_what_its_file_says() -> None:
         contract.max_future_skew,
     )
     assert ("impression", "click") == contract.event_types
+    assert contract.retention is None
     assert ("integer", False, ("impression",), 1, 100) == (
         position.type,
         position.required,
@@ -128,7 +134,15 @@ def test_the_contract_of_clicks_says_what_its_file_says() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["seq", "q", "label"])
+def test_a_retention_is_a_duration(tmp_path: Path) -> None:
+    document = yaml.safe_load(CLICKS.read_text())
+    document["customProperties"].append({"property": "retention", "value": "400d"})
+    path = tmp_path / CONTRACT
+    path.write_text(yaml.safe_dump(document))
+    assert 400 * DAY == read_contract(path).retention
+
+
+@pytest.mark.parametrize("name", ["seq", "q", "label", "verdict"])
 def test_a_field_named_like_a_column_of_ours_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / CONTRACT
     path.write_text(CLICKS.read_text().replace("name: affinity", f"name: {name}"))

@@ -1,5 +1,6 @@
 """Definitions that cannot be right are refused when declared, naming group and field."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,11 +16,12 @@ from data_contracts.aggregates import (
     StdDev,
     TopK,
 )
+from data_contracts.clock import DAY
 from data_contracts.derived import Difference, Rate
 from data_contracts.feature_rules import check_group
 from data_contracts.features import FeatureGroup
 from data_contracts.use_case import load_use_case
-from data_contracts.windows import Lifetime, Session, Sliding, Tumbling
+from data_contracts.windows import Lifetime, Session, Sliding, Tumbling, Window
 
 HOUR = (Sliding("1h"),)
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -119,3 +121,26 @@ def test_a_state_that_may_grow_beyond_its_limit_is_refused_and_raised_by_name() 
 def test_a_derived_feature_of_what_is_not_there_is_refused(made: Any, said: str) -> None:
     aggregates = {"n": Count(), "items": LastK("item_id", k=2), "position": Mean("position")}
     refused(declared(aggregates=aggregates, derived={"d": made}), said)
+
+
+@pytest.mark.parametrize(
+    ("window", "refused"),
+    [
+        (Sliding("7d"), False),
+        (Sliding("8d"), True),
+        (Tumbling("7d"), False),
+        (Tumbling("8d"), True),
+        (Session("1h", within="7d"), False),
+        (Session("1h", within="8d"), True),
+        (Lifetime(), False),
+    ],
+)
+def test_a_window_above_the_retention_is_refused(window: Window, refused: bool) -> None:
+    kept = replace(load_use_case("clicks").contract, retention=7 * DAY)
+    group = declared(windows=(window,))
+    if not refused:
+        check_group(group, kept)
+        return
+    said = f"group user: window {window.label}: holds 8d, above the retention of clicks .7 days."
+    with pytest.raises(ValueError, match=said):
+        check_group(group, kept)

@@ -1,15 +1,19 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_contracts.clock import DAY
 from data_contracts.contract import Contract
 from data_contracts.record import (
+    Expired,
     Refused,
     check_arrival,
     check_event,
+    check_retention,
     parse_record,
     payload_digest,
 )
@@ -94,6 +98,18 @@ def test_an_event_may_lie_as_far_in_the_future_as_declared_and_no_further(
     check_arrival(contract, event, event["event_time"] - contract.max_future_skew)
     with pytest.raises(Refused, match="event_time: 60 s after its arrival, at most 60 s"):
         check_arrival(contract, event, event["event_time"] - contract.max_future_skew - 1)
+
+
+def test_an_event_may_be_as_late_as_the_retention_and_no_later(contract: Contract) -> None:
+    kept = replace(contract, retention=30 * DAY)
+    event = parse_record(kept, but())
+    check_retention(kept, event)
+    check_retention(kept, {**event, "arrived_at": event["event_time"] + 30 * DAY})
+    late = {**event, "arrived_at": event["event_time"] + 31 * DAY}
+    check_retention(contract, late)
+    with pytest.raises(Expired) as expired:
+        check_retention(kept, late)
+    assert "event_time: above 30 days (the retention) before its arrival" == str(expired.value)
 
 
 def test_the_digest_ignores_arrival_nulls_and_spelling_but_no_value(contract: Contract) -> None:
