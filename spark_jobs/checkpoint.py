@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class Consumed:
     bytes: Mapping[str, int] = field(default_factory=dict[str, int])
     offsets: Mapping[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
     """Kafka partition -> its offset at the very first batch, and the one to be taken next."""
+    topic: str | None = None
+    """The Kafka topic of those partitions."""
 
 
 def checkpoint_of(lake: Lake) -> Path:
@@ -66,11 +68,7 @@ def write_epoch(path: Path, epoch: Epoch) -> None:
 
 
 def consumed(lake: Lake) -> Consumed:
-    """What is committed.
-
-    Raises ValueError naming an offset file that is missing or cannot be read, or the topic that
-    the lake was begun with where it is not the lake's now.
-    """
+    """What is committed; ValueError naming an offset file that is missing or cannot be read."""
     epoch = read_epoch(epoch_file(lake))
     batch = _newest(lake, "commits")
     if batch is None:
@@ -81,22 +79,27 @@ def consumed(lake: Lake) -> Consumed:
         files = {name: int(at["bytes"]) for name, at in _offset(landing).items()}
         topics = {name: _numbers(at) for name, at in _offset(*kafka).items()}
         first = {name: _numbers(at) for name, at in _first_offsets(lake, kafka).items()}
+        offsets = {
+            partition: (first[topic].get(partition, 0), offset)
+            for topic, partitions in topics.items()
+            for partition, offset in partitions.items()
+        }
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: gives no offset of the landing log ({error}): restore the checkpoint"
         ) from error
-    named = {lake.kafka.topic} if lake.kafka else set()
-    if named != set(topics):
+    return Consumed(epoch.seq + batch + 1, files, offsets, next(iter(topics), None))
+
+
+def consumed_of_sources(lake: Lake) -> Consumed:
+    """As `consumed`; ValueError where the lake was begun with another topic than it has now."""
+    found, named = consumed(lake), lake.kafka.topic if lake.kafka else None
+    if found.seq and found.topic != named:
         raise ValueError(
-            f"{checkpoint_of(lake)}: was begun with {_said(topics)}, not with {_said(named)}: "
+            f"{checkpoint_of(lake)}: was begun with {_said(found.topic)}, not with {_said(named)}: "
             "name that one (--kafka, HEADRACE_KAFKA), or start from an empty root"
         )
-    offsets = {
-        partition: (first[topic].get(partition, 0), offset)
-        for topic, partitions in topics.items()
-        for partition, offset in partitions.items()
-    }
-    return Consumed(epoch.seq + batch + 1, files, offsets)
+    return found
 
 
 def planned_seq(lake: Lake) -> int:
@@ -127,8 +130,8 @@ def _numbers(partitions: dict[str, int]) -> dict[int, int]:
     return {int(partition): int(offset) for partition, offset in partitions.items()}
 
 
-def _said(topics: Collection[str]) -> str:
-    return f"the Kafka topic {', '.join(topics)}" if topics else "no Kafka topic"
+def _said(topic: str | None) -> str:
+    return f"the Kafka topic {topic}" if topic else "no Kafka topic"
 
 
 def _newest(lake: Lake, log: str) -> int | None:

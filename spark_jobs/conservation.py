@@ -15,7 +15,13 @@ from pyspark.sql import functions as sf
 
 from data_contracts.lake import Lake
 from data_contracts.landing import GROWING
-from spark_jobs.checkpoint import Consumed, consumed, epoch_file, planned_seq, read_epoch
+from spark_jobs.checkpoint import (
+    Consumed,
+    consumed_of_sources,
+    epoch_file,
+    planned_seq,
+    read_epoch,
+)
 from spark_jobs.kafka import Held, held
 from spark_jobs.tables import exists, load
 
@@ -55,9 +61,9 @@ class Conservation:
 def conservation(spark: SparkSession, lake: Lake) -> Conservation:
     """Count the sources, record by record, against the tables; a stream may be running.
 
-    Raises as `consumed` and, where the lake has a topic, `kafka.held` do.
+    Raises as `consumed_of_sources` and, where the lake has a topic, `kafka.held` do.
     """
-    upto = consumed(lake)
+    upto = consumed_of_sources(lake)
     source = {name: _lines(lake.landing / name, size) for name, size in upto.bytes.items()}
     ended = _ended(spark, lake, upto.seq, _ahead(lake, source))
     planned = planned_seq(lake)
@@ -81,7 +87,7 @@ def conservation(spark: SparkSession, lake: Lake) -> Conservation:
 
 def waiting(spark: SparkSession, lake: Lake) -> int:
     """Records that have landed beyond the last committed micro-batch; raises as `conservation`."""
-    upto = consumed(lake)
+    upto = consumed_of_sources(lake)
     return _waiting(lake, _partitions(spark, lake), upto)
 
 

@@ -21,7 +21,14 @@ from pyspark.sql.types import StructType
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.admission import Admission, Row, seen_events
-from spark_jobs.checkpoint import checkpoint_of, consumed, epoch_file, holds_batches, read_epoch
+from spark_jobs.checkpoint import (
+    checkpoint_of,
+    consumed,
+    consumed_of_sources,
+    epoch_file,
+    holds_batches,
+    read_epoch,
+)
 from spark_jobs.conservation import waiting
 from spark_jobs.events import lacking
 from spark_jobs.feature_store import OnlineStates, unfilled
@@ -219,7 +226,7 @@ def _writer(
         batches: MicroBatches | None = None
         try:
             batches = _batches(spark, use_case, lake)
-            upto = consumed(lake)
+            upto = consumed_of_sources(lake)
             raw = _landed(spark, lake, max_batch_bytes)
             if lake.kafka:
                 check_held(spark, lake.kafka, upto.offsets)
@@ -230,7 +237,7 @@ def _writer(
         except (PySparkException, Py4JJavaError) as error:
             failure = batches and batches.failure
             if lake.kafka and not failure:
-                check_held(spark, lake.kafka, consumed(lake).offsets)
+                check_held(spark, lake.kafka, consumed_of_sources(lake).offsets)
             raise _cause(failure or error) from error
 
 

@@ -10,7 +10,7 @@ from data_contracts.clock import HOUR
 from data_contracts.kafka import KafkaTopic
 from data_contracts.lake import Lake
 from data_contracts.use_case import load_use_case
-from spark_jobs.checkpoint import Consumed, checkpoint_of, consumed
+from spark_jobs.checkpoint import Consumed, checkpoint_of, consumed, consumed_of_sources
 from spark_jobs.gate import judge
 from tests.spark.lakes import NOON, impression, to_line
 
@@ -87,15 +87,17 @@ def begun(tmp_path: Path) -> Lake:
 
 
 def test_the_checkpoint_says_where_each_partition_began_and_goes_on(begun: Lake) -> None:
-    assert Consumed(3, {"f.jsonl": 9}, {0: (5, 8), 1: (0, 4)}) == consumed(begun)
+    expected = Consumed(3, {"f.jsonl": 9}, {0: (5, 8), 1: (0, 4)}, "shop.events")
+    assert expected == consumed_of_sources(begun)
+    assert expected == consumed(replace(begun, kafka=None))
 
 
 @pytest.mark.parametrize("topic", [None, KafkaTopic("a:9092", "other")])
 def test_the_sources_of_a_lake_cannot_be_exchanged(begun: Lake, topic: KafkaTopic | None) -> None:
     with pytest.raises(ValueError, match=r"was begun with the Kafka topic shop\.events, not with "):
-        consumed(replace(begun, kafka=topic))
+        consumed_of_sources(replace(begun, kafka=topic))
     offsets = checkpoint_of(begun) / "offsets" / "2"
     offsets.write_text("v1\n{}\n-")
-    assert Consumed(3) == consumed(replace(begun, kafka=None))
+    assert Consumed(3) == consumed_of_sources(replace(begun, kafka=None))
     with pytest.raises(ValueError, match="was begun with no Kafka topic, not with the Kafka topic"):
-        consumed(begun)
+        consumed_of_sources(begun)
