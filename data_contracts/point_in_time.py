@@ -141,10 +141,10 @@ def _range(
     if part.reduce == "add":
         prefix = np.concatenate(([0], np.cumsum(values)))
         return prefix[last] - prefix[first]
-    return _range_extreme(UFUNC[part.reduce], part.identity, values, first, last)
+    return range_extreme(UFUNC[part.reduce], part.identity, values, first, last)
 
 
-def _range_extreme(
+def range_extreme(
     ufunc: np.ufunc, identity: int, values: np.ndarray, first: np.ndarray, last: np.ndarray
 ) -> np.ndarray:
     """Range minimum or maximum from a sparse table of powers of two."""

@@ -104,6 +104,8 @@ class Declaration:
     gates: Gates = field(default_factory=Gates)
     retrain: Retrain = field(default_factory=Retrain)
     off_policy: OffPolicy | None = None
+    assumed_lag: str = ""
+    """How long after its arrival an imported event would have been readable online, e.g. `5s`."""
     vacuum_after: str = "7d"
     """How long files that no table names any more stay for the readers that still hold them."""
     log: str | None = None
@@ -240,6 +242,10 @@ def _check(use_case: UseCase) -> None:
         duration(retrain.cooldown)
     except ValueError as error:
         raise ValueError(f"retrain: cooldown: {error}") from error
+    try:
+        _ = duration(declared.assumed_lag or "1s")
+    except ValueError as error:
+        raise ValueError(f"assumed_lag: {error}") from error
     try:
         check_vacuum(declared.vacuum_after)
     except ValueError as error:

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
 
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.events import load_events
 from spark_jobs.point_in_time import with_group
+from spark_jobs.visibility import with_known_at
 
 
 def build_dataset(
@@ -20,8 +23,10 @@ def build_dataset(
     out: Path,
     features: Sequence[str] = (),
     time: str = "event_time",
+    only_known: bool = False,
 ) -> int:
-    """Write the parquet table `labels` with its features beside it to the folder `out`.
+    """Write the parquet table `labels` with its features beside it to the folder `out`; with
+    `only_known` from events that could be read online at each row's time.
 
     Returns the number of rows. Raises ValueError for what `with_features_at` refuses and for an
     `out` that exists.
@@ -29,9 +34,44 @@ def build_dataset(
     if out.exists():
         raise ValueError(f"{out}: exists already: name a new folder")
     rows = spark.read.parquet(str(labels))
-    found = with_features_at(use_case, load_events(spark, use_case, lake), rows, features, time)
+    events = load_events(spark, use_case, lake)
+    if only_known:
+        events = with_known_at(spark, use_case, lake, events).events
+    found = with_features_at(use_case, events, rows, features, time)
     found.write.parquet(str(out))
     return spark.read.parquet(str(out)).count()
+
+
+def compared_as_known(
+    spark: SparkSession, use_case: UseCase, lake: Lake, frame: DataFrame, time: str
+) -> dict[str, Any]:
+    """How the features of `frame`, built with `only_known`, differ from those built without.
+
+    Per feature the share of values that differ and the mean absolute difference, and how many
+    events' times were recorded and how many assumed.
+    """
+    events = load_events(spark, use_case, lake)
+    said = with_known_at(spark, use_case, lake, events)
+    names = [name for name in use_case.feature_names if name in frame.columns]
+    renamed = frame.withColumnsRenamed({name: f"_known_{name}" for name in names})
+    both = with_features_at(use_case, events, renamed, names, time)
+    figures = [
+        figure.alias(f"{what}_{name}")
+        for name in names
+        for what, figure in (
+            ("differ", sf.avg((sf.col(name) != sf.col(f"_known_{name}")).cast("double"))),
+            ("mean_abs", sf.avg(sf.abs(sf.col(name) - sf.col(f"_known_{name}")))),
+        )
+    ]
+    row = both.agg(*figures).toArrow().to_pylist()[0]
+    return {
+        "events_recorded": said.recorded,
+        "events_assumed": said.assumed,
+        "assumed_lag": said.assumed_lag,
+        "features": {
+            name: {what: row[f"{what}_{name}"] for what in ("differ", "mean_abs")} for name in names
+        },
+    }
 
 
 def with_features_at(
@@ -44,8 +84,9 @@ def with_features_at(
     """`rows` with the named features (all when none is named) as they were at the column `time`.
 
     `rows` holds a timestamp `time` and the key of every entity that the features need; a null key
-    gets the declared defaults. No row sees an event at or after its time. Raises ValueError naming
-    a feature that is not declared, or a column that is missing or of the wrong type.
+    gets the declared defaults. No row sees an event at or after its time, nor one that was not
+    known by then where the events have a column `known_at`. Raises ValueError naming a feature that
+    is not declared, or a column that is missing or of the wrong type.
     """
     wanted = list(features) or list(use_case.feature_names)
     if unknown := [name for name in wanted if name not in use_case.feature_names]:

@@ -9,10 +9,12 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 from pyspark.sql.types import DoubleType, StructField, StructType
 
+from data_contracts.as_known import as_known
 from data_contracts.contract import Contract
 from data_contracts.features import FeatureGroup
 from data_contracts.point_in_time import Timeline, window_states
 from spark_jobs.columns import codes, micros, to_events, used_fields
+from spark_jobs.visibility import KNOWN_AT
 
 NO_LIMIT = np.iinfo(np.int64).max
 """The `seq` of a query that may see every event."""
@@ -45,12 +47,14 @@ def with_group(
     """`rows` with the group's features of the string `key` at the timestamp `q` beside them.
 
     A row sees the events of its key that the window law gives at `q`, with `seq` only those up to
-    its own; a null key or time gets the declared defaults.
+    its own, and where events have a column `known_at` only those known by `q`; a null key or time
+    gets the declared defaults.
     """
     filters, values = used_fields([group])
     ties = ["event_id"] if group.entries else []
     entity, own, moment = sf.col(group.entity), sf.col(key), sf.col(q)
-    used: list[str] = [*dict.fromkeys([*filters, *values, *ties, *(["seq"] if seq else [])])]
+    more = [*ties, *(["seq"] if seq else []), *({KNOWN_AT} & {*events.columns})]
+    used: list[str] = [*dict.fromkeys([*filters, *values, *more])]
     # Each under an alias: `rows` may be made of the same events.
     facts = events.where(entity.isNotNull()).select(
         _bucket(events, entity), entity.alias("key"), sf.col("event_time").alias("at"),
@@ -95,6 +99,8 @@ def _features(
     asked = np.where(known, asked, len(names))
     q = micros(times)
     events = to_events([group], facts, "at", Timeline(key, micros(facts["at"])).tied())
+    if KNOWN_AT in facts.column_names:
+        return as_known(group, key, events, micros(facts[KNOWN_AT]), asked, q)
     if limits is None:
         return group.finalize(window_states(group, key, events, asked, q), q)
     values = np.empty((len(q), len(group.feature_names)))

@@ -210,14 +210,17 @@ class MemoryRehearsal:
                     held[day] = rows
 
     def maintain(self) -> None:
-        """See `Rehearsal`; tiles are filled first, so that there are some to fold, and every state
-        that nothing reaches counts as one whose ttl has passed."""
+        """See `Rehearsal`; tiles are filled first, bases hold every day before the present one, and
+        a state that nothing reaches counts as one whose ttl has passed: more than is done at once
+        in production, where a schedule of some hours would leave nothing to fold."""
         if not self.tables.events:
             return
         self.commit(self.read_days())
         for group in self.use_case.groups:
-            day, tiles = horizon(group, self.as_of), self.tables.tiles.get(group.name, {})
-            if forgets_nothing(group) and any(built < day for built in tiles):
+            whole = forgets_nothing(group)
+            day = day_of(self.as_of) if whole else horizon(group, self.as_of)
+            tiles = self.tables.tiles[group.name]
+            if whole and any(built < day for built in tiles):
                 states = merged_states(group, *self._held(group, day), self.seq, self.as_of)
                 self.tables.bases[group.name] = base_rows(group, states, day)
             for built in [built for built in tiles if built < day]:

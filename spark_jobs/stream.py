@@ -39,6 +39,7 @@ from spark_jobs.lease import writer_lease
 from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema
 from spark_jobs.tables import append_once, exists, load, newest_seq
 from spark_jobs.view_keeper import ViewKeeper
+from spark_jobs.visibility import note_visible
 from spark_jobs.writer import BatchWriter
 
 SMALL = 5_000
@@ -111,6 +112,7 @@ class MicroBatches:
         self.online.reach(seq)
         contract = self._use_case.contract
         if len(admission.events):
+            note_visible(self._lake, seq)
             schema = events_schema(contract)
             table = admission.events.select(schema.names)
             table = table.cast(to_arrow_schema(schema, timezone="UTC"))

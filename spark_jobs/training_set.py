@@ -9,15 +9,21 @@ from spark_jobs.events import load_events
 from spark_jobs.labels import label_rows
 from spark_jobs.point_in_time import with_group
 from spark_jobs.tables import load, replace
+from spark_jobs.visibility import with_known_at
 
 
-def build_training_set(spark: SparkSession, use_case: UseCase, lake: Lake) -> dict[str, int]:
-    """Write `lake.training_set`; returns the row count of each split.
+def build_training_set(
+    spark: SparkSession, use_case: UseCase, lake: Lake, only_known: bool = False
+) -> dict[str, int]:
+    """Write `lake.training_set`; returns the row count of each split. With `only_known` a row's
+    features are of events that could be read online at its `q`.
 
     Raises ValueError when no label has matured yet.
     """
     events = load_events(spark, use_case, lake)
     rows = label_rows(use_case, events).where("mature").drop("mature").persist()
+    if only_known:
+        events = with_known_at(spark, use_case, lake, events).events
     try:
         replace(with_features(use_case, events, with_split(use_case, rows)), lake.training_set)
     finally:

@@ -114,6 +114,9 @@ def ingest(
 def backfill(
     first: Day = None,
     last: Day = None,
+    as_known: Annotated[
+        bool, typer.Option("--as-known", help="Train on what could be read online at each time.")
+    ] = False,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Root,
     json: JsonOption = False,
@@ -131,7 +134,7 @@ def backfill(
 
         start = first or deployment.use_case.declared.start
         tiles = backfill_days(deployment, start, last or "9999-12-31")
-        return {**tiles, "training_set": build_point_in_time(deployment)}
+        return {**tiles, "training_set": build_point_in_time(deployment, as_known)}
 
     run(work, Deployment(use_case, root), json, debug)
 

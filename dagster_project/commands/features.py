@@ -103,6 +103,9 @@ def build(
     out: Annotated[Path, typer.Option(help="The new folder to write.")],
     features: Annotated[str, typer.Option(help="Names, by commas; all when empty.")] = "",
     time: Annotated[str, typer.Option(help="The labels' time column.")] = "event_time",
+    as_known: Annotated[
+        bool, typer.Option("--as-known", help="From what could be read online at each time.")
+    ] = False,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Root,
     json: JsonOption = False,
@@ -116,7 +119,7 @@ def build(
     def work(deployment: Deployment) -> dict[str, Any]:
         from dagster_project.stages.catalogue import build_own_dataset
 
-        return build_own_dataset(deployment, labels, names, time, out)
+        return build_own_dataset(deployment, labels, names, time, out, as_known)
 
     run(work, Deployment(use_case, root), json, debug)
 

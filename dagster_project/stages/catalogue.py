@@ -16,7 +16,7 @@ from data_contracts.catalogue import Listed, catalogue
 from data_contracts.clock import format_time, parse_time
 from data_contracts.lake import Lake
 from data_contracts.views import digests_of
-from spark_jobs.dataset import build_dataset
+from spark_jobs.dataset import build_dataset, compared_as_known
 from spark_jobs.explain import explain
 
 
@@ -79,9 +79,21 @@ def explain_features(deployment: Deployment, entity: str, at: str) -> dict[str, 
 
 
 def build_own_dataset(
-    deployment: Deployment, labels: Path, features: Sequence[str], time: str, out: Path
+    deployment: Deployment,
+    labels: Path,
+    features: Sequence[str],
+    time: str,
+    out: Path,
+    only_known: bool = False,
 ) -> dict[str, Any]:
-    """The label table with its features, as parquet."""
+    """The label table with its features, as parquet; with `only_known` from what could be read at
+    the time, and how that differs from what had happened."""
     reporter().stage(f"join features to {labels.name}")
     parts = (deployment.spark, deployment.use_case, deployment.lake)
-    return {"out": str(out), "rows": build_dataset(*parts, labels, out, features, time)}
+    rows = build_dataset(*parts, labels, out, features, time, only_known)
+    found: dict[str, Any] = {"out": str(out), "rows": rows}
+    if only_known:
+        reporter().stage("compare with what had happened")
+        written = deployment.spark.read.parquet(str(out))
+        found["as_known"] = compared_as_known(*parts, written, time)
+    return found

@@ -5,16 +5,27 @@ from typing import Any
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
 from data_contracts.results import write_result
+from spark_jobs.dataset import compared_as_known
+from spark_jobs.tables import load
 from spark_jobs.training_set import build_training_set
 from training.train import train
 
 
-def build_point_in_time(deployment: Deployment) -> dict[str, Any]:
-    """Write the point-in-time training set; row counts a split."""
+def build_point_in_time(deployment: Deployment, only_known: bool = False) -> dict[str, Any]:
+    """Write the point-in-time training set; row counts a split.
+
+    With `only_known` from events that could be read online at each row's `q`, and how its features
+    differ from those of all events before it.
+    """
     reporter().stage("training set")
-    counts = build_training_set(deployment.spark, deployment.use_case, deployment.lake)
-    write_result(deployment.lake, "training_set", counts)
-    return dict(counts)
+    parts = (deployment.spark, deployment.use_case, deployment.lake)
+    found: dict[str, Any] = dict(build_training_set(*parts, only_known))
+    if only_known:
+        reporter().stage("compare with what had happened")
+        rows = load(deployment.spark, deployment.lake.training_set)
+        found["as_known"] = compared_as_known(*parts, rows, "q")
+    write_result(deployment.lake, "training_set", found)
+    return found
 
 
 def train_model(deployment: Deployment, model: str = "dcn_v2") -> dict[str, Any]:

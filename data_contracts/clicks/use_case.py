@@ -50,6 +50,7 @@ USE_CASE = Declaration(
         within="30m",
     ),
     request_field="request_id",
+    assumed_lag="5s",
     model=ModelSpec(
         categorical=(
             Categorical("user_id", 512),

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from data_contracts.aggregates import Count, Last
@@ -52,8 +53,9 @@ def tiles_deleted_a_day_early(patch: pytest.MonkeyPatch) -> None:
             base = lake.tables.bases.get(group.name)
             if not base:
                 return packed, later
-            keep = [day != base[0]["day"] for day in later["day"].to_pylist()]
-            return packed.filter(packed["day"] != base[0]["day"]), later.filter(keep)
+            gone = base[0]["day"]
+            return tuple(t.filter(pa.array([d != gone for d in t["day"].to_pylist()], pa.bool_()))
+                         for t in (packed, later))  # fmt: skip
 
         return held
 

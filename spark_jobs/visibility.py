@@ -1,0 +1,78 @@
+"""When an event could first be read online: what `--as-known` builds features from.
+
+The stream notes when the states of a batch were written. An event that had arrived before the lake
+took its first batch came from elsewhere, by import or replay: for it the use case assumes a lag.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
+
+from data_contracts.clock import duration
+from data_contracts.lake import Lake
+from data_contracts.use_case import UseCase
+from spark_jobs.events import arrival
+
+_LOG = "visible_at.jsonl"
+KNOWN_AT = "known_at"
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """Events, each with the column `known_at`, and how many of these times are assumed."""
+
+    events: DataFrame
+    recorded: int
+    assumed: int
+    assumed_lag: str
+
+
+def note_visible(lake: Lake, seq: int) -> None:
+    """Note that all states of batch `seq` are written now; of a batch that comes again the first
+    note counts."""
+    lake.stream.mkdir(parents=True, exist_ok=True)
+    note = json.dumps({"seq": seq, "visible_at": time.time_ns() // 1000})
+    with open(lake.stream / _LOG, "a", encoding="utf-8") as log:
+        # A note that a kill cut short ends at the next one's line break.
+        log.write(f"\n{note}\n" if log.tell() else f"{note}\n")
+
+
+def visible_at(lake: Lake) -> dict[int, int]:
+    """seq -> when its states were written (µs)."""
+    path, found = lake.stream / _LOG, dict[int, int]()
+    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+        try:
+            note = json.loads(line or "{}")
+        except ValueError:
+            continue
+        if note:
+            found.setdefault(note["seq"], note["visible_at"])
+    return found
+
+
+def with_known_at(
+    spark: SparkSession, use_case: UseCase, lake: Lake, events: DataFrame
+) -> Visibility:
+    """When each event was known: the later of its arrival and its batch's note, or the assumed lag
+    after its arrival. ValueError where a lag is needed and the use case declares none."""
+    notes = visible_at(lake)
+    began = min(notes.values(), default=None)
+    frame = spark.createDataFrame(list(notes.items()), "seq long, _visible long")
+    arrived = sf.unix_micros(arrival(events))
+    noted = sf.col("_visible").isNotNull() & (arrived >= sf.lit(began))
+    joined = events.join(sf.broadcast(frame), "seq", "left").withColumn("_noted", noted)
+    counted = joined.agg(sf.count(sf.when(noted, 1)), sf.count("*")).first()
+    recorded, every = (int(counted[0]), int(counted[1])) if counted else (0, 0)
+    lag = use_case.declared.assumed_lag
+    if recorded < every and not lag:
+        raise ValueError(
+            f"use case {use_case.name}: {every - recorded} of {every} events were imported, and "
+            "nobody noted when they could be read: declare assumed_lag, e.g. '5s'"
+        )
+    assumed = arrived + (duration(lag) if lag else 0)
+    known = sf.when(sf.col("_noted"), sf.greatest(arrived, "_visible")).otherwise(assumed)
+    told = joined.withColumn(KNOWN_AT, sf.timestamp_micros(known)).drop("_visible", "_noted")
+    return Visibility(told, recorded, every - recorded, lag)
