@@ -4,6 +4,7 @@ They merge by their identity and keep a fixed number, the first or the last in a
 associative and commutative too.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ from data_contracts.accumulators import Accumulator, Decayed, Events, Reduce, So
 
 
 @dataclass(frozen=True)
-class Entries:
+class Entries(ABC):
     """A table of int64 rows per tile: `identity` leading columns name and order an entry."""
 
     source: Source
@@ -35,9 +36,9 @@ class Entries:
         at = np.flatnonzero(self.source.matches(events))
         return at, self.rows(events, self.source.values(events), at)
 
+    @abstractmethod
     def rows(self, events: Events, values: np.ndarray, at: np.ndarray) -> np.ndarray:
         """int64[m, width]: the entries of the events `at`."""
-        raise NotImplementedError
 
 
 class Ordered(Entries):

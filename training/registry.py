@@ -1,5 +1,6 @@
 """The model registry and the run log: MLflow's only file on this side."""
 
+import hashlib
 import json
 import logging
 import math
@@ -24,6 +25,8 @@ BUNDLE = "bundle"
 """Artifact path of a run under which its bundle lies."""
 BUNDLE_DIGEST = "bundle_sha256"
 """Tag of a model version: the digest of its bundle's manifest."""
+CERTIFICATE = "parity_certificate.json"
+"""Artifact of a run: the proof that the engines agree on its features."""
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 
@@ -161,6 +164,25 @@ class Registry:
         with tempfile.TemporaryDirectory() as home:
             folder = self.download(version, Path(home))
             return dict(open_bundle(folder, version.digest).feature_digests)
+
+    def attach_certificate(self, version: Version, certificate: Mapping[str, Any]) -> bool:
+        """Attach a parity certificate (`spark_jobs.proof`) to a version, as an artifact of its run
+        and tags; returns whether it was of the version's definitions and without a mismatch.
+
+        A certificate of other definitions, or one that a mismatch denies, is not attached.
+        """
+        if self.features(version) != certificate["feature_digests"] or certificate["mismatches"]:
+            return False
+        text = json.dumps(certificate, sort_keys=True)
+        self._client.log_dict(version.run_id, dict(certificate), CERTIFICATE)
+        figures = ("log_digest", "schedules", "spark_schedules", "compared", "mismatches")
+        said = {name: str(certificate[name]) for name in figures}
+        said["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+        for name, value in said.items():
+            self._client.set_model_version_tag(
+                version.name, version.version, f"parity.{name}", value
+            )
+        return True
 
     def download(self, version: Version, folder: Path) -> Path:
         """Copy a version's bundle below `folder`, unverified; returns where it lies."""

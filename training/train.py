@@ -10,6 +10,7 @@ from pathlib import Path
 from data_contracts.evidence import Estimate
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
+from data_contracts.results import read_result
 from data_contracts.use_case import UseCase
 from training.data import TrainingData, read_dataset
 from training.engine import Engine
@@ -19,7 +20,7 @@ from training.fit import Fitted, OnEpoch, fit
 from training.models import Constant
 from training.plots import draw
 from training.promotion import decide
-from training.registry import CHALLENGER, CHAMPION, Registry, Trial
+from training.registry import CERTIFICATE, CHALLENGER, CHAMPION, Registry, Trial
 
 BASELINE = "logistic"
 
@@ -101,6 +102,9 @@ def train(
     version = registry.register(name, run_id, digest, decision)
     alias = CHAMPION if decision.promotes else CHALLENGER
     registry.set_alias(name, alias, version)
+    if (lake.reports / CERTIFICATE).exists():
+        certificate = read_result(lake, CERTIFICATE.removesuffix(".json"))
+        registry.attach_certificate(registry.version(name, version), certificate)
     report("register", 1.0)
     return TrainedVersion(
         name=name,

@@ -1,9 +1,10 @@
-"""Upkeep beside the loop: the lake compacted and cleared."""
+"""What runs at night beside the loop: upkeep of the lake, and the whole proof."""
 
 import dagster as dg
 
 from dagster_project.partitions import deployment
 from dagster_project.stages.maintenance import maintain_lake
+from dagster_project.stages.parity import Plan, prove_parity
 
 
 @dg.op
@@ -23,4 +24,27 @@ maintain_on_schedule = dg.ScheduleDefinition(
     cron_schedule="30 4 * * *",
     execution_timezone="UTC",
     description="Upkeep every night. Stopped until it is switched on in the Automation page.",
+)
+
+
+@dg.op
+def prove_all(context: dg.OpExecutionContext) -> None:
+    """The proof that `headrace parity` runs, with its certificate; fails on a mismatch."""
+    found = prove_parity(deployment(), Plan())
+    if not found["holds"]:
+        raise dg.Failure("the engines differ", {"certificate": dg.JsonMetadataValue(found)})
+    context.log.info(f"{found['compared']} values compared")
+
+
+@dg.job(description="Two hundred schedules, and the certificate that models carry")
+def full_proof() -> None:
+    prove_all()
+
+
+prove_on_schedule = dg.ScheduleDefinition(
+    name="prove_on_schedule",
+    job=full_proof,
+    cron_schedule="0 1 * * *",
+    execution_timezone="UTC",
+    description="The proof every night. Stopped until it is switched on in the Automation page.",
 )

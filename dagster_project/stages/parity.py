@@ -1,6 +1,8 @@
 """Stage parity: the engines proven equal on this use case's own log and definitions."""
 
+import json
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +24,27 @@ class Plan:
     """Of the schedules, how many run through Spark, Delta and Feast."""
     killed: int = 5
     """Of these, how many kill a writer by signal."""
+
+
+LOOP = Plan(schedules=5, spark_schedules=0, killed=0)
+"""What every run of the loop proves, on the first `LOOP_EVENTS` imported events."""
+LOOP_EVENTS = 20_000
+
+
+def prove_imported(deployment: Deployment, plan: Plan = LOOP) -> dict[str, Any]:
+    """A short proof in memory, on events as they were imported; no certificate is made of it."""
+    reporter().stage(f"{plan.schedules} schedules in memory")
+    days = sorted(deployment.lake.imported.glob("*.jsonl"))
+    lines = (line for day in days for line in day.read_text("utf-8").splitlines())
+    raw = [json.loads(line) for line in islice(lines, LOOP_EVENTS)]
+    use_case = deployment.use_case
+    proof = prove(use_case, read_log(use_case, raw), plan.schedules, plan.seed)
+    said = proof.certificate()
+    names = ("log_events", "schedules", "engines", "compared", "mismatches", "non_default_share")
+    found = {name: said[name] for name in (*names, "boundary_share", "counterexample")}
+    found["holds"] = proof.holds
+    write_result(deployment.lake, "proof", found)
+    return found
 
 
 def prove_parity(deployment: Deployment, plan: Plan) -> dict[str, Any]:

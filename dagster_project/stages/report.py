@@ -10,8 +10,10 @@ from dagster_project.stages.report_page import page
 from data_contracts.results import read_result, write_result
 
 STAGES = ("raw_log", "events", "tiles", "training_set", "online_state", "model", "predictions",
-          "conservation", "outcomes", "drift", "off_policy")  # fmt: skip
-OPTIONAL = {"off_policy"}
+          "conservation", "outcomes", "drift", "off_policy", "proof",
+          "parity_certificate")  # fmt: skip
+PROOFS = {"engines == oracle": "proof", "certificate": "parity_certificate"}
+OPTIONAL = {"off_policy", *PROOFS.values()}
 
 
 def check_stages(deployment: Deployment, before: str) -> None:
@@ -33,6 +35,9 @@ def write_report(deployment: Deployment) -> dict[str, Any]:
         except ValueError:
             if stage not in OPTIONAL:
                 raise
+    digests = {group.name: group.digest for group in deployment.use_case.groups}
+    if found.get("parity_certificate", {}).get("feature_digests") != digests:
+        found.pop("parity_certificate", None)
     problems = _problems(found)
     root = deployment.lake.root
     summary = {
@@ -70,6 +75,7 @@ def summary_rows(found: dict[str, Any]) -> list[list[str]]:
             f"{state['mismatches']} of {state['compared']:,} differ",
             "state written by the stream against the rebuild from tiles",
         ],
+        *_proofs(found),
         [
             "served == recomputed",
             f"{parity['mismatches']} of {parity['compared']:,} differ",
@@ -115,6 +121,19 @@ def summary_rows(found: dict[str, Any]) -> list[list[str]]:
     return rows  # fmt: skip
 
 
+def _proofs(found: dict[str, Any]) -> list[list[str]]:
+    """What the loop's own proof, and the last whole one, found; none that has not run."""
+    return [
+        [
+            what,
+            f"{said['mismatches']} of {said['compared']:,} differ",
+            f"all engines against the oracle in {said['schedules']} adversarial schedules",
+        ]
+        for what, stage in PROOFS.items()
+        if (said := found.get(stage))
+    ]
+
+
 def interval(estimate: dict[str, Any], digits: int = 4) -> str:
     """`value [low, high] (n)`, or why there is no value."""
     if estimate["value"] is None:
@@ -131,6 +150,9 @@ def _problems(found: dict[str, Any]) -> list[str]:
     checks = {
         "conservation does not hold": not found["conservation"]["holds"],
         "stream and backfill differ": found["online_state"]["mismatches"] > 0,
+        "engines differ from the oracle": any(
+            found[stage]["mismatches"] for stage in PROOFS.values() if stage in found
+        ),
         "served features differ": found["outcomes"]["parity"]["mismatches"] > 0,
         "nothing of stream and backfill was compared": found["online_state"]["compared"] == 0,
         "the online store failed while serving": found["outcomes"]["store_failures"] > 0,

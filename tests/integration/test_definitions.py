@@ -76,6 +76,7 @@ def test_contract_conservation_and_parity_are_blocking_checks(defs: dg.Definitio
         ("events", "contract"),
         ("events", "conservation"),
         ("online_state", "parity"),
+        ("online_state", "proof"),
         ("predictions", "served_conservation"),
         ("outcomes", "served_parity"),
     } == blocking
@@ -92,6 +93,15 @@ def test_events_and_tiles_are_daily_partitions_from_the_first_day(defs: dg.Defin
 def test_the_schedule_trains_again(defs: dg.Definitions):
     schedule = defs.get_repository_def().get_schedule_def("retrain_on_schedule")
     assert ("retrain", "0 3 * * *") == (schedule.job_name, schedule.cron_schedule)
+
+
+def test_upkeep_and_the_whole_proof_run_at_night(defs: dg.Definitions):
+    repository = defs.get_repository_def()
+    for name, job in (("maintain_on_schedule", "maintenance"), ("prove_on_schedule", "full_proof")):
+        schedule = repository.get_schedule_def(name)
+        assert job == schedule.job_name
+        assert dg.DefaultScheduleStatus.STOPPED == schedule.default_status
+        assert "Automation page" in str(schedule.description)
 
 
 def test_schedule_and_sensor_are_stopped_and_say_where_to_switch_them_on(defs: dg.Definitions):

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from data_contracts.bundle import BundleRefused, Manifest, check_inputs, open_bundle
 from data_contracts.lake import Lake
 from data_contracts.record import Event, check_event
+from data_contracts.results import write_result
 from data_contracts.use_case import Gates, UseCase, load_use_case
 from data_contracts.views import digests_of, joint_digest
 from tests.engines import point_in_time_features
@@ -57,6 +58,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(use_case, lake, version, told, elsewhere)
 
 
+CERTIFICATE = {
+    "log_digest": "ab12",
+    "schedules": 200,
+    "spark_schedules": 20,
+    "compared": 100_000,
+    "mismatches": 0,
+}
+
+
 @dataclass(frozen=True)
 class History:
     """Four logistic versions in one lake, in the order of the fields."""
@@ -73,6 +83,8 @@ def history(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Histo
     use_case, declared = trained.use_case, trained.use_case.declared
     lake = Lake(tmp_path_factory.mktemp("history"), use_case.name)
     copytree(trained.lake.training_set, lake.training_set)
+    digests = {group.name: group.digest for group in use_case.groups}
+    write_result(lake, "parity_certificate", {**CERTIFICATE, "feature_digests": digests})
     impossible = replace(use_case, declared=replace(declared, gates=Gates(max_latency_ms=0.0)))
     fewer = replace(use_case, declared=replace(declared, groups=use_case.groups[:1]))
     cases = (impossible, use_case, use_case, fewer)
@@ -300,3 +312,29 @@ def champion_bundle(trained: Trained, folder: Path) -> tuple[Path, Manifest]:
     assert champion is not None
     copy = registry.download(champion, folder / "bundle-copy")
     return copy, open_bundle(copy, champion.digest)
+
+
+def test_a_version_carries_the_certificate_of_its_own_definitions_and_no_other(
+    history: History,
+) -> None:
+    client = MlflowClient(history.lake.mlflow_uri, history.lake.mlflow_uri)
+    name = history.champion.name
+    tags = [
+        {
+            key: value
+            for key, value in client.get_model_version(name, each.version).tags.items()
+            if key.startswith("parity.")
+        }
+        for each in (history.champion, history.other)
+    ]
+    assert "200" == tags[0]["parity.schedules"] and "ab12" == tags[0]["parity.log_digest"]
+    assert {*CERTIFICATE, "sha256"} == {key.removeprefix("parity.") for key in tags[0]}
+    assert {} == tags[1]
+    files = {file.path for file in client.list_artifacts(history.champion.run_id)}
+    assert "parity_certificate.json" in files
+    registry = Registry(history.lake)
+    own = registry.version(name, history.other.version)
+    manifest = open_bundle(registry.download(own, history.lake.root / "own"), own.digest)
+    mine = {**CERTIFICATE, "feature_digests": dict(manifest.feature_digests)}
+    assert not registry.attach_certificate(own, {**mine, "mismatches": 1})
+    assert registry.attach_certificate(own, mine)
