@@ -120,6 +120,7 @@ def check_values(
             assert expected == read(group, [states.get(key) for key in keys], q).tolist()
 
 
+@pytest.mark.full
 def test_an_upkeep_merges_files_folds_old_tiles_and_changes_no_row_and_no_state(
     spark: SparkSession, use_case: UseCase, lake: Lake
 ) -> None:
@@ -162,6 +163,7 @@ def test_events_of_folded_days_for_a_key_that_was_removed_count_like_any_other(
     assert found.compared > 0 == found.mismatches
 
 
+@pytest.mark.full
 def test_files_are_kept_for_a_week_unless_less_is_named_by_force(
     spark: SparkSession, use_case: UseCase, lake: Lake
 ) -> None:
@@ -175,6 +177,7 @@ def test_files_are_kept_for_a_week_unless_less_is_named_by_force(
     assert rows == rows_of(spark, lake.events)
 
 
+@pytest.mark.full
 def test_upkeep_beside_a_running_stream_is_in_nobodys_way(
     spark: SparkSession, use_case: UseCase, tmp_path: Path
 ) -> None:
