@@ -34,7 +34,9 @@ def as_known(
         mine = behind[begin:end]
         size = (last - first)[mine]
         query = np.repeat(np.arange(len(mine)), size)
-        at = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size - first[mine], size)
+        at: np.ndarray = np.arange(int(size.sum())) - np.repeat(
+            np.cumsum(size) - size - first[mine], size
+        )
         seen = known[order[at]] <= q[mine][query]
         own_events = events.take(order[at[seen]])
         states = window_states(group, query[seen], own_events, np.arange(len(mine)), q[mine])
