@@ -156,11 +156,11 @@ def unpack(group: FeatureGroup, packed: Sequence[bytes], keys: np.ndarray) -> Un
     """
     counts = np.empty((len(packed), 1 + len(group.entries)), np.int64)
     stamps = np.empty((len(packed), 2), np.int64)
-    cuts = _cuts(group)
+    cuts, head = _cuts(group), _HEADER.size + 4 * len(group.entries)
     blocks: list[list[memoryview]] = [[] for _ in cuts]
     for i, state in enumerate(packed):
-        stamps[i], counts[i] = _header(group, state)
-        body, at = memoryview(state), _HEADER.size + 4 * len(group.entries)
+        stamps[i], counts[i] = _header(group, state, cuts)
+        body, at = memoryview(state), head
         for block, (table, size) in zip(blocks, cuts, strict=True):
             end = at + size * int(counts[i, table])
             block.append(body[at:end])
@@ -192,7 +192,9 @@ def _cuts(group: FeatureGroup) -> list[tuple[int, int]]:
     return cuts
 
 
-def _header(group: FeatureGroup, packed: bytes) -> tuple[tuple[int, int], tuple[int, ...]]:
+def _header(
+    group: FeatureGroup, packed: bytes, cuts: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, int], tuple[int, ...]]:
     """(seq, as-of) and the number of rows of each table; ValueError unless the bytes fit them."""
     head = _HEADER.size + 4 * len(group.entries)
     if len(packed) < head:
@@ -204,7 +206,7 @@ def _header(group: FeatureGroup, packed: bytes) -> tuple[tuple[int, int], tuple[
             f"{version}), this reader has {group.digest}: run `headrace materialize`"
         )
     counts = (count, *struct.unpack_from(f"<{len(group.entries)}I", packed, _HEADER.size))
-    wanted = head + sum(size * counts[table] for table, size in _cuts(group))
+    wanted = head + sum(size * counts[table] for table, size in cuts)
     if len(packed) != wanted:
         raise ValueError(f"state of group {group.name}: {len(packed)} bytes, not {wanted}")
     return (seq, as_of), counts

@@ -3,19 +3,22 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
 import pytest
+from feast import FeatureStore
 
 from data_contracts.clock import HOUR, MINUTE
 from data_contracts.finalised import definitions_of, finalised
 from data_contracts.lake import Lake
-from data_contracts.online import state_name
+from data_contracts.online import state_name, view_name
 from data_contracts.use_case import load_use_case
-from data_contracts.views import digests_of, missing
+from data_contracts.views import View, digests_of, missing
+from data_contracts.windows import Sliding
 from serving.features import FeatureReader
-from spark_jobs.feature_store import OnlineStates
+from spark_jobs.feature_store import OnlineStates, apply
 from tests.integration.world import NOW, write_states
 from tests.redis_server import RedisServer
 
@@ -90,6 +93,20 @@ def test_a_group_spread_over_two_views_is_put_together() -> None:
     found = finalised(definitions_of(group, [held, rest]), inputs)
     defaults = dict(zip(group.feature_names, group.default_values().tolist(), strict=True))
     assert {name: [value] for name, value in defaults.items()} == found
+
+
+def test_a_changed_group_takes_over_the_view_that_clients_name(tmp_path: Path) -> None:
+    use_case = load_use_case("clicks")
+    lake = Lake(tmp_path / "root", use_case.name)
+    group = replace(use_case.groups[0], windows=(Sliding("3h"),))
+    changed = replace(use_case.declared, groups=(group, *use_case.groups[1:]))
+    for groups in (use_case, replace(use_case, declared=changed)):
+        store = apply(groups, lake, [View(each, "ready") for each in groups.groups])
+    view = FeatureStore(repo_path=str(lake.online)).get_on_demand_feature_view("user")
+    assert [*group.feature_names] == [feature.name for feature in view.features]
+    assert [view_name(group)] == [*view.source_feature_view_projections]
+    assert '"3h"' in view.feature_transformation.udf_string
+    assert store.project == FeatureStore(repo_path=str(lake.online)).project
 
 
 @pytest.mark.parametrize("q", [1.5, "2019-11-30", None, True])

@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 from data_contracts.clock import DAY, HOUR, MINUTE, SECOND
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
+from data_contracts.views import digests_of
 from serving.features import FeatureReader
 from spark_jobs.conservation import conservation
 from spark_jobs.materialize import materialize
@@ -29,7 +30,7 @@ def server(tmp_path: Path) -> Any:
 
 @pytest.fixture
 def lake(tmp_path: Path, clicks: UseCase, server: RedisServer) -> Lake:
-    return Lake(tmp_path / "root", clicks.name, server.address)
+    return Lake(tmp_path / "root", clicks.name, redis=server.address)
 
 
 def land_part(lake: Lake, part: int) -> None:
@@ -46,7 +47,7 @@ def land_part(lake: Lake, part: int) -> None:
 
 
 def reads(use_case: UseCase, lake: Lake) -> list[Any]:
-    reader = FeatureReader(use_case, lake)
+    reader = FeatureReader(use_case, lake, digests_of(use_case.groups))
     last = NOON + (PARTS - 1) * DAY
     moments = [last + 12 * SECOND, last + 10 * MINUTE, last + 3 * HOUR, last + 30 * HOUR]
     served = [reader.read_now(ROWS, q) for q in moments]
