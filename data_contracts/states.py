@@ -142,6 +142,8 @@ def decode_all(group: FeatureGroup, packed: Mapping[str, bytes]) -> dict[str, St
     """As `decode`, for the states of many keys."""
     found = unpack(group, list(packed.values()), np.arange(len(packed)))
     parts = split(found.rows, len(packed))
+    for table in found.rows.tables:
+        table[:, KEY] = 0
     stamps = zip(found.seqs.tolist(), found.as_ofs.tolist(), strict=True)
     return {
         key: State(seq, as_of, rows)
