@@ -56,6 +56,7 @@ COMMANDS = (
     "features",
     "quarantine",
     "maintain",
+    "bench",
 )
 
 

@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 SECOND = 1_000_000
@@ -72,6 +73,7 @@ def format_time(us: int) -> str:
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
+@lru_cache(maxsize=1024)
 def duration(text: str) -> int:
     """Microseconds of `90s`, `10m`, `24h` or `30d`; ValueError for anything else."""
     match = re.fullmatch(r"([1-9][0-9]*)([smhd])", text)

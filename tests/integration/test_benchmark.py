@@ -1,0 +1,73 @@
+"""The benchmark at a tiny size: every engine of it computes the same features."""
+
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from tests.benchmarks import log, training
+from tests.benchmarks.agreement import disagreements
+from tests.benchmarks.engines import (
+    duckdb_expert,
+    duckdb_frames,
+    headrace,
+    polars_expert,
+    polars_join,
+    spark_range,
+)
+from tests.benchmarks.tables import verdicts
+
+PEERS = {
+    "duckdb_expert": duckdb_expert,
+    "duckdb_frames": duckdb_frames,
+    "polars_expert": polars_expert,
+    "polars_join": polars_join,
+    "spark_range": spark_range,
+}
+
+
+def test_all_engines_of_the_benchmark_are_tested_here() -> None:
+    assert {*training.ENGINES} == {training.OURS, *PEERS}
+
+
+@pytest.mark.parametrize("hot", [False, True], ids=["even", "hot"])
+def test_all_engines_of_the_benchmark_compute_the_same_features(
+    spark: SparkSession, tmp_path: Path, hot: bool
+) -> None:
+    folder = log.log_folder(tmp_path, 2_000, hot)
+    made = log.write_log(folder, 2_000, hot)
+    assert made["labels"] > 200
+    headrace.training_set(folder, tmp_path / "ours")
+    found: dict[str, list[str]] = {}
+    for name, peer in PEERS.items():
+        peer.training_set(folder, tmp_path / name)
+        found[name] = disagreements(tmp_path / "ours", tmp_path / name)
+    assert {name: [] for name in PEERS} == found
+
+
+def test_a_wrong_feature_is_named(tmp_path: Path) -> None:
+    folder = log.log_folder(tmp_path, 2_000, hot=False)
+    log.write_log(folder, 2_000, hot=False)
+    other = log.log_folder(tmp_path, 2_000, hot=True)
+    log.write_log(other, 2_000, hot=True)
+    for place, out in ((folder, tmp_path / "even"), (other, tmp_path / "hot")):
+        polars_expert.training_set(place, out)
+    wrong = disagreements(tmp_path / "even", tmp_path / "hot")
+    assert any(line.startswith("user_count_1h: ") for line in wrong)
+
+
+def test_the_ratios_of_the_targets_follow_from_the_medians() -> None:
+    def row(engine: str, size: int, seconds: float, log: str = "even") -> dict[str, object]:
+        return {"engine": engine, "log": log, "size": size, "median_s": seconds}
+
+    rows = [
+        row("headrace", 10, 2.0),
+        row("headrace", 10, 3.0, "hot"),
+        row("duckdb_frames", 10, 12.0),
+        {"engine": "polars_expert", "log": "even", "size": 10, "gave_up": "more than 12 GiB"},
+    ]
+    assert [
+        "10: DuckDB's range frames / Headrace = 6.00",
+        "10: hot / even = 1.50",
+        "10: 10 / 10 events = 1.00",
+    ] == verdicts(rows)
