@@ -15,6 +15,7 @@ from data_contracts.lake import Lake
 from data_contracts.states import State, encode, split
 from data_contracts.tiles import fold, raw_rows
 from data_contracts.use_case import UseCase
+from data_contracts.views import digests_of
 from serving.features import FeatureReader
 from spark_jobs.columns import codes, micros, to_events
 from spark_jobs.feature_store import OnlineStates
@@ -37,7 +38,7 @@ def measure(
     events = write_log(log, size, hot=False)["events"]
     tell(f"states of {events:,} events")
     sizes, q = _fill(use_case, lake, log / EVENTS)
-    reader = FeatureReader(use_case, lake)
+    reader = FeatureReader(use_case, lake, digests_of(use_case.groups))
     try:
         return [
             {"store": "SQLite", "events": events, **_reads(reader, use_case, sizes, rank, q, tell)}

@@ -32,6 +32,7 @@ from data_contracts.kafka import KafkaTopic
 from data_contracts.lake import Lake
 from data_contracts.landing import GROWING
 from data_contracts.use_case import UseCase, load_use_case
+from data_contracts.views import digests_of
 from serving.features import NO_STATE, FeatureReader
 from spark_jobs.jars import resolve_jars
 from spark_jobs.java import java_command
@@ -177,7 +178,7 @@ def _run(
         while not followed.started.wait(1):
             if stream.poll() is not None:
                 raise RuntimeError("the stream ended before it began: see its line above")
-        reader = FeatureReader(use_case, lake)
+        reader = FeatureReader(use_case, lake, digests_of(use_case.groups))
         watcher = threading.Thread(target=probes.watch, args=(reader, ended))
         watcher.start()
         sent = _send(send, probes, seconds, rate)
