@@ -14,6 +14,7 @@ class Listed:
     name: str
     group: str
     entity: str
+    """The field of the key; of a pair both, by a comma."""
     of: str
     """The aggregate or derived feature, as declared."""
     window: str
@@ -43,7 +44,8 @@ def _of_group(group: FeatureGroup) -> list[Listed]:
     )  # fmt: skip
     return [
         Listed(
-            name=name, group=group.name, entity=group.entity, of=repr(made), window=window.label,
+            name=name, group=group.name, entity=",".join(group.key_fields),
+            of=repr(made), window=window.label,
             kind="sketch" if _is_sketch(made) else "exact", default=float(default),
             field=getattr(made, "field", ""), nulls=getattr(made, "nulls", ""), owner=group.owner,
         )

@@ -45,10 +45,14 @@ def check_group(group: FeatureGroup, contract: Contract) -> None:
 
 
 def _check_entity(group: FeatureGroup, contract: Contract) -> None:
-    if group.entity not in contract.fields:
-        raise ValueError(f"entity {group.entity!r} is not in {contract.name}")
-    if contract.fields[group.entity].type != "string":
-        raise ValueError(f"entity {group.entity!r} is not a string")
+    fields = group.key_fields
+    if len(set(fields)) != len(fields) or not 1 <= len(fields) <= 2:
+        raise ValueError(f"entity {fields}: name one field, or two different ones")
+    for name in fields:
+        if name not in contract.fields:
+            raise ValueError(f"entity {name!r} is not in {contract.name}")
+        if (kind := contract.fields[name].type) not in ("string", "integer"):
+            raise ValueError(f"entity {name!r} is a {kind}: name a string or an integer field")
     if not group.aggregates or not group.windows:
         raise ValueError("declare at least one aggregate and one window")
     if unknown := set(group.defaults) - set(group.aggregates):

@@ -39,8 +39,8 @@ class FeatureGroup:
     """
 
     name: str
-    entity: str
-    """The event field that holds the key, e.g. `user_id`."""
+    entity: str | tuple[str, str]
+    """The event field that holds the key, e.g. `user_id`, or the two fields of a pair."""
     aggregates: Mapping[str, Aggregate]
     windows: tuple[Window, ...]
     derived: Mapping[str, Derived] = field(default_factory=dict[str, Derived])
@@ -53,6 +53,11 @@ class FeatureGroup:
     value depends on it. Empty: never."""
     owner: str = ""
     description: str = ""
+
+    @property
+    def key_fields(self) -> tuple[str, ...]:
+        """The event fields that hold the parts of the key."""
+        return (self.entity,) if isinstance(self.entity, str) else self.entity
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:

@@ -31,9 +31,10 @@ HOP_BY_LEAST_WIDTH = (
 MICROSECONDS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000}
 
 
-def oracle_features(group: FeatureGroup, events: Iterable[Event], key: str, q: int) -> list[float]:
-    """The features of `key` at `q` (µs) in the order of `group.feature_names`."""
-    mine = [event for event in events if event.get(group.entity) == key]
+def oracle_features(group: FeatureGroup, events: Iterable[Event], key: Any, q: int) -> list[float]:
+    """The features of `key` (of a pair: both values) at `q` (µs), as in `group.feature_names`."""
+    wanted = key if isinstance(key, tuple) else (key,)
+    mine = [event for event in events if tuple(map(event.get, group.key_fields)) == wanted]
     mine.sort(key=lambda event: (event["event_time"], oracle_code(event["event_id"])))
     answer: list[float] = []
     for window in group.windows:
@@ -57,8 +58,7 @@ def oracle_seen(window: Window, events: Sequence[Event], q: int) -> list[Event]:
     seen = [event for event in events if lo <= event["event_time"] < hi]
     if isinstance(window, Session):
         gap = _micros(window.gap)
-        start = len(seen)
-        next_time = q
+        start, next_time = len(seen), q
         while start and next_time - seen[start - 1]["event_time"] <= gap:
             start -= 1
             next_time = seen[start]["event_time"]
@@ -92,8 +92,7 @@ def oracle_hop(width: int) -> int:
 
 def oracle_floor(t: int, width: int) -> int:
     """The last multiple of `width` not after `t`."""
-    behind = t % width
-    return t - behind
+    return t - t % width
 
 
 def oracle_code(text: str) -> int:

@@ -138,7 +138,7 @@ class UseCase:
     @cached_property
     def entities(self) -> tuple[str, ...]:
         """The event fields that are keys of feature groups, each once."""
-        return tuple(dict.fromkeys(group.entity for group in self.groups))
+        return tuple(dict.fromkeys(name for group in self.groups for name in group.key_fields))
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_contracts.contract import Field
 from data_contracts.features import FeatureGroup
+from data_contracts.keys import key_of, parts_of
 from data_contracts.lake import Lake
 from data_contracts.online import state_name, view_name
 from data_contracts.states import finalized, unpack
@@ -26,8 +28,11 @@ _log = logging.getLogger(__name__)
 NO_STATE = 0
 """The seq of a key without state."""
 
-Keys = Sequence[Mapping[str, str | None]]
-"""Per row: entity field -> key; None where the row has none."""
+Keys = Sequence[Mapping[str, str | int | None]]
+"""Per row: entity field -> value; None where the row has none."""
+
+_NOTHING: dict[str, str | int] = {"string": "", "integer": 0}
+"""By type: what stands for None where Feast wants every entity; what it finds is not read."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class FeatureReader:
             )
         self._use_case = use_case
         self.reading = reading(features, ViewRegistry(lake).views().values())
-        self._source = _Source(_open_store(lake.online))
+        self._source = _Source(_open_store(lake.online), use_case.contract.fields)
         self._thread = ThreadPoolExecutor(1, "features")
         self.failures = 0
 
@@ -90,7 +95,7 @@ class FeatureReader:
     def _fetch(self, keys: Keys) -> list["_Found"]:
         """What each view holds of these rows' keys."""
         return [
-            _Found(group, [row[group.entity] or "" for row in keys], self._source)
+            _Found(group, [key_of(group.key_fields, row) for row in keys], self._source)
             for group in self.reading.groups
         ]
 
@@ -126,12 +131,13 @@ def _open_store(folder: Path) -> "FeatureStore":
 class _Source:
     """Packed states by key, as Feast's online store holds them."""
 
-    def __init__(self, store: "FeatureStore") -> None:
+    def __init__(self, store: "FeatureStore", fields: Mapping[str, Field]) -> None:
         from feast.infra.provider import get_provider
         from feast.protos.feast.types.EntityKey_pb2 import EntityKey
         from feast.protos.feast.types.Value_pb2 import Value
 
         self._store = store
+        self._fields = fields
         self._provider = get_provider(store.config)
         self._views: dict[str, Any] = {}
         self._key, self._value = EntityKey, Value
@@ -143,22 +149,32 @@ class _Source:
             self._views[view] = self._store.get_feature_view(view)
         name = state_name(group)
         asked = [
-            self._key(join_keys=[group.entity], entity_values=[self._value(string_val=key)])
+            self._key(join_keys=group.key_fields, entity_values=self._values(group, key))
             for key in keys
         ]
         # What `get_online_features` does around this call takes longer than the call.
         rows = self._provider.online_read(self._store.config, self._views[view], asked, [name])
         return [held[name].bytes_val if held else b"" for _, held in rows]
 
+    def _values(self, group: FeatureGroup, key: str) -> list[Any]:
+        parts = zip(group.key_fields, parts_of(key, len(group.key_fields)), strict=True)
+        return [
+            self._value(int64_val=int(part))
+            if self._fields[name].type == "integer"
+            else self._value(string_val=part)
+            for name, part in parts
+        ]
+
 
 class _Found:
     """The states of one group that a request's rows read; each distinct key once."""
 
-    def __init__(self, group: FeatureGroup, wanted: Sequence[str], source: _Source) -> None:
+    def __init__(self, group: FeatureGroup, wanted: Sequence[str | None], source: _Source) -> None:
         distinct = list(dict.fromkeys(wanted))
         index = {key: i for i, key in enumerate(distinct)}
-        packed = source.packed(group, distinct)
-        held = [i for i, key in enumerate(distinct) if key and packed[i]]
+        known = [key for key in distinct if key is not None]
+        packed = dict(zip((index[k] for k in known), source.packed(group, known), strict=True))
+        held = [i for i, state in packed.items() if state]
         self.states = unpack(group, [packed[i] for i in held], np.array(held, np.int64))
         self._group = group
         self._keys = len(distinct)
@@ -167,8 +183,8 @@ class _Found:
         seqs[held] = self.states.seqs
         self.seqs = seqs[self._rows]
         """int64[rows]: the seq of the state that each row reads."""
-        known = dict(zip(held, self.states.as_ofs.tolist(), strict=True))
-        self.as_ofs = [known.get(i) for i in self._rows]
+        stamps = dict(zip(held, self.states.as_ofs.tolist(), strict=True))
+        self.as_ofs = [stamps.get(i) for i in self._rows]
         """Per row: the as-of (µs) of that state, None where there is none."""
 
     def values(self, q: int) -> np.ndarray:

@@ -117,7 +117,7 @@ class Predictor:
         rows = self._rows(request)
         if isinstance(self.clock, ReplayClock):
             self.clock.advance(asked)
-        keys = [{name: _key(row[name]) for name in self.use_case.entities} for row in rows]
+        keys = [{name: row[name] for name in self.use_case.entities} for row in rows]
         served = await self.reader.read(keys, asked)
         features_ms = (time.monotonic() - started) * 1000
         spec = self.use_case.model
@@ -243,7 +243,3 @@ class Predictor:
 
 def _given(fields: Fields) -> dict[str, Any]:
     return {name: value for name, value in vars(fields).items() if value is not None}
-
-
-def _key(value: Any) -> str | None:
-    return None if value is None else str(value)

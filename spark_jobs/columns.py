@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from data_contracts.accumulators import TIME, Events, code
 from data_contracts.features import FeatureGroup
 from data_contracts.tiles import Rows, raw_rows
+from spark_jobs.keys import key_array
 
 
 def micros(times: pa.ChunkedArray, absent: int = 0) -> np.ndarray:
@@ -58,13 +59,16 @@ def to_events(
 
 
 def keyed_rows(group: FeatureGroup, events: pa.Table) -> tuple[list[str], Rows]:
-    """The keys of a batch and its events' raw tiles by index into them.
-
-    Events whose key is null belong to no key of this group.
-    """
-    present = events.filter(events[group.entity].is_valid())
-    index, names = codes(present[group.entity])
+    """The keys of a batch and its events' raw tiles by index into them."""
+    present = with_key(group, events)
+    index, names = codes(present["key"])
     return names, raw_rows(group, index, to_events([group], present))
+
+
+def with_key(group: FeatureGroup, events: pa.Table) -> pa.Table:
+    """The events that belong to a key of the group, with its text in the column `key`."""
+    keys = key_array(group.key_fields, events)
+    return events.append_column("key", keys).filter(keys.is_valid())
 
 
 def codes(keys: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, list[str]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from data_contracts.clock import format_time
 from data_contracts.features import FeatureGroup
+from data_contracts.keys import key_in, text_of
 from data_contracts.oracle import oracle_features
 from data_contracts.record import Event, Refused, check_event
 from data_contracts.states import read
@@ -121,8 +122,9 @@ def _compare(
 ) -> None:
     as_of = lake.as_of
     for group in use_case.groups:
-        keys = schedule.keys[group.entity]
-        mine = [event for event in events if event[group.entity] in keys]
+        asked_of = schedule.keys[group.key_fields]
+        keys = [text_of(key) for key in asked_of]
+        mine = [event for event in events if key_in(group.key_fields, event) in asked_of]
         boundary = _boundaries(group, mine, as_of)
         later = (q for q in schedule.moments if q > as_of + 1)
         moments = sorted({*boundary, as_of, as_of + 1, *later})
@@ -131,7 +133,7 @@ def _compare(
         defaults = group.default_values()
         focal = [i for i, f in enumerate(group.feature_names) if f == schedule.feature]
         for j, q in enumerate(moments):
-            wanted = np.array([oracle_features(group, mine, key, q) for key in keys])
+            wanted = np.array([oracle_features(group, mine, key, q) for key in asked_of])
             # Where nearly every window is empty little can go wrong: one in SPARSE is looked at.
             full = wanted != defaults
             dense = (full.mean(axis=1) >= DENSE) | full[:, focal].any(axis=1)

@@ -7,12 +7,16 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
+from data_contracts.contract import Contract
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.events import load_events
+from spark_jobs.keys import key_column
 from spark_jobs.point_in_time import with_group
 from spark_jobs.visibility import with_known_at
+
+_INTEGERS = ("bigint", "int", "smallint", "tinyint")
 
 
 def build_dataset(
@@ -92,22 +96,27 @@ def with_features_at(
     if unknown := [name for name in wanted if name not in use_case.feature_names]:
         raise ValueError(f"features {unknown}: not declared: see `headrace features list`")
     groups = [group for group in use_case.groups if set(group.feature_names) & set(wanted)]
-    _check(rows, time, groups, wanted)
+    _check(use_case.contract, rows, time, groups, wanted)
     found = rows
     for group in groups:
-        found = with_group(group, events, found, group.entity, time)
+        found = with_group(group, events, found, key_column(group.key_fields), time)
     return found.select(*rows.columns, *wanted)
 
 
 def _check(
-    rows: DataFrame, time: str, groups: Sequence[FeatureGroup], wanted: Sequence[str]
+    contract: Contract,
+    rows: DataFrame,
+    time: str,
+    groups: Sequence[FeatureGroup],
+    wanted: Sequence[str],
 ) -> None:
     types = dict(rows.dtypes)
-    needed = {time: "timestamp", **{group.entity: "string" for group in groups}}
+    fields = dict.fromkeys(name for group in groups for name in group.key_fields)
+    needed = {time: "timestamp", **{name: contract.fields[name].type for name in fields}}
     for name, kind in needed.items():
         if name not in types:
             raise ValueError(f"labels: no column {name!r}: it is needed, as {kind}")
-        if types[name] != kind:
+        if types[name] not in (_INTEGERS if kind == "integer" else (kind,)):
             raise ValueError(f"labels: column {name!r} is {types[name]}, {kind} is needed: cast it")
     if taken := sorted(set(types) & set(wanted)):
         raise ValueError(f"labels: columns {taken} are names of features: rename them")

@@ -16,6 +16,7 @@ from data_contracts.tiles import LEVEL, START, STATE, expire, fold, lower_bounds
 from data_contracts.use_case import UseCase
 from spark_jobs.columns import micros, to_events
 from spark_jobs.events import load_events
+from spark_jobs.keys import key_column
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class Explained:
 def explain(
     spark: SparkSession, use_case: UseCase, lake: Lake, group: FeatureGroup, key: str, q: int
 ) -> Explained:
-    """The features of `key` at `q` (µs) from every event before it, with their tiles and events."""
-    events = load_events(spark, use_case, lake).where(
-        (sf.col(group.entity) == key) & (sf.col("event_time") < sf.timestamp_micros(sf.lit(q)))
-    )
+    """The features of `key` (its text) at `q` (µs) from every event before it, with their tiles
+    and events."""
+    mine = key_column(group.key_fields) == key
+    before = sf.col("event_time") < sf.timestamp_micros(sf.lit(q))
+    events = load_events(spark, use_case, lake).where(mine & before)
     return explained(group, key, events.orderBy("event_time", "event_id").toArrow(), q)
 
 

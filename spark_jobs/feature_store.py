@@ -24,6 +24,7 @@ from feast import (
 from feast.types import Bytes, Int64
 
 from data_contracts.features import FeatureGroup
+from data_contracts.keys import parts_of
 from data_contracts.lake import Lake
 from data_contracts.online import service_name, state_name, view_name
 from data_contracts.states import State, decode_all, encode
@@ -37,13 +38,15 @@ _CLOCK = "write_clock.json"
 _WRITER, _SEQ = "headrace_writer", "headrace_seq"
 """The view, its entity, its one key and its feature: the mark of how far the store was written."""
 _TIME = "event_timestamp"
+_VALUE_TYPES = {"string": ValueType.STRING, "integer": ValueType.INT64}
 
 
 def apply(use_case: UseCase, lake: Lake, views: Sequence[View]) -> FeatureStore:
     """Create or update the Feast repository of a use case and return its store.
 
-    One entity per key field; per view of a definition one with a BYTES state, and per declared
-    group that can be read whole one of finalised features; one service over all states.
+    One entity per key field (the view of a pair has two); per view of a definition one with a BYTES
+    state, and per declared group that can be read whole one of finalised features; one service over
+    all states.
     """
     lake.online.mkdir(parents=True, exist_ok=True)
     config = {
@@ -57,10 +60,14 @@ def apply(use_case: UseCase, lake: Lake, views: Sequence[View]) -> FeatureStore:
     _write(lake.online / _CONFIG, json.dumps(config, indent=1))
     store = FeatureStore(repo_path=str(lake.online))
     entities = {
-        name: Entity(name=name, join_keys=[name], value_type=ValueType.STRING)
-        for name in dict.fromkeys(view.group.entity for view in views)
+        name: Entity(name=name, join_keys=[name], value_type=kind)
+        for name in dict.fromkeys(name for view in views for name in view.group.key_fields)
+        for kind in (_VALUE_TYPES[use_case.contract.fields[name].type],)
     }
-    states = {view.name: _view(view.group, entities[view.group.entity], lake) for view in views}
+    states = {
+        view.name: _view(view.group, [entities[name] for name in view.group.key_fields], lake)
+        for view in views
+    }
     finalised: list[OnDemandFeatureView] = []
     for group in use_case.groups:
         if missing(group, [view.group for view in views if view.status == "ready"]) is None:
@@ -102,7 +109,7 @@ def _writer_view(lake: Lake) -> tuple[Entity, FeatureView]:
     return entity, view
 
 
-def _view(group: FeatureGroup, entity: Entity, lake: Lake) -> FeatureView:
+def _view(group: FeatureGroup, entities: list[Entity], lake: Lake) -> FeatureView:
     source = FileSource(
         name=f"{view_name(group)}_tiles",
         path=str(lake.tiles.resolve()),
@@ -110,7 +117,7 @@ def _view(group: FeatureGroup, entity: Entity, lake: Lake) -> FeatureView:
     )
     return FeatureView(
         name=view_name(group),
-        entities=[entity],
+        entities=entities,
         ttl=timedelta(0),
         schema=[Field(name=state_name(group), dtype=Bytes)],
         source=source,
@@ -168,7 +175,7 @@ class OnlineStates:
         RuntimeError where that is below `seq`, or below what this writer has written to it.
         """
         self._reached = max(self._reached, seq)
-        held = self._get(_WRITER, _SEQ, _WRITER, [_WRITER])[_WRITER] or 0
+        held = self._get(_WRITER, _SEQ, [{_WRITER: _WRITER}])[0] or 0
         if held < self._reached:
             raise RuntimeError(
                 f"{place(self._lake)}: holds micro-batches up to {held}, but {self._reached} were "
@@ -191,33 +198,37 @@ class OnlineStates:
         wanted = list(keys)
         if not wanted:
             return {}
-        found = self._get(view_name(group), state_name(group), group.entity, wanted)
-        return {key: packed for key, packed in found.items() if packed is not None}
+        rows = [self._join_keys(group, key) for key in wanted]
+        found = zip(wanted, self._get(view_name(group), state_name(group), rows), strict=True)
+        return {key: packed for key, packed in found if packed is not None}
 
     def write(self, group: FeatureGroup, states: Mapping[str, State]) -> None:
-        """Write the states, all at one write time that is later than any before.
-
-        ValueError for a key that is empty, holds a NUL character or is no Unicode text.
-        """
+        """Write the states, all at one write time that is later than any before."""
         if not states:
             return
-        for key in states:
-            _check_key(group, key)
         packed = [encode(group, state) for state in states.values()]
-        self._put(view_name(group), {group.entity: list(states), state_name(group): packed})
+        self._put(view_name(group), self._columns(group, states) | {state_name(group): packed})
 
     def remove(self, group: FeatureGroup, keys: Sequence[str]) -> None:
         """Remove the rows of those keys, all or none; Feast itself removes whole views only."""
         view = self._store.get_feature_view(view_name(group))
+        rows = [self._join_keys(group, key) for key in keys]
         with named_errors(self._lake):
-            remove_rows(self._store, view, self._lake, group.entity, state_name(group), keys)
+            remove_rows(self._store, view, self._lake, state_name(group), rows)
 
-    def _get(self, view: str, feature: str, entity: str, keys: list[str]) -> dict[str, Any]:
+    def _join_keys(self, group: FeatureGroup, key: str) -> dict[str, str | int]:
+        fields = self._use_case.contract.fields
+        parts = zip(group.key_fields, parts_of(key, len(group.key_fields)), strict=True)
+        return {n: int(p) if fields[n].type == "integer" else p for n, p in parts}
+
+    def _columns(self, group: FeatureGroup, keys: Iterable[str]) -> dict[str, list[Any]]:
+        rows = [self._join_keys(group, key) for key in keys]
+        return {name: [row[name] for row in rows] for name in group.key_fields}
+
+    def _get(self, view: str, feature: str, rows: list[dict[str, Any]]) -> list[Any]:
         with named_errors(self._lake):
-            answer = self._store.get_online_features(
-                features=[f"{view}:{feature}"], entity_rows=[{entity: key} for key in keys]
-            ).to_dict()
-        return dict(zip(answer[entity], answer[feature], strict=True))
+            answer = self._store.get_online_features([f"{view}:{feature}"], entity_rows=rows)
+            return answer.to_dict()[feature]
 
     def _put(self, view: str, columns: dict[str, list[Any]]) -> None:
         frame = pd.DataFrame({**columns, _TIME: self._clock.tick()})
@@ -238,15 +249,6 @@ class WriteClock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         _write(self._path, json.dumps({"last": self._last}))
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._last)
-
-
-def _check_key(group: FeatureGroup, key: str) -> None:
-    broken = any("\ud800" <= letter <= "\udfff" for letter in key)
-    if not key or "\0" in key or broken:
-        raise ValueError(
-            f"{group.entity} {key[:64]!r}: empty, with a NUL character or no Unicode text, which "
-            "no store keeps apart: give rows without a key null"
-        )
 
 
 def _write(path: Path, text: str) -> None:

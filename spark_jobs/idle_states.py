@@ -10,6 +10,7 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import kept_up
 from spark_jobs.events import arrival, load_events
 from spark_jobs.feature_store import OnlineStates
+from spark_jobs.keys import key_column
 
 CHUNK = 1000
 """Keys whose states are read at once."""
@@ -24,9 +25,10 @@ def remove_idle_states(
     for group in kept_up(use_case, lake):
         if not group.ttl:
             continue
-        own = load_events(spark, use_case, lake).where(sf.col(group.entity).isNotNull())
+        own = load_events(spark, use_case, lake)
+        own = own.withColumn("key", key_column(group.key_fields)).where("key IS NOT NULL")
         last = sf.unix_micros(sf.max(arrival(own)))
-        quiet = own.groupBy(sf.col(group.entity).alias("key")).agg(last.alias("last"))
+        quiet = own.groupBy("key").agg(last.alias("last"))
         quiet = quiet.where(sf.col("last") <= as_of - duration(group.ttl))
         keys: list[str] = quiet.select("key").toArrow()["key"].to_pylist()
         for begin in range(0, len(keys), CHUNK):

@@ -20,6 +20,7 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry, kept_up
 from spark_jobs.columns import codes, to_events
 from spark_jobs.events import arrival, load_events, with_day
+from spark_jobs.keys import key_column
 from spark_jobs.rebuilt_states import keep_rebuilt
 from spark_jobs.schemas import TILES
 from spark_jobs.tables import exists, load
@@ -114,13 +115,11 @@ def packed_and_later(
     days = tiles.group_by("day").aggregate([("seq", "max")]).rename_columns(["day", "built_seq"])
     built = spark.createDataFrame(days, "day string, built_seq long")
     day, later_seq = sf.col("day"), sf.col("seq")
-    events = load_events(spark, use_case, lake).where(
-        sf.col(group.entity).isNotNull() & (later_seq <= seq)
-    )
+    events = load_events(spark, use_case, lake).where(later_seq <= seq)
+    events = events.withColumn("key", key_column(group.key_fields)).where("key IS NOT NULL")
     events = events.transform(with_day).where(day >= first).join(sf.broadcast(built), "day", "left")
     held = sf.when(day < folded, sf.lit(base_seq)).otherwise(sf.coalesce("built_seq", sf.lit(0)))
-    fresh = events.where(later_seq > held).withColumn("key", sf.col(group.entity))
-    return pa.concat_tables([base, tiles]), fresh
+    return pa.concat_tables([base, tiles]), events.where(later_seq > held)
 
 
 def load_packed(

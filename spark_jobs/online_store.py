@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -88,19 +88,20 @@ def remove_rows(
     store: FeatureStore,
     view: FeatureView,
     lake: Lake,
-    entity: str,
     feature: str,
-    keys: Sequence[str],
+    rows: Sequence[Mapping[str, str | int]],
 ) -> None:
-    """Remove the rows of those keys from a view, all or none."""
+    """Remove the rows of those join keys from a view, all or none."""
     config = store.config
     version = config.entity_key_serialization_version
-    packed = [EntityKey(join_keys=[entity], entity_values=[Value(string_val=key)]) for key in keys]
+    packed = [
+        EntityKey(join_keys=list(row), entity_values=map(_value, row.values())) for row in rows
+    ]
     if lake.redis is None:
         table = compute_table_id(config.project, view)
-        with closing(sqlite3.connect(lake.online_file)) as rows, rows:
+        with closing(sqlite3.connect(lake.online_file)) as file, file:
             names = [(serialize_entity_key(key, version),) for key in packed]
-            rows.executemany(f'DELETE FROM "{table}" WHERE entity_key = ?', names)
+            file.executemany(f'DELETE FROM "{table}" WHERE entity_key = ?', names)
         return
     with closing(redis.Redis.from_url(lake.redis.url, socket_timeout=ANSWER_S)) as client:
         steps = client.pipeline(transaction=True)
@@ -108,3 +109,7 @@ def remove_rows(
             name = _redis_key(config.project, key, version)
             steps.execute_command("HDEL", name, _mmh3(f"{view.name}:{feature}"), f"_ts:{view.name}")
         steps.execute()
+
+
+def _value(part: str | int) -> Value:
+    return Value(int64_val=part) if isinstance(part, int) else Value(string_val=part)

@@ -18,6 +18,7 @@ from spark_jobs.labels import label_rows
 from spark_jobs.tables import exists, load, replace
 
 _TIME = pa.timestamp("us", "UTC")
+_KEY_TYPES = {"string": pa.string(), "integer": pa.int64()}
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ def prediction_rows(use_case: UseCase, records: list[dict[str, Any]]) -> pa.Tabl
 
 
 def _schema(use_case: UseCase) -> pa.Schema:
+    fields = use_case.contract.fields
     return pa.schema(
         [
             ("prediction_id", pa.string()),
@@ -144,7 +146,7 @@ def _schema(use_case: UseCase) -> pa.Schema:
             ("score", pa.float64()),
             ("model", pa.string()),
             ("version", pa.string()),
-            *((name, pa.string()) for name in use_case.entities),
+            *((name, _KEY_TYPES[fields[name].type]) for name in use_case.entities),
         ]
     )
 

@@ -10,6 +10,7 @@ from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.events import load_events
+from spark_jobs.keys import key_column
 from spark_jobs.point_in_time import NO_LIMIT, at_query_times
 from spark_jobs.tables import load
 
@@ -58,9 +59,10 @@ def _of_group(
     events: DataFrame,
 ) -> list[int]:
     """The counts over those features of a group that were `read` from a view."""
-    known = predictions.where(sf.col(group.entity).isNotNull())
+    key = key_column(group.key_fields)
+    known = predictions.where(key.isNotNull())
     asked = known.select(
-        sf.col("prediction_id").alias("id"), sf.col(group.entity).alias("key"), "q",
+        sf.col("prediction_id").alias("id"), key.alias("key"), "q",
         sf.col("seqs")[view].alias("seq"),
     )  # fmt: skip
     upto = at_query_times(use_case.contract, group, events, asked)

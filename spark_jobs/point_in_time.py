@@ -14,6 +14,7 @@ from data_contracts.contract import Contract
 from data_contracts.features import FeatureGroup
 from data_contracts.point_in_time import Timeline, window_states
 from spark_jobs.columns import codes, micros, to_events, used_fields
+from spark_jobs.keys import key_column
 from spark_jobs.visibility import KNOWN_AT
 
 NO_LIMIT = np.iinfo(np.int64).max
@@ -22,7 +23,7 @@ NO_LIMIT = np.iinfo(np.int64).max
 BUCKETS_A_PARTITION = 16
 """Keys are worked on a bucket at a time, so that a task holds a part of its rows only."""
 
-_BUCKET = "_bucket"
+_BUCKET, _KEY = "_bucket", "_key"
 
 
 def at_query_times(
@@ -32,7 +33,7 @@ def at_query_times(
 
     A query sees the events of its key that the window law gives at `q`, of a seq up to its own.
     """
-    found = with_group(group, events, queries, "key", "q", "seq")
+    found = with_group(group, events, queries, sf.col("key"), "q", "seq")
     return found.select("id", *group.feature_names)
 
 
@@ -40,11 +41,11 @@ def with_group(
     group: FeatureGroup,
     events: DataFrame,
     rows: DataFrame,
-    key: str,
+    key: Column,
     q: str,
     seq: str | None = None,
 ) -> DataFrame:
-    """`rows` with the group's features of the string `key` at the timestamp `q` beside them.
+    """`rows` with the group's features of the text `key` at the timestamp `q` beside them.
 
     A row sees the events of its key that the window law gives at `q`, with `seq` only those up to
     its own, and where events have a column `known_at` only those known by `q`; a null key or time
@@ -52,7 +53,7 @@ def with_group(
     """
     filters, values = used_fields([group])
     ties = ["event_id"] if group.entries else []
-    entity, own, moment = sf.col(group.entity), sf.col(key), sf.col(q)
+    entity, moment = key_column(group.key_fields), sf.col(q)
     more = [*ties, *(["seq"] if seq else []), *({KNOWN_AT} & {*events.columns})]
     used: list[str] = [*dict.fromkeys([*filters, *values, *more])]
     # Each under an alias: `rows` may be made of the same events.
@@ -61,14 +62,14 @@ def with_group(
         *(sf.col(name).alias(name) for name in used),
     )  # fmt: skip
     # Rows without a key are spread by their time; a salt must not be random.
-    spread = sf.coalesce(own, moment.cast("string"))
-    asked = rows.select(_bucket(events, spread), *rows.columns)
+    spread = sf.coalesce(key, moment.cast("string"))
+    asked = rows.select(_bucket(events, spread), key.alias(_KEY), *rows.columns)
     added = [StructField(name, DoubleType(), False) for name in group.feature_names]
 
     def kernel(facts: pa.Table, asked: pa.Table) -> pa.Table:
         limits = None if seq is None else asked[seq].to_numpy()
-        features = _features(group, facts, asked[key], asked[q], limits)
-        table = asked.drop_columns([_BUCKET])
+        features = _features(group, facts, asked[_KEY], asked[q], limits)
+        table = asked.drop_columns([_BUCKET, _KEY])
         for name, column in zip(group.feature_names, features.T, strict=True):
             table = table.append_column(name, pa.array(column))
         return table

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from data_contracts.accumulators import Decayed, Source
 from data_contracts.clock import parse_time
 from data_contracts.features import FeatureGroup
+from data_contracts.keys import key_in
 from data_contracts.record import Event, Refused, check_event
 from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of
@@ -149,7 +150,9 @@ def _matching(log: Log, focus: Focus) -> np.ndarray:
 
 def _counts(source: Source, group: FeatureGroup, default: float, event: Event) -> bool:
     """Whether the event alone would give another value than the default."""
-    if event[group.entity] is None or (source.field and event[source.field] in (None, default)):
+    if key_in(group.key_fields, event) is None:
+        return False
+    if source.field and event[source.field] in (None, default):
         return False
     return all(event[name] in values for name, values in source.where)
 

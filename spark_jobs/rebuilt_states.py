@@ -21,7 +21,7 @@ from data_contracts.states import State, advance, decode, encode, read
 from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry
 from data_contracts.windows import HOPS
-from spark_jobs.columns import arrivals, keyed_rows
+from spark_jobs.columns import arrivals, keyed_rows, with_key
 from spark_jobs.events import load_events
 from spark_jobs.feature_store import OnlineStates
 
@@ -58,13 +58,13 @@ def loading(
     base = dict(zip(held["key"], held["state"], strict=True))
     as_of = compared = differ = 0
     later, seq = _after(spark, use_case, lake, group, view.rebuilt or 0)
-    waiting = [*base, *(key for key in _keys(group, later) if key not in base)]
+    waiting = [*base, *(key for key in _keys(later) if key not in base)]
     keys = len(waiting)
     while waiting:
         now, waiting = waiting[:KEYS_AT_ONCE], waiting[KEYS_AT_ONCE:]
         fresh, newest = _after(spark, use_case, lake, group, seq)
         if newest > seq:
-            new = [k for k in _keys(group, fresh) if k not in base and k not in {*now, *waiting}]
+            new = [k for k in _keys(fresh) if k not in base and k not in {*now, *waiting}]
             later, seq = pa.concat_tables([later, fresh]), newest
             waiting += new
         states = {key: decode(group, base[key]) for key in now if key in base}
@@ -112,15 +112,15 @@ def _moments(as_of: int) -> Iterator[int]:
 def _after(
     spark: SparkSession, use_case: UseCase, lake: Lake, group: FeatureGroup, seq: int
 ) -> tuple[pa.Table, int]:
-    """The events with a key of the group above `seq`, and the highest seq of the table."""
+    """The events above `seq` under their `key` of the group, and the highest seq of the table."""
     events = load_events(spark, use_case, lake).where(sf.col("seq") > seq)
-    found = events.where(sf.col(group.entity).isNotNull()).toArrow()
+    found = with_key(group, events.toArrow())
     newest: Any = events.agg(sf.max("seq")).first()
     return found, max(seq, newest[0] or 0)
 
 
-def _keys(group: FeatureGroup, events: pa.Table) -> list[str]:
-    return events[group.entity].unique().to_pylist()
+def _keys(events: pa.Table) -> list[str]:
+    return events["key"].unique().to_pylist()
 
 
 def _caught_up(
@@ -128,7 +128,7 @@ def _caught_up(
 ) -> dict[str, State]:
     """The states of those of `keys` that `later` touches, with it merged in."""
     wanted = set(keys)
-    touched = [key in wanted for key in later[group.entity].to_pylist()]
+    touched = [key in wanted for key in later["key"].to_pylist()]
     mine = later.filter(pa.array(touched, pa.bool_()))
     if not len(mine):
         return {}

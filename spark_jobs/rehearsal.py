@@ -20,7 +20,7 @@ from data_contracts.features import FeatureGroup
 from data_contracts.states import State, decode, encode, idle_keys, read
 from data_contracts.use_case import UseCase
 from spark_jobs.admission import Admission, SeenEvents
-from spark_jobs.columns import arrivals, codes, to_events
+from spark_jobs.columns import arrivals, codes, to_events, with_key
 from spark_jobs.folding import base_rows, forgets_nothing, horizon
 from spark_jobs.gate import judge
 from spark_jobs.materialize import merged_states
@@ -194,7 +194,7 @@ class MemoryRehearsal:
         events = self._with_day(self.tables.upto(self.seq))
         rows: dict[str, dict[str, list[dict[str, Any]]]] = {}
         for group in self.use_case.groups:
-            keyed = _keyed(group, events)
+            keyed = with_key(group, events)
             days: dict[str, list[dict[str, Any]]] = {}
             for row in day_tiles(group, keyed, self.seq):
                 days.setdefault(row["day"], []).append(row)
@@ -241,7 +241,7 @@ class MemoryRehearsal:
 
     def trained(self, group: FeatureGroup, keys: Sequence[str], q: Sequence[int]) -> np.ndarray:
         """See `Rehearsal`."""
-        events = _keyed(group, self.tables.upto(self.seq))
+        events = with_key(group, self.tables.upto(self.seq))
         index, _ = codes(pa.chunked_array([*events["key"].chunks, pa.array(list(keys))]))
         asked = np.repeat(index[len(events) :], len(q))
         moments = np.tile(np.array(q, np.int64), len(keys))
@@ -271,7 +271,7 @@ class MemoryRehearsal:
         days = {day: rows for day, rows in days.items() if folded <= day < today}
         built = {day: rows[0]["seq"] for day, rows in days.items()}
         tiles = [*base, *(row for rows in days.values() for row in rows)]
-        events = _keyed(group, self._with_day(self.tables.upto(self.seq)))
+        events = with_key(group, self._with_day(self.tables.upto(self.seq)))
         above = [
             seq > (base_seq if day < folded else built.get(day, 0)) and (also_later or day < today)
             for seq, day in zip(events["seq"].to_pylist(), events["day"].to_pylist(), strict=True)
@@ -282,8 +282,3 @@ class MemoryRehearsal:
     def _with_day(self, events: pa.Table) -> pa.Table:
         days = [time.date().isoformat() for time in events["event_time"].to_pylist()]
         return events.append_column("day", pa.array(days, pa.string()))
-
-
-def _keyed(group: FeatureGroup, events: pa.Table) -> pa.Table:
-    present = events.filter(events[group.entity].is_valid())
-    return present.append_column("key", present[group.entity])

@@ -11,6 +11,7 @@ import numpy as np
 
 from data_contracts.clock import DAY, SECOND, duration, format_time
 from data_contracts.features import FeatureGroup
+from data_contracts.keys import Key, key_in, text_of
 from data_contracts.record import Event
 from data_contracts.use_case import UseCase
 from data_contracts.windows import Lifetime, Session, Sliding, Tumbling, Window, hop_of
@@ -18,6 +19,9 @@ from spark_jobs.rehearsal import Record
 
 Kill = Literal["", "online", "between", "before", "after"]
 KILLS: tuple[Kill, ...] = ("online", "between", "before", "after")
+
+_NOBODY: dict[str, str | int] = {"string": "\x7fnobody", "integer": -(2**53)}
+"""By type of its field: what a key that no event has ends in."""
 
 Focus = tuple[FeatureGroup, str, Window]
 """Group, aggregate and window whose values a schedule is to bring about."""
@@ -42,8 +46,8 @@ class Schedule:
     """Batches in their order, and the keys and moments at which every engine is asked."""
 
     batches: tuple[Batch, ...]
-    keys: Mapping[str, tuple[str, ...]]
-    """Entity field -> keys, one of them unknown."""
+    keys: Mapping[tuple[str, ...], tuple[Key, ...]]
+    """Key fields -> keys, one of them unknown."""
     moments: tuple[int, ...]
     """µs at which to ask, from the as-of on, beside the boundaries of the time."""
     feature: str
@@ -77,21 +81,24 @@ def draw(
     """A schedule around one of the events `matching` (indices into the log) of its focus."""
     group, _, window = focus
     centre = int(rng.choice(matching))
-    entity, key = group.entity, log.events[centre][group.entity]
+    fields, key = group.key_fields, key_in(group.key_fields, log.events[centre])
+    if key is None:
+        raise ValueError(f"event {log.events[centre]['event_id']} has no key of {group.name}")
     moment = log.events[centre]["event_time"]
     times = log.times
     span = int(reach(window) * rng.choice([0.5, 1.2, 3.0]))
     end = moment + _soon(rng, exits(window, moment)[-1] - moment)
     in_reach = (times >= moment - span) & (times <= end)
     near: list[int] = np.flatnonzero(in_reach).tolist()
-    own = [i for i in near if log.events[i][entity] == key]
+    own = [i for i in near if key_in(fields, log.events[i]) == key]
     chosen = sorted({centre, *_some(rng, own, 60), *_some(rng, near, 60)})
     moved = _moved(rng, times[chosen], end)
     moment += int(moved[chosen.index(centre)] - moment)
     leaves, end = exits(window, moment)[-1], max(end + int(moved[-1] - times[chosen[-1]]), moment)
     records = _records(rng, use_case, [log.raw[i] for i in chosen], moved.tolist(), end)
-    keys = {name: _keys(rng, log, chosen, name) for name in use_case.entities}
-    keys[entity] = tuple(dict.fromkeys((key, *keys[entity])))
+    every = dict.fromkeys(group.key_fields for group in use_case.groups)
+    keys = {names: _keys(rng, use_case, log, chosen, names) for names in every}
+    keys[fields] = tuple(dict.fromkeys((key, *keys[fields])))
     inside = [end + _soon(rng, leaves - moment) for _ in range(8)]
     moments = (leaves - 1, leaves, leaves + 1, *inside)
     return Schedule(tuple(_batches(rng, records)), keys, moments, feature_of(focus))
@@ -153,10 +160,19 @@ def _some(rng: np.random.Generator, among: Sequence[int], most: int) -> list[int
     return [int(i) for i in rng.choice(among, most, replace=False)]
 
 
-def _keys(rng: np.random.Generator, log: Log, chosen: Sequence[int], name: str) -> tuple[str, ...]:
-    known = sorted({log.events[i][name] for i in chosen} - {None})
-    nobody = ("\x7fnobody",) if rng.random() < 0.2 else ()
-    return (*(known[i] for i in _some(rng, range(len(known)), 1)), *nobody)
+def _keys(
+    rng: np.random.Generator,
+    use_case: UseCase,
+    log: Log,
+    chosen: Sequence[int],
+    fields: tuple[str, ...],
+) -> tuple[Key, ...]:
+    held = {key_in(fields, log.events[i]) for i in chosen}
+    known = sorted((key for key in held if key is not None), key=text_of)
+    nobody = {n: _NOBODY[use_case.contract.fields[n].type] for n in fields[-1:]}
+    strange = key_in(fields, {**log.events[chosen[0]], **nobody}) if rng.random() < 0.2 else None
+    some = [known[i] for i in _some(rng, range(len(known)), 1)]
+    return (*some, strange) if strange is not None else tuple(some)
 
 
 def _records(

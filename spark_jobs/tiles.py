@@ -21,6 +21,7 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry
 from spark_jobs.columns import codes, to_events
 from spark_jobs.events import load_events, with_day
+from spark_jobs.keys import key_column
 from spark_jobs.schemas import TILES
 from spark_jobs.tables import exists, load, replace
 
@@ -105,7 +106,7 @@ def stale_days(
     table holds."""
     events = load_events(spark, use_case, lake).transform(with_day)
     events = events.where(sf.col("day").between(first, last))
-    keyed = [sf.max(sf.when(sf.col(g.entity).isNotNull(), sf.col("seq"))) for g in groups]
+    keyed = [sf.max(sf.when(key_column(g.key_fields).isNotNull(), sf.col("seq"))) for g in groups]
     grown = events.groupBy("day").agg(sf.count("*"), sf.max("seq"), *keyed).collect()
     held = _held_days(spark, lake, first, last)
     newest = max((row[2] for row in grown), default=0)
@@ -186,8 +187,8 @@ def _tiles_of(group: FeatureGroup, days: DataFrame, seq: int) -> DataFrame:
             rows = day_tiles(group, pa.Table.from_batches(tables), seq)
             yield pa.RecordBatch.from_pylist(rows, schema=arrow)
 
-    present = days.where(sf.col(group.entity).isNotNull())
-    keyed = present.withColumn("key", sf.col(group.entity)).repartition("key")
+    keyed = days.withColumn("key", key_column(group.key_fields)).where("key IS NOT NULL")
+    keyed = keyed.repartition("key")
     return keyed.mapInArrow(pack, TILES)
 
 

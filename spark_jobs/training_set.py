@@ -6,6 +6,7 @@ from pyspark.sql import functions as sf
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.events import load_events
+from spark_jobs.keys import key_column
 from spark_jobs.labels import label_rows
 from spark_jobs.point_in_time import with_group
 from spark_jobs.tables import load, replace
@@ -40,7 +41,7 @@ def build_training_set(
 def with_features(use_case: UseCase, events: DataFrame, rows: DataFrame) -> DataFrame:
     """`rows` (event_id, q, entities…) with every feature of the use case at its `q`."""
     for group in use_case.groups:
-        rows = with_group(group, events, rows, group.entity, "q")
+        rows = with_group(group, events, rows, key_column(group.key_fields), "q")
     return rows
 
 

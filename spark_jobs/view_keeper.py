@@ -54,7 +54,7 @@ class ViewKeeper:
 
     def _check_fields(self, group: FeatureGroup) -> None:
         filters, values = used_fields([group])
-        needed = {group.entity, *filters, *values}
+        needed = {*group.key_fields, *filters, *values}
         if unknown := sorted(needed - set(self._use_case.contract.fields)):
             raise ValueError(
                 f"view {view_name(group)} needs {unknown}, which the contract does not declare: "

@@ -9,6 +9,7 @@ from data_contracts import point_in_time, states
 from data_contracts.accumulators import Events, code
 from data_contracts.entries import Entries
 from data_contracts.features import FeatureGroup
+from data_contracts.keys import key_of
 from data_contracts.states import State
 from data_contracts.tiles import Rows, raw_rows
 
@@ -40,8 +41,10 @@ def _number(value: Any) -> float:
 
 def as_batch(group: FeatureGroup, log: Sequence[Event]) -> tuple[list[str], Rows]:
     """One micro-batch as `states.advance` takes it: its keys, and its events' raw tiles."""
-    names = list(dict.fromkeys(event[group.entity] for event in log))
-    index = np.array([names.index(event[group.entity]) for event in log], np.int64)
+    log = [event for event in log if key_of(group.key_fields, event) is not None]
+    keys = [str(key_of(group.key_fields, event)) for event in log]
+    names = list(dict.fromkeys(keys))
+    index = np.array([names.index(key) for key in keys], np.int64)
     return names, raw_rows(group, index, as_events(group, log))
 
 
@@ -66,12 +69,14 @@ def point_in_time_features(
     group: FeatureGroup, log: Sequence[Event], queries: Sequence[tuple[str, int]]
 ) -> list[list[float]]:
     """Features of (key, q) queries straight from the events."""
-    names = [*(e[group.entity] for e in log), *(key for key, _ in queries)]
+    log = [event for event in log if key_of(group.key_fields, event) is not None]
+    own = [str(key_of(group.key_fields, event)) for event in log]
+    names = [*own, *(key for key, _ in queries)]
     index = {name: i for i, name in enumerate(dict.fromkeys(names))}
     q = np.array([q for _, q in queries], np.int64)
     seen = point_in_time.window_states(
         group,
-        np.array([index[e[group.entity]] for e in log], np.int64),
+        np.array([index[key] for key in own], np.int64),
         as_events(group, log),
         np.array([index[key] for key, _ in queries], np.int64),
         q,

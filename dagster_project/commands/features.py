@@ -81,7 +81,7 @@ def retire(
 
 
 def explain(
-    entity: Annotated[str, typer.Option(help="Field and key, e.g. user_id=u1.")],
+    entity: Annotated[str, typer.Option(help="E.g. user_id=u1; of a pair user_id=u1,item_id=i1.")],
     at: Annotated[str, typer.Option(help="The query time, e.g. 2019-11-30T12:00:00Z.")],
     use_case: UseCaseOption = "clicks",
     root: RootOption = Root,

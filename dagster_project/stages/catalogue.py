@@ -1,5 +1,6 @@
 """Looking at features: the catalogue, one value explained, a data set for labels of one's own."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from dagster_project.progress import reporter
 from dagster_project.stages.definitions import model_features
 from data_contracts.catalogue import Listed, catalogue
 from data_contracts.clock import format_time, parse_time
+from data_contracts.keys import text_of
 from data_contracts.lake import Lake
 from data_contracts.views import digests_of
 from spark_jobs.dataset import build_dataset, compared_as_known
@@ -66,16 +68,26 @@ def _events_said(lake: Lake) -> tuple[dict[str, float], str | None]:
 
 
 def explain_features(deployment: Deployment, entity: str, at: str) -> dict[str, Any]:
-    """`entity` is `field=key`; the features of each group with that entity at the time `at`."""
-    field, _, key = entity.partition("=")
-    groups = [group for group in deployment.use_case.groups if group.entity == field]
-    if not groups or not key:
-        known = ", ".join(f"{name}=…" for name in deployment.use_case.entities)
-        raise ValueError(f"--entity {entity!r}: name one of {known}")
+    """`entity` is `field=key`, or `field=key,field=key` for a pair; the features of each group with
+    that entity at the time `at`."""
+    groups = deployment.use_case.groups
+    keys = [(g, key) for g in groups if (key := _key(g.key_fields, entity)) is not None]
+    # What names a pair could be read as one long key of its first field, too.
+    most = max((len(group.key_fields) for group, _ in keys), default=0)
+    keys = [(group, key) for group, key in keys if len(group.key_fields) == most]
+    if not keys:
+        forms = dict.fromkeys(",".join(f"{n}=…" for n in group.key_fields) for group in groups)
+        raise ValueError(f"--entity {entity!r}: name one of {' or '.join(forms)}")
     q = parse_time(at)
     reporter().stage(f"explain {entity} at {at}")
     parts = (deployment.spark, deployment.use_case, deployment.lake)
-    return {group.name: asdict(explain(*parts, group, key, q)) for group in groups}
+    return {group.name: asdict(explain(*parts, group, key, q)) for group, key in keys}
+
+
+def _key(fields: Sequence[str], entity: str) -> str | None:
+    """The text of the key that `entity` gives to those fields, None where it names others."""
+    given = re.fullmatch(",".join(f"{re.escape(name)}=(.*)" for name in fields), entity, re.DOTALL)
+    return given and text_of(given.groups())
 
 
 def build_own_dataset(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.dataset as pd
 from deltalake import DeltaTable
 
@@ -11,6 +12,7 @@ from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
 from data_contracts.feature_plan import plan, readers
 from data_contracts.views import ViewRegistry
+from spark_jobs.keys import key_array
 from spark_jobs.view_keeper import retire
 from training.registry import Registry
 
@@ -36,7 +38,7 @@ def plan_features(deployment: Deployment) -> dict[str, Any]:
     for planned, group in zip(plan(use_case, views), use_case.groups, strict=True):
         costs = {"events": 0, "keys": 0, "worst_bytes": 0}
         if planned.computed and events is not None:
-            keys = _distinct(events, group.entity)
+            keys = _distinct(events, group.key_fields)
             costs = {
                 "events": events.count_rows(),
                 "keys": keys,
@@ -63,8 +65,9 @@ def retire_views(deployment: Deployment, names: Sequence[str], unread: bool) -> 
     return {"retired": chosen}
 
 
-def _distinct(events: pd.Dataset, field: str) -> int:
+def _distinct(events: pd.Dataset, fields: tuple[str, ...]) -> int:
     found: set[str] = set()
-    for batch in events.to_batches(columns=[field]):
-        found.update(batch.column(0).drop_null().unique().to_pylist())
+    for batch in events.to_batches(columns=list(fields)):
+        keys = key_array(fields, pa.Table.from_batches([batch]))
+        found.update(keys.drop_null().unique().to_pylist())
     return len(found)

@@ -43,7 +43,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no group": ({"groups": ()}, "needs feature groups"),
     "two groups of one name": (user(name="item"), "each with its own name"),
     "an unknown key": (user(entity="visitor"), "group user: entity 'visitor'"),
-    "a key that is no string": (user(entity="position"), "entity 'position' is not a string"),
+    "a key that is no text": (user(entity="affinity"), "entity 'affinity' is a number: name a"),
+    "a pair of the same": (user(entity=("user_id",) * 2), "name one field, or two different ones"),
+    "a pair with an unknown part": (
+        user(entity=("user_id", "visitor")),
+        "group user: entity 'visitor' is not in clicks",
+    ),
     "no aggregate": (user(aggregates={}, derived={}, defaults={}), "at least one aggregate"),
     "no window": (user(windows=()), "at least one aggregate and one window"),
     "a narrow window": (user(windows=(Sliding("90s"),)), "group user: .* at least 100 s"),
