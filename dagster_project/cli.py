@@ -57,6 +57,7 @@ COMMANDS = (
     "quarantine",
     "maintain",
     "bench",
+    "batch",
 )
 
 

@@ -28,6 +28,11 @@ class Lake:
         return self.home / "imported"
 
     @property
+    def batch(self) -> Path:
+        """Rows of batch tables as events, JSON lines, before they land."""
+        return self.home / "batch"
+
+    @property
     def landing(self) -> Path:
         """The landing log: append-only JSON-lines files, the stream's source."""
         return self.home / "landing"

@@ -33,7 +33,7 @@ MICROSECONDS = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400
 
 def oracle_features(group: FeatureGroup, events: Iterable[Event], key: Any, q: int) -> list[float]:
     """The features of `key` (of a pair: both values) at `q` (µs), as in `group.feature_names`."""
-    wanted = key if isinstance(key, tuple) else (key,)
+    wanted: tuple[Any, ...] = (key,) if isinstance(key, str | int) else key
     mine = [event for event in events if tuple(map(event.get, group.key_fields)) == wanted]
     mine.sort(key=lambda event: (event["event_time"], oracle_code(event["event_id"])))
     answer: list[float] = []

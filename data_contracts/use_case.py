@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from data_contracts.batch_table import BatchTable
 from data_contracts.clock import DAY, duration
 from data_contracts.contract import Contract, read_contract
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
@@ -108,6 +109,8 @@ class Declaration:
     """How long after its arrival an imported event would have been readable online, e.g. `5s`."""
     vacuum_after: str = "7d"
     """How long files that no table names any more stay for the readers that still hold them."""
+    batch_tables: tuple[BatchTable, ...] = ()
+    """Tables of other systems whose rows are events too."""
     log: str | None = None
     """The embedded raw log in the folder, used where none is named."""
     owner: str = ""
@@ -207,6 +210,11 @@ def _check(use_case: UseCase) -> None:
         raise ValueError("needs feature groups, each with its own name")
     if len(set(use_case.feature_names)) != len(use_case.feature_names):
         raise ValueError("two features share a name: rename an aggregate, rate or group")
+    tables = [table.name for table in declared.batch_tables]
+    if len(set(tables)) != len(tables):
+        raise ValueError(f"batch tables {sorted(tables)}: two share a name: rename one")
+    for table in declared.batch_tables:
+        table.check(contract)
     declared.label.check(contract)
     if unknown := set(use_case.inputs) - set(contract.fields):
         raise ValueError(f"inputs {sorted(unknown)} are not in the contract")

@@ -81,8 +81,8 @@ def canonical_events(use_case: UseCase, log: Path) -> Iterator[list[tuple[int, d
 
     Raises ValueError as `import_log` does.
     """
-    for path in _files(log):
-        for number, row in enumerate(_rows(path), 1):
+    for path in readable_files(log):
+        for number, row in enumerate(file_rows(path), 1):
             try:
                 yield [(parse_time(e["event_time"]), e) for e in use_case.canonical(row)]
             except (KeyError, ValueError, TypeError, AttributeError) as error:
@@ -150,7 +150,8 @@ def _moved(paths: Sequence[Path], folder: Path) -> tuple[Path, ...]:
     return tuple(path.rename(folder / path.name) for path in paths)
 
 
-def _files(log: Path) -> list[Path]:
+def readable_files(log: Path) -> list[Path]:
+    """The raw files of a file or folder; ValueError where there is none."""
     if not log.exists():
         raise ValueError(f"{log}: no such file or folder: give the raw log")
     found = sorted(log.iterdir()) if log.is_dir() else [log]
@@ -160,7 +161,8 @@ def _files(log: Path) -> list[Path]:
     return files
 
 
-def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+def file_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The rows of a raw file; ValueError naming one that cannot be read."""
     suffix = path.suffix.lower()
     try:
         if suffix == ".parquet":

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from dagster_project.deployment import Deployment
 from dagster_project.stages.catalogue import explain_features
-from data_contracts.clock import DAY, HOUR, MINUTE, day_of, format_time
+from data_contracts.clock import HOUR, MINUTE, format_time
 from data_contracts.features import FeatureGroup
 from data_contracts.keys import key_in
 from data_contracts.lake import Lake
@@ -22,6 +22,7 @@ from data_contracts.oracle import oracle_features
 from data_contracts.predictions import PredictionLog
 from data_contracts.states import decode
 from data_contracts.use_case import UseCase
+from data_contracts.views import digests_of, joint_digest
 from serving.features import NO_STATE, FeatureReader
 from spark_jobs.dataset import build_dataset
 from spark_jobs.materialize import materialize
@@ -85,7 +86,7 @@ def test_they_agree_through_the_real_parts(spark: SparkSession, tmp_path: Path) 
 
 def test_the_server_reads_every_key_and_none_where_a_part_is_missing(ingested: Shop) -> None:
     assert len(log()) == len(ingested.events)
-    reader = FeatureReader(ingested.use_case, ingested.lake)
+    reader = FeatureReader(ingested.use_case, ingested.lake, digests_of(ingested.use_case.groups))
     for q in (Q - HOUR, Q):
         found = reader.read_now(ROWS, q)
         assert (False, 0) == (found.store_failed, reader.failures)
@@ -139,7 +140,7 @@ def test_a_served_pair_is_recomputed_and_finds_its_label(
     spark: SparkSession, ingested: Shop
 ) -> None:
     use_case, lake = ingested.use_case, ingested.lake
-    reader = FeatureReader(use_case, lake)
+    reader = FeatureReader(use_case, lake, digests_of(use_case.groups))
     shown = [e for e in ingested.events if e["event_type"] == "impression"][:40]
     record = PredictionLog(lake.prediction_log, "replica", "boot")
     for event in shown:
@@ -149,7 +150,9 @@ def test_a_served_pair_is_recomputed_and_finds_its_label(
             {"request_id": event["request_id"], "prediction_ids": [event["event_id"]],
              "arrival": found.q, "q": found.q, "inputs": keys, "scores": [0.5], "model": "m",
              "feature_names": use_case.feature_names, "features": found.values.tolist(),
-             "seqs": found.seqs.tolist(), "version": 1, "store_failed": False}
+             "seqs": found.seqs.tolist(), "version": 1, "store_failed": False,
+             "definitions": joint_digest(digests_of(use_case.groups)),
+             "view_of": reader.reading.view_of()}
         )  # fmt: skip
     record.close()
     reader.close()
@@ -177,7 +180,7 @@ def test_a_pair_is_explained_by_both_fields(spark: SparkSession, ingested: Shop)
 def test_tiles_rebuild_what_the_stream_wrote_for_every_key(
     spark: SparkSession, ingested: Shop
 ) -> None:
-    backfill_tiles(spark, ingested.use_case, ingested.lake, day_of(0), day_of(NOON + DAY))
+    backfill_tiles(spark, ingested.use_case, ingested.lake, ingested.use_case.groups)
     found = materialize(spark, ingested.use_case, ingested.lake)
     keys = {
         (group.name, key)

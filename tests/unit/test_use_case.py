@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from data_contracts.aggregates import Count, Max, Mean, Sum
+from data_contracts.batch_table import BatchTable
 from data_contracts.derived import Rate
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
 from data_contracts.use_case import CONTRACT, OffPolicy, load_use_case
@@ -14,6 +15,10 @@ from data_contracts.windows import Sliding
 CLICKS = load_use_case("clicks")
 USER, ITEM = CLICKS.groups
 LABEL, MODEL = CLICKS.label, CLICKS.model
+
+PRICES = BatchTable(
+    "prices", "click", "at", {"item_id": "item", "user_id": "user"}, key=("item_id",)
+)
 
 DECLARATION = """
 from data_contracts.use_case import load_use_case
@@ -95,6 +100,27 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "derived r: strength must be above 0",
     ),
     "a default of nothing": (user(defaults={"price": 1.0}), "defaults for unknown .'price'."),
+    "a batch table of an unknown type": (
+        {"batch_tables": (replace(PRICES, event_type="price"),)},
+        "batch table prices: event type 'price' is not declared",
+    ),
+    "a batch table of an unknown field": (
+        {"batch_tables": (replace(PRICES, fields={"price": "p"}),)},
+        "batch table prices: fields .'price'. are not in clicks",
+    ),
+    "a batch table that names its events": (
+        {"batch_tables": (replace(PRICES, fields={"event_id": "id"}),)},
+        "batch table prices: fields .'event_id'. are made from its name, key and time",
+    ),
+    "a batch table without a key": (
+        {"batch_tables": (replace(PRICES, key=("position",)),)},
+        "batch table prices: key .'position',.: name some of its fields",
+    ),
+    "a batch table that lacks a required field": (
+        {"batch_tables": (replace(PRICES, fields={"item_id": "item"}),)},
+        "batch table prices: field 'user_id' is required for click: map a column",
+    ),
+    "a batch table twice": ({"batch_tables": (PRICES,) * 2}, "batch tables .*: two share a name"),
     "a label of an unknown type": (
         {"label": replace(LABEL, on="view")},
         "label: event types .'view'. are not declared",
