@@ -164,10 +164,16 @@ class OnlineStates:
             self._store = apply(self._use_case, self._lake, views)
 
     def drop(self, group: FeatureGroup) -> None:
-        """Delete the view of a definition and every state in it."""
+        """Delete the view of a definition, every state in it, and the finalised features over it."""
+        name = view_name(group)
         with named_errors(self._lake):
-            view = self._store.get_feature_view(view_name(group))
-            self._store.apply([], objects_to_delete=[view], partial=False)
+            over = [
+                view
+                for view in self._store.list_on_demand_feature_views()
+                if name in view.source_feature_view_projections
+            ]
+            gone = [*over, self._store.get_feature_view(name)]
+            self._store.apply([], objects_to_delete=gone, partial=False)
 
     def require(self, seq: int) -> int:
         """The last micro-batch that the store itself says it holds.
