@@ -3,10 +3,9 @@
 import json
 import os
 import secrets
-import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +18,46 @@ from feast import (
     Field,
     FileSource,
     OnDemandFeatureView,
+    RequestSource,
     ValueType,
 )
-from feast.types import Bytes, Int64
+from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.infra.online_stores.helpers import _mmh3, _redis_key, compute_table_id
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.transformation.python_transformation import PythonTransformation
+from feast.transformation.udf_rehydrate import rehydrate_udf_from_source
+from feast.types import Bytes, Float64, Int64
 
 from data_contracts.features import FeatureGroup
+from data_contracts.finalised import definitions_of
 from data_contracts.keys import parts_of
 from data_contracts.lake import Lake
-from data_contracts.online import service_name, state_name, view_name
+from data_contracts.online import QUERY_TIME, service_name, state_name, view_name
 from data_contracts.states import State, decode_all, encode
 from data_contracts.use_case import UseCase
-from data_contracts.views import View, ViewRegistry, digests_of, missing, reading
-from spark_jobs.finalised_view import finalised_view
-from spark_jobs.online_store import feast_config, named_errors, place, remove_rows
+from data_contracts.views import Reading, View, ViewRegistry, digests_of, missing, reading
+from spark_jobs.online_store import (
+    delete_from_file,
+    delete_from_redis,
+    feast_config,
+    named_errors,
+    place,
+)
+from spark_jobs.write_clock import WriteClock
 
 _CONFIG = "feature_store.yaml"
 _CLOCK = "write_clock.json"
 _WRITER, _SEQ = "headrace_writer", "headrace_seq"
 """The view, its entity, its one key and its feature: the mark of how far the store was written."""
 _TIME = "event_timestamp"
+# Feast runs this text in the client's process, which needs this package and no use case.
+_SOURCE = """\
+def finalised_features(inputs):
+    from data_contracts.finalised import finalised
+
+    return finalised({definitions!r}, inputs)
+"""
 _VALUE_TYPES = {"string": ValueType.STRING, "integer": ValueType.INT64}
 
 
@@ -73,7 +93,7 @@ def apply(use_case: UseCase, lake: Lake, views: Sequence[View]) -> FeatureStore:
         if missing(group, [view.group for view in views if view.status == "ready"]) is None:
             read = reading(digests_of([group]), views)
             finalised.append(
-                finalised_view(group, read, [states[view_name(g)] for g in read.groups])
+                _finalised_view(group, read, [states[view_name(g)] for g in read.groups])
             )
     service = FeatureService(name=service_name(use_case), features=list(states.values()))
     with warnings.catch_warnings():
@@ -144,6 +164,36 @@ def forget_states(use_case: UseCase, lake: Lake) -> None:
     registry.clear()
 
 
+class _FinalisedView(OnDemandFeatureView):
+    """An on-demand view whose schema is declared: from made-up bytes Feast could infer none."""
+
+    def infer_features(self) -> None:
+        """Nothing is left to infer."""
+
+
+def _finalised_view(
+    group: FeatureGroup, read: Reading, states: Sequence[FeatureView]
+) -> OnDemandFeatureView:
+    """The view called as the group, over the views of packed states that it is `read` from and *q*
+    of the request."""
+    text = _SOURCE.format(definitions=definitions_of(group, read.groups))
+    function = rehydrate_udf_from_source(text)
+    assert function is not None
+    asked = RequestSource(
+        name=f"{group.name}_request", schema=[Field(name=QUERY_TIME, dtype=Int64)]
+    )
+    return _FinalisedView(
+        name=group.name,
+        sources=[*states, asked],
+        schema=[Field(name=name, dtype=Float64) for name in group.feature_names],
+        feature_transformation=PythonTransformation(udf=function, udf_string=text),
+        mode="python",
+        description=group.description,
+        owner=group.owner,
+        tags={"digest": group.digest},
+    )
+
+
 class OnlineStates:
     """Packed states by key in Feast's online store; the only writer of it.
 
@@ -164,7 +214,7 @@ class OnlineStates:
             self._store = apply(self._use_case, self._lake, views)
 
     def drop(self, group: FeatureGroup) -> None:
-        """Delete the view of a definition, every state in it, and the finalised features over it."""
+        """Delete a definition's view, every state in it, and the finalised features over it."""
         name = view_name(group)
         with named_errors(self._lake):
             over = [
@@ -220,7 +270,25 @@ class OnlineStates:
         view = self._store.get_feature_view(view_name(group))
         rows = [self._join_keys(group, key) for key in keys]
         with named_errors(self._lake):
-            remove_rows(self._store, view, self._lake, state_name(group), rows)
+            self._remove(view, state_name(group), rows)
+
+    def _remove(
+        self, view: FeatureView, feature: str, rows: Sequence[Mapping[str, str | int]]
+    ) -> None:
+        project = self._store.config.project
+        version = self._store.config.entity_key_serialization_version
+        keys = [
+            EntityKey(join_keys=list(row), entity_values=[_value(part) for part in row.values()])
+            for row in rows
+        ]
+        if self._lake.redis is None:
+            table = compute_table_id(project, view)
+            delete_from_file(self._lake, table, [serialize_entity_key(k, version) for k in keys])
+        else:
+            fields = [_mmh3(f"{view.name}:{feature}"), f"_ts:{view.name}".encode()]
+            delete_from_redis(
+                self._lake.redis, [_redis_key(project, k, version) for k in keys], fields
+            )
 
     def _join_keys(self, group: FeatureGroup, key: str) -> dict[str, str | int]:
         fields = self._use_case.contract.fields
@@ -242,23 +310,12 @@ class OnlineStates:
             self._store.write_to_online_store(view, frame)
 
 
-class WriteClock:
-    """max(wall, last + 1 µs), kept beside the checkpoint: a store may drop older writes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._last = json.loads(path.read_text())["last"] if path.exists() else 0
-
-    def tick(self) -> datetime:
-        """The next write time, strictly later than the last, also after a restart."""
-        self._last = max(time.time_ns() // 1000, self._last + 1)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        _write(self._path, json.dumps({"last": self._last}))
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._last)
-
-
 def _write(path: Path, text: str) -> None:
     part = path.with_suffix(path.suffix + ".part")
     part.touch(mode=0o600)  # the configuration may hold a password
     part.write_text(text)
     os.replace(part, path)
+
+
+def _value(part: str | int) -> Value:
+    return Value(int64_val=part) if isinstance(part, int) else Value(string_val=part)

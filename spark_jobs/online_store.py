@@ -2,16 +2,11 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
 import redis
-from feast import FeatureStore, FeatureView
-from feast.infra.key_encoding_utils import serialize_entity_key
-from feast.infra.online_stores.helpers import _mmh3, _redis_key, compute_table_id
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -84,32 +79,18 @@ def ask(lake: Lake) -> str:
             return f"{tables.fetchone()[0]} tables"
 
 
-def remove_rows(
-    store: FeatureStore,
-    view: FeatureView,
-    lake: Lake,
-    feature: str,
-    rows: Sequence[Mapping[str, str | int]],
+def delete_from_file(lake: Lake, table: str, keys: Sequence[bytes]) -> None:
+    """Delete the rows of those entity keys from a table of SQLite, all or none."""
+    with closing(sqlite3.connect(lake.online_file)) as file, file:
+        file.executemany(f'DELETE FROM "{table}" WHERE entity_key = ?', [(key,) for key in keys])
+
+
+def delete_from_redis(
+    address: RedisAddress, keys: Sequence[bytes], fields: Sequence[bytes]
 ) -> None:
-    """Remove the rows of those join keys from a view, all or none."""
-    config = store.config
-    version = config.entity_key_serialization_version
-    packed = [
-        EntityKey(join_keys=list(row), entity_values=map(_value, row.values())) for row in rows
-    ]
-    if lake.redis is None:
-        table = compute_table_id(config.project, view)
-        with closing(sqlite3.connect(lake.online_file)) as file, file:
-            names = [(serialize_entity_key(key, version),) for key in packed]
-            file.executemany(f'DELETE FROM "{table}" WHERE entity_key = ?', names)
-        return
-    with closing(redis.Redis.from_url(lake.redis.url, socket_timeout=ANSWER_S)) as client:
+    """Delete these fields of the hashes under those keys, all or none."""
+    with closing(redis.Redis.from_url(address.url, socket_timeout=ANSWER_S)) as client:
         steps = client.pipeline(transaction=True)
-        for key in packed:
-            name = _redis_key(config.project, key, version)
-            steps.execute_command("HDEL", name, _mmh3(f"{view.name}:{feature}"), f"_ts:{view.name}")
+        for key in keys:
+            steps.execute_command("HDEL", key, *fields)
         steps.execute()
-
-
-def _value(part: str | int) -> Value:
-    return Value(int64_val=part) if isinstance(part, int) else Value(string_val=part)
