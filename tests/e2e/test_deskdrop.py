@@ -14,7 +14,10 @@ from dagster_project.stages.raw_log import import_raw_log
 REPOSITORY = Path(__file__).parents[2]
 LOG = REPOSITORY.parent / "shared" / "data" / "deskdrop"
 
-pytestmark = pytest.mark.skipif(not LOG.is_dir(), reason=f"the deskdrop log is not at {LOG}")
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(not LOG.is_dir(), reason=f"the deskdrop log is not at {LOG}"),
+]
 
 
 def test_the_loop_runs_on_deskdrop_up_to_a_model_of_auc_0_73(spark: SparkSession, tmp_path: Path):

@@ -157,6 +157,7 @@ def test_a_period_is_replayed_in_steps_predictions_before_their_events(
     assert ["u2", "u0"] == [row["user_id"] for row in pages["page10"]["inputs"]]
 
 
+@pytest.mark.full
 def test_two_instances_stand_side_by_side_and_one_dies_with_its_killed_parent(
     client: httpx.Client, world: World
 ) -> None:

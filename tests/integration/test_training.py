@@ -83,7 +83,7 @@ def history(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Histo
     use_case, declared = trained.use_case, trained.use_case.declared
     lake = Lake(tmp_path_factory.mktemp("history"), use_case.name)
     copytree(trained.lake.training_set, lake.training_set)
-    digests = {group.name: group.digest for group in use_case.groups}
+    digests = digests_of(use_case.groups)
     write_result(lake, "parity_certificate", {**CERTIFICATE, "feature_digests": digests})
     impossible = replace(use_case, declared=replace(declared, gates=Gates(max_latency_ms=0.0)))
     fewer = replace(use_case, declared=replace(declared, groups=use_case.groups[:1]))

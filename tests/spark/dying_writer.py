@@ -22,7 +22,7 @@ from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.states import State
 from data_contracts.use_case import UseCase, load_use_case
-from spark_jobs import materialize, stream, tiles
+from spark_jobs import materialize, stream, tiles, view_keeper
 from spark_jobs.admission import Admission, Row
 from spark_jobs.checkpoint import checkpoint_of
 from spark_jobs.feature_store import OnlineStates
@@ -67,7 +67,7 @@ class Dying(stream.MicroBatches):
     def __init__(self, spark: SparkSession, use_case: UseCase, lake: Lake, *rest: bool) -> None:
         super().__init__(spark, use_case, lake, *rest)
         self.lake = lake
-        self._online = DyingStates(use_case, lake)
+        self.online = DyingStates(use_case, lake)
 
     def process(self, raw: DataFrame, batch_id: int) -> None:
         stand_at(self.lake, "before the gate")
@@ -100,7 +100,6 @@ class DyingStates(OnlineStates):
 
     def __init__(self, use_case: UseCase, lake: Lake) -> None:
         super().__init__(use_case, lake)
-        self._lake = lake
         names = [group.name for group in use_case.groups]
         self._half = {
             "amid the first group": names[0],
@@ -152,7 +151,7 @@ def work_of(spark: SparkSession, use_case: UseCase, lake: Lake) -> Callable[[], 
         case "amid materialize":
             return lambda: materialize.materialize(spark, use_case, lake)
         case "amid a backfill":
-            return lambda: tiles.backfill_tiles(spark, use_case, lake, "0001-01-01", "9999-12-31")
+            return lambda: tiles.backfill_tiles(spark, use_case, lake, use_case.groups)
         case place:
             return lambda: (stream.ingest_available(spark, use_case, lake), stand_at(lake, place))
 
@@ -171,7 +170,7 @@ def files_of(table: Path) -> int:
 def main(folder: Path, places: list[str]) -> None:
     stream.MicroBatches, stream.BatchWriter = Dying, DyingWriter
     stream.append_once, tiles.replace = append_or_die, replace_or_die
-    materialize.OnlineStates = DyingStates
+    view_keeper.OnlineStates = DyingStates
     use_case = load_use_case("clicks")
     # A stalled task keeps its core.
     spark = spark_session(folder / "dying.log", master="local[4]")

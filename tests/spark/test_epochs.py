@@ -79,7 +79,7 @@ def served(clicks: UseCase, lake: Lake) -> np.ndarray:
 @pytest.mark.parametrize(
     "held",
     [
-        (),
+        pytest.param((), marks=pytest.mark.full),
         ("events",),
         pytest.param(("events", "duplicates"), marks=pytest.mark.full),
         pytest.param(TABLES, marks=pytest.mark.full),

@@ -23,7 +23,6 @@ from spark_jobs.tiles import backfill_tiles
 from tests.spark.dying_writer import BEHIND_IT, IN_A_BATCH
 from tests.spark.lakes import ARRIVAL, NOON, click, impression, land_at, to_file
 
-ALL_DAYS = ("0001-01-01", "9999-12-31")
 REPOSITORY = Path(__file__).parents[2]
 KEYS = {"user": [f"u{i}" for i in range(4)], "item": [f"i{i}" for i in range(5)]}
 FIRST = [
@@ -57,7 +56,7 @@ def begun(spark: SparkSession, clicks: UseCase, tmp_path_factory: pytest.TempPat
     lake = Lake(folder / "root", clicks.name)
     land_at(lake, to_file(folder / "first.jsonl", FIRST))
     ingest_available(spark, clicks, lake)
-    backfill_tiles(spark, clicks, lake, *ALL_DAYS)
+    backfill_tiles(spark, clicks, lake, clicks.groups)
     land_at(lake, to_file(folder / "then.jsonl", THEN), at=ARRIVAL + 1)
     return lake
 
@@ -186,7 +185,7 @@ def test_a_backfill_that_died_left_the_old_tiles_and_is_run_again(
     lake = Lake(dead / "amid a backfill", clicks.name)
     assert tiles(begun) == tiles(lake)
     for each in (lake, copied := copy_of(undisturbed, dead / "backfilled")):
-        backfill_tiles(spark, clicks, each, *ALL_DAYS)
+        backfill_tiles(spark, clicks, each, clicks.groups)
     assert tiles(begun) != tiles(lake)
     assert tiles(copied) == tiles(lake)
 
@@ -208,10 +207,10 @@ def test_a_batch_that_dies_again_wherever_it_comes_to_ends_the_same(
     again = [p for i, p in enumerate(IN_A_BATCH) if p != first and i != begins]
     kill(tmp_path, *again)
     copied = copy_of(undisturbed, tmp_path / "undisturbed")
-    backfill_tiles(spark, clicks, copied, *ALL_DAYS)
+    backfill_tiles(spark, clicks, copied, clicks.groups)
     for place in again:
         lake = Lake(tmp_path / place, clicks.name)
         ingest_available(spark, clicks, lake)
         assert expected == outcome(spark, clicks, lake), place
-        backfill_tiles(spark, clicks, lake, *ALL_DAYS)
+        backfill_tiles(spark, clicks, lake, clicks.groups)
         assert tiles(copied) == tiles(lake), place
