@@ -26,10 +26,10 @@ def files(home: Path) -> list[str]:
 def test_what_refused_commands_left_is_cleared(deployment: Deployment, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     root = str(deployment.root)
-    for command in (["ingest", str(tmp_path / "empty.jsonl")], ["quarantine", "replay"]):
+    for command in (["ingest", str(tmp_path / "empty.jsonl")], ["materialize"]):
         told = subprocess.run([HEADRACE, *command, "--root", root], capture_output=True, text=True)
         assert 1 == told.returncode, told.stderr
-    assert len(files(deployment.lake.home)) > 1
+    assert files(deployment.lake.home)
     clear(deployment)
     assert [MARK] == files(deployment.lake.home)
 
