@@ -78,7 +78,7 @@ def test_doctor_names_the_store_that_does_not_answer(
 ) -> None:
     monkeypatch.setenv("HEADRACE_REDIS", url)
     with pytest.raises(typer.Exit):
-        doctor("clicks", tmp_path, json=True)
+        doctor(use_case="clicks", root=tmp_path, json=True)
     told = capsys.readouterr().out
     store = json.loads(told)["online store"]
     assert (False, found) == (store["ok"], store["found"][: len(found)])
