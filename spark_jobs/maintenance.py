@@ -8,12 +8,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from delta.exceptions import (
-    ConcurrentAppendException,
-    ConcurrentDeleteDeleteException,
-    ConcurrentDeleteReadException,
-    ConcurrentWriteException,
-)
 from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
@@ -21,13 +15,12 @@ from pyspark.sql import functions as sf
 from data_contracts.clock import HOUR, duration
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase, check_vacuum
-from data_contracts.views import kept_up
 from spark_jobs.events import arrival, load_events
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.folding import FoldedTiles, fold_tiles
-from spark_jobs.idle_states import remove_idle_states
+from spark_jobs.idle_states import expiring, remove_idle_states
 from spark_jobs.lease import writer_lease
-from spark_jobs.tables import exists
+from spark_jobs.tables import BUSY, exists
 
 APPENDED = ("events", "duplicates", "quarantine", "predictions")
 """Tables that grow by small files; the others are rewritten by those who fill them."""
@@ -35,12 +28,6 @@ VACUUMED = (*APPENDED, "tiles", "tile_bases", "outcomes")
 """Not the training set: model versions name the versions of it on which they were fitted."""
 FULL_FILE = 128 * 1024 * 1024
 """Bytes from which a file is left as it is."""
-BUSY = (
-    ConcurrentAppendException,
-    ConcurrentDeleteDeleteException,
-    ConcurrentDeleteReadException,
-    ConcurrentWriteException,
-)
 
 
 @dataclass
@@ -113,7 +100,7 @@ def _remove_idle(
     spark: SparkSession, use_case: UseCase, lake: Lake, as_of: int, found: Maintained
 ) -> None:
     """Only between the batches of whoever writes the store: a batch reads a state and writes it."""
-    if not any(group.ttl for group in kept_up(use_case, lake)):
+    if not expiring(use_case, lake):
         return
     with ExitStack() as held:
         try:

@@ -2,8 +2,22 @@
 
 from pathlib import Path
 
+from delta.exceptions import (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentWriteException,
+)
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
+
+BUSY = (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentWriteException,
+)
+"""What a rewrite of a table raises when another got there first; nothing was changed then."""
 
 
 def exists(spark: SparkSession, path: Path) -> bool:
