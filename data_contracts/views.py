@@ -110,6 +110,18 @@ class ViewRegistry:
         with self._changing() as views:
             views[view.name] = view
 
+    def offer(self, group: FeatureGroup, seq: int, before: View | None) -> bool:
+        """Note that states rebuilt up to `seq` wait for the writer. False, and nothing is noted,
+        where the view is being retired, or was since its record was `before`."""
+        with self._changing() as views:
+            held = views.get(view_name(group))
+            known = held is not None and held.live
+            if held is not None and not known and (held.status == "retiring" or held != before):
+                return False
+            kept = held if held is not None and known else View(group, "building")
+            views[kept.name] = View(group, kept.status, rebuilt=seq, tiles_from=kept.tiles_from)
+            return True
+
     def change(self, view: View, **fields: Any) -> None:
         """Set fields of a view, unless another process has changed its record since."""
         with self._changing() as views:

@@ -214,7 +214,8 @@ class OnlineStates:
             self._store = apply(self._use_case, self._lake, views)
 
     def drop(self, group: FeatureGroup) -> None:
-        """Delete a definition's view, every state in it, and the finalised features over it."""
+        """Delete a definition's view, every state in it, and the finalised features over it, as far
+        as they are there."""
         name = view_name(group)
         with named_errors(self._lake):
             over = [
@@ -222,8 +223,8 @@ class OnlineStates:
                 for view in self._store.list_on_demand_feature_views()
                 if name in view.source_feature_view_projections
             ]
-            gone = [*over, self._store.get_feature_view(name)]
-            self._store.apply([], objects_to_delete=gone, partial=False)
+            own = [view for view in self._store.list_feature_views() if view.name == name]
+            self._store.apply([], objects_to_delete=[*over, *own], partial=False)
 
     def require(self, seq: int) -> int:
         """The last micro-batch that the store itself says it holds.

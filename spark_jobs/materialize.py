@@ -21,7 +21,7 @@ from data_contracts.views import View, ViewRegistry, kept_up
 from spark_jobs.columns import codes, to_events
 from spark_jobs.events import arrival, load_events, with_day
 from spark_jobs.keys import key_column
-from spark_jobs.rebuilt_states import keep_rebuilt
+from spark_jobs.rebuilt_states import keep_rebuilt, rebuilt_file
 from spark_jobs.schemas import TILES
 from spark_jobs.tables import exists, load
 from spark_jobs.view_keeper import tend_until_done
@@ -44,18 +44,21 @@ def materialize(
     spark: SparkSession, use_case: UseCase, lake: Lake, patience_s: float = 600
 ) -> Materialized:
     """Rebuild the states of every live view and of what the declared groups lack, and have them
-    loaded: by the stream where one runs, else here, under the writer's lease.
+    loaded: by the stream where one runs, else here, under the writer's lease. A view that is
+    retired meanwhile is left out.
 
     RuntimeError when the process that holds the lease has not loaded them within `patience_s`.
     """
     registry = ViewRegistry(lake)
-    names = [_rebuilt(spark, use_case, lake, group) for group in kept_up(use_case, lake)]
+    before = registry.views()
+    for group in kept_up(use_case, lake):
+        _rebuilt(spark, use_case, lake, group, before.get(view_name(group)))
 
     def waiting() -> bool:
-        return any(registry.views()[name].rebuilt is not None for name in names)
+        return any(view.live and view.rebuilt is not None for view in registry.views().values())
 
-    tend_until_done(spark, use_case, lake, waiting, patience_s)
-    loaded = [registry.views()[name] for name in names]
+    tend_until_done(spark, use_case, lake, waiting, patience_s, whole=True)
+    loaded = [view for view in registry.views().values() if view.live]
     return Materialized(
         keys=sum(view.keys for view in loaded),
         as_of=max((view.as_of for view in loaded), default=0),
@@ -64,8 +67,10 @@ def materialize(
     )
 
 
-def _rebuilt(spark: SparkSession, use_case: UseCase, lake: Lake, group: FeatureGroup) -> str:
-    """Rebuild the states of one definition and leave them to the writer; the view's name."""
+def _rebuilt(
+    spark: SparkSession, use_case: UseCase, lake: Lake, group: FeatureGroup, before: View | None
+) -> None:
+    """Rebuild the states of one definition and leave them to the writer."""
     events = load_events(spark, use_case, lake)
     newest: Any = events.agg(sf.max("seq")).first()
     seq = int(newest[0] or 0)
@@ -73,12 +78,10 @@ def _rebuilt(spark: SparkSession, use_case: UseCase, lake: Lake, group: FeatureG
         events.where(sf.col("seq") <= seq).agg(sf.unix_micros(sf.max(arrival(events)))).first()
     )
     states = rebuild(spark, use_case, lake, group, seq, int(latest[0] or 0))
-    registry, name = ViewRegistry(lake), view_name(group)
-    keep_rebuilt(lake, group, states, name)
-    held = registry.views().get(name)
-    status = "ready" if held is not None and held.status == "ready" else "building"
-    registry.put(View(group, status, rebuilt=seq))
-    return name
+    name = view_name(group)
+    keep_rebuilt(lake, group, states, name, seq)
+    if not ViewRegistry(lake).offer(group, seq, before):
+        rebuilt_file(lake, name).unlink(missing_ok=True)
 
 
 def rebuild(

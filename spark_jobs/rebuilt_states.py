@@ -4,6 +4,7 @@ A file holds the states of one view up to a seq. The writer replaces key by key 
 by the rebuilt state with the events since merged into it, between its micro-batches.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from spark_jobs.feature_store import OnlineStates
 
 KEYS_AT_ONCE = 2_000
 """How many keys are replaced between two micro-batches."""
+_SEQ = b"seq"
 
 
 def rebuilt_file(lake: Lake, name: str) -> Path:
@@ -34,14 +36,16 @@ def rebuilt_file(lake: Lake, name: str) -> Path:
     return lake.rebuilt / f"{name}.parquet"
 
 
-def keep_rebuilt(lake: Lake, group: FeatureGroup, states: Mapping[str, State], name: str) -> None:
-    """Write the states of a view for its writer."""
+def keep_rebuilt(
+    lake: Lake, group: FeatureGroup, states: Mapping[str, State], name: str, seq: int
+) -> None:
+    """Write the states of a view, which hold the events up to `seq`, for its writer."""
     path = rebuilt_file(lake, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     packed = [encode(group, state) for state in states.values()]
     table = {"key": pa.array(states, pa.string()), "state": pa.array(packed, pa.binary())}
-    part = path.with_suffix(".part")
-    pq.write_table(pa.table(table), part)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    pq.write_table(pa.table(table, metadata={_SEQ: str(seq)}), part)
     part.replace(path)
 
 
@@ -54,10 +58,11 @@ def loading(
     that is in the table are merged. The view's record says what was found in the end.
     """
     group = view.group
-    held = pq.read_table(rebuilt_file(lake, view.name)).to_pydict()
+    table = pq.read_table(rebuilt_file(lake, view.name))
+    held = table.to_pydict()
     base = dict(zip(held["key"], held["state"], strict=True))
     as_of = compared = differ = 0
-    later, seq = _after(spark, use_case, lake, group, view.rebuilt or 0)
+    later, seq = _after(spark, use_case, lake, group, int(table.schema.metadata[_SEQ]))
     waiting = [*base, *(key for key in _keys(later) if key not in base)]
     keys = len(waiting)
     while waiting:
@@ -77,7 +82,6 @@ def loading(
         yield
     found = {"keys": keys, "as_of": as_of, "compared": compared, "mismatches": differ}
     ViewRegistry(lake).change(view, status="ready", rebuilt=None, **found)
-    yield
 
 
 def compare_states(
@@ -129,7 +133,7 @@ def _caught_up(
     """The states of those of `keys` that `later` touches, with it merged in."""
     wanted = set(keys)
     touched = [key in wanted for key in later["key"].to_pylist()]
-    mine = later.filter(pa.array(touched, pa.bool_()))
+    mine = later.drop_columns(["key"]).filter(pa.array(touched, pa.bool_()))
     if not len(mine):
         return {}
     names, rows = keyed_rows(group, mine)

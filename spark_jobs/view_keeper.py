@@ -17,7 +17,7 @@ from spark_jobs.columns import used_fields
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.lease import LeaseHeld, writer_lease
 from spark_jobs.rebuilt_states import loading, rebuilt_file
-from spark_jobs.tables import exists
+from spark_jobs.tables import BUSY, exists
 
 POLL_S = 0.5
 """How often the writer is looked at while it works."""
@@ -75,17 +75,21 @@ class ViewKeeper:
         if self._loading is None or self._loading[0] != view:
             steps = loading(self._spark, self._use_case, self._lake, self.online, view)
             self._loading = view, steps
-        next(self._loading[1])
+        if next(self._loading[1], True):
+            self._loading = None
         return True
 
     def _drop(self, view: View) -> bool:
-        self.online.drop(view.group)
         own = (sf.col("group") == view.group.name) & (sf.col("digest") == view.group.digest)
         for path in (self._lake.tiles, self._lake.tile_bases):
             if exists(self._spark, path):
-                DeltaTable.forPath(self._spark, str(path)).delete(own)
+                try:
+                    DeltaTable.forPath(self._spark, str(path)).delete(own)
+                except BUSY:
+                    return True
+        self.online.drop(view.group)
         rebuilt_file(self._lake, view.name).unlink(missing_ok=True)
-        self._registry.change(view, status="retired", rebuilt=None)
+        self._registry.change(view, status="retired", rebuilt=None, tiles_from="")
         return True
 
 
@@ -95,8 +99,10 @@ def tend_until_done(
     lake: Lake,
     waiting: Callable[[], bool],
     patience_s: float,
+    whole: bool = False,
 ) -> None:
-    """Return when nothing is `waiting` any more: done by the stream where one runs, else here.
+    """Return when nothing is `waiting` any more: done by the stream where one runs, else here. With
+    `whole` every key of every live view is among it: a store that had lost some holds all then.
 
     RuntimeError when the process that holds the lease has not done it within `patience_s`.
     """
@@ -107,7 +113,8 @@ def tend_until_done(
                 keeper = ViewKeeper(spark, use_case, lake, OnlineStates(use_case, lake))
                 while keeper.tend():
                     pass
-                keeper.online.reach(consumed(lake).seq)
+                if whole:
+                    keeper.online.reach(consumed(lake).seq)
         except LeaseHeld as held:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{held}: it did not tend to the views of the store") from held

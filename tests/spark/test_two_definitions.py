@@ -120,6 +120,15 @@ def test_only_what_changed_is_a_view_of_its_own(sides: Sides) -> None:
     assert {"clicks", "closeness", "impressions"} == set(views[2].group.aggregates)
 
 
+def test_states_rebuilt_twice_without_an_event_between_are_loaded_twice(
+    spark: SparkSession, sides: Sides
+) -> None:
+    for _ in range(2):
+        found = []
+        beside(sides.stream, lambda: found.append(materialize(spark, sides.new, sides.lake)))  # noqa: B023
+        assert 0 == found[0].mismatches < found[0].compared
+
+
 def test_a_retired_definition_leaves_neither_states_nor_tiles(
     spark: SparkSession, sides: Sides
 ) -> None:

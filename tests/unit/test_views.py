@@ -91,3 +91,24 @@ def test_a_record_that_changed_meanwhile_is_not_overwritten(tmp_path: Path) -> N
     registry.put(replace(first, rebuilt=5))
     registry.change(first, rebuilt=None)
     assert [5] == [view.rebuilt for view in ViewRegistry(Lake(tmp_path, "clicks")).views().values()]
+
+
+def test_rebuilt_states_bring_no_view_back_that_was_retired_meanwhile(tmp_path: Path) -> None:
+    registry = ViewRegistry(Lake(tmp_path, "clicks"))
+
+    def after(held: View | None, before: View | None) -> View | None:
+        registry.clear()
+        if held is not None:
+            registry.put(held)
+        offered = registry.offer(USER, 5, before)
+        found = next(iter(registry.views().values()), None)
+        return found if offered else None
+
+    live = View(USER, "ready", tiles_from="2020-01-01", keys=3)
+    going, gone = View(USER, "retiring"), View(USER, "retired")
+    assert View(USER, "building", rebuilt=5) == after(None, None) == after(gone, gone)
+    assert View(USER, "ready", rebuilt=5, tiles_from="2020-01-01") == after(live, live)
+    assert after(live, View(USER, "building")) is not None, "loaded meanwhile"
+    assert [None] * 4 == [
+        after(*each) for each in ((going, live), (gone, live), (gone, None), (going, going))
+    ]

@@ -1,0 +1,92 @@
+"""Views that come and go: whatever dies or is emptied amid it, the stream goes on or says why."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as sf
+
+from data_contracts.aggregates import Count
+from data_contracts.clock import DAY, MINUTE
+from data_contracts.features import FeatureGroup
+from data_contracts.lake import Lake
+from data_contracts.online import view_name
+from data_contracts.use_case import UseCase
+from data_contracts.views import View, ViewRegistry
+from data_contracts.windows import Sliding
+from spark_jobs.feature_store import OnlineStates
+from spark_jobs.idle_states import expiring, remove_idle_states
+from spark_jobs.materialize import rebuild
+from spark_jobs.rebuilt_states import keep_rebuilt
+from spark_jobs.stream import ingest_available
+from spark_jobs.tables import load
+from spark_jobs.view_keeper import retire
+from tests.spark.lakes import ARRIVAL, NOON, impression, land_at, to_file
+
+EXTRA = FeatureGroup("user", "user_id", {"all": Count()}, (Sliding("1h"),))
+
+
+@pytest.fixture
+def filled(spark: SparkSession, clicks: UseCase, lake: Lake) -> Lake:
+    """A lake of three batches."""
+    for i in range(3):
+        log = [impression(f"{i}-{j}", NOON + j * MINUTE, f"u{j % 2}") for j in range(4)]
+        land_at(lake, to_file(lake.root / f"{i}.jsonl", log), at=ARRIVAL + i)
+        ingest_available(spark, clicks, lake)
+    return lake
+
+
+@pytest.mark.parametrize("died", ["before it was served", "amid its end"])
+def test_a_view_that_is_gone_from_the_store_already_is_retired(
+    spark: SparkSession, clicks: UseCase, filled: Lake, died: str
+) -> None:
+    registry = ViewRegistry(filled)
+    registry.put(View(EXTRA, "building"))
+    if died == "amid its end":
+        online = OnlineStates(clicks, filled)
+        online.drop(EXTRA)
+        registry.put(View(EXTRA, "retiring"))
+        ingest_available(spark, clicks, filled)
+    else:
+        retire(spark, clicks, filled, [view_name(EXTRA)])
+    assert "retired" == registry.views()[view_name(EXTRA)].status
+
+
+def test_a_retired_view_does_not_hide_that_the_store_was_emptied(
+    spark: SparkSession, clicks: UseCase, filled: Lake
+) -> None:
+    ViewRegistry(filled).put(View(EXTRA, "ready"))
+    filled.online_file.unlink()
+    retire(spark, clicks, filled, [view_name(EXTRA)])
+    with pytest.raises(RuntimeError, match="up to 0, but 3 were written: it was emptied"):
+        ingest_available(spark, clicks, filled)
+
+
+def test_rebuilt_states_are_caught_up_from_the_seq_in_their_file(
+    spark: SparkSession, clicks: UseCase, filled: Lake
+) -> None:
+    """Another materialize replaced the file and died before it said so."""
+    registry, group = ViewRegistry(filled), clicks.groups[0]
+    as_of = load(spark, filled.events).agg(sf.unix_micros(sf.max("arrived_at"))).first()
+    assert as_of is not None
+    states = rebuild(spark, clicks, filled, group, 2, as_of[0])
+    keep_rebuilt(filled, group, states, view_name(group), 2)
+    registry.put(View(group, "ready", rebuilt=1))
+    ingest_available(spark, clicks, filled)
+    loaded = registry.views()[view_name(group)]
+    assert (None, 2, 0) == (loaded.rebuilt, loaded.keys, loaded.mismatches)
+    assert loaded.compared > 0
+
+
+def test_a_ttl_that_was_declared_later_counts_and_a_group_without_a_view_is_left(
+    spark: SparkSession, clicks: UseCase, filled: Lake, tmp_path: Path
+) -> None:
+    fading = replace(clicks.groups[1], ttl="9d")
+    unbuilt = replace(EXTRA, name="new", ttl="9d")
+    groups = (clicks.groups[0], fading, unbuilt)
+    use_case = replace(clicks, declared=replace(clicks.declared, groups=groups))
+    assert [("item", 9 * DAY)] == [(g.name, ttl) for g, ttl in expiring(use_case, filled)]
+    online = OnlineStates(use_case, filled)
+    assert 0 == remove_idle_states(spark, use_case, filled, online, NOON + DAY)
+    assert 1 == remove_idle_states(spark, use_case, filled, online, NOON + 20 * DAY)
