@@ -272,7 +272,8 @@ def _batches(spark: SparkSession, use_case: UseCase, lake: Lake) -> MicroBatches
             "…: a feature group changed, or the store was deleted): run `headrace materialize`"
         )
     batches = MicroBatches(spark, use_case, lake, begun, widen)
-    batches.online.require(consumed(lake).seq)
+    if begun:
+        batches.online.require(consumed(lake).seq)
     return batches
 
 
