@@ -102,7 +102,7 @@ def with_labels(use_case: UseCase, predictions: DataFrame, events: DataFrame) ->
 
 def prediction_rows(use_case: UseCase, records: list[dict[str, Any]]) -> pa.Table:
     """One row per candidate: ids, `q`, keys, `features` float64 list, `seqs` by view that was read,
-    `view_of` each feature, score.
+    `view_of` each feature, the joint digest of its `definitions`, score.
 
     Of a request that was answered again the first record counts. `features`, `seqs` and `view_of`
     are null where the record was made under other definitions than the declared ones.
@@ -123,6 +123,7 @@ def prediction_rows(use_case: UseCase, records: list[dict[str, Any]]) -> pa.Tabl
                 "features": record["features"][i] if comparable else None,
                 "seqs": record["seqs"][i] if comparable else None,
                 "view_of": record["view_of"] if comparable else None,
+                "definitions": record["definitions"],
                 "score": record["scores"][i],
                 "model": record["model"],
                 "version": str(record["version"]),
@@ -143,6 +144,7 @@ def _schema(use_case: UseCase) -> pa.Schema:
             ("features", pa.list_(pa.float64())),
             ("seqs", pa.list_(pa.int64())),
             ("view_of", pa.list_(pa.int64())),
+            ("definitions", pa.string()),
             ("score", pa.float64()),
             ("model", pa.string()),
             ("version", pa.string()),

@@ -9,6 +9,7 @@ from pyspark.sql import functions as sf
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
+from data_contracts.views import digests_of, joint_digest
 from spark_jobs.events import load_events
 from spark_jobs.keys import key_column
 from spark_jobs.point_in_time import NO_LIMIT, at_query_times
@@ -33,7 +34,9 @@ def served_parity(spark: SparkSession, use_case: UseCase, lake: Lake) -> ServedP
 
     `mismatches` is 0 unless an engine is wrong.
     """
-    predictions = load(spark, lake.predictions).where(sf.col("features").isNotNull())
+    declared = joint_digest(digests_of(use_case.groups))
+    logged = load(spark, lake.predictions).where(sf.col("definitions") == declared)
+    predictions = logged.where(sf.col("features").isNotNull())
     events = load_events(spark, use_case, lake)
     totals = [0, 0, 0, 0]
     for row in predictions.select("view_of").distinct().collect():

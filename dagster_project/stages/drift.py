@@ -15,6 +15,7 @@ from dagster_project.progress import reporter
 from data_contracts.clock import SystemClock
 from data_contracts.lake import Lake
 from data_contracts.results import read_result, write_result
+from data_contracts.views import digests_of, joint_digest
 from training.drift import drift_report
 
 HISTORY = "drift.jsonl"
@@ -30,7 +31,8 @@ def watch_drift(deployment: Deployment) -> dict[str, Any]:
     reporter().stage("drift report")
     lake, names = deployment.lake, list(deployment.use_case.feature_names)
     windows = _windows(lake)
-    served = _served(lake, windows[-1]["until"] if windows else None)
+    declared = joint_digest(digests_of(deployment.use_case.groups))
+    served = _served(lake, declared, windows[-1]["until"] if windows else None)
     if windows and not len(served):
         last = {**read_result(lake, "drift"), "new_window": False}
         write_result(lake, "drift", last)
@@ -70,9 +72,9 @@ def _windows(lake: Lake) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-def _served(lake: Lake, after: int | None) -> pa.Table:
-    """`q` and `features` of the predictions with q > `after` made under the declared features."""
-    wanted = pc.field("features").is_valid()
+def _served(lake: Lake, definitions: str, after: int | None) -> pa.Table:
+    """`q` and `features` of the predictions with q > `after` made under those definitions."""
+    wanted = pc.field("features").is_valid() & (pc.field("definitions") == definitions)
     if after is not None:
         wanted &= pc.field("q") > pa.scalar(after, pa.timestamp("us", "UTC"))
     table = DeltaTable(lake.predictions)

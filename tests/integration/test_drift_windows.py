@@ -11,6 +11,7 @@ from deltalake import write_deltalake
 from dagster_project.deployment import Deployment
 from dagster_project.stages.drift import drift_windows, watch_drift
 from data_contracts.results import read_result
+from data_contracts.views import digests_of, joint_digest
 
 TIME = pa.timestamp("us", "UTC")
 
@@ -30,12 +31,16 @@ def values(deployment: Deployment, rows: int, seed: int, shift: float = 0.0) -> 
     return np.random.default_rng(seed).normal(shift, 1, (rows, width))
 
 
-def serve(deployment: Deployment, start: int, features: list[list[float] | None]) -> None:
-    """Add predictions asked at `start`, `start` + 1 … (µs)."""
+def serve(
+    deployment: Deployment, start: int, features: list[list[float] | None], definitions: str = ""
+) -> None:
+    """Add predictions asked at `start`, `start` + 1 … (µs), under the declared `definitions`."""
+    declared = joint_digest(digests_of(deployment.use_case.groups))
     table = pa.table(
         {
             "q": pa.array(range(start, start + len(features)), TIME),
             "features": pa.array(features, pa.list_(pa.float64())),
+            "definitions": [definitions or declared] * len(features),
         }
     )
     write_deltalake(deployment.lake.predictions, table, mode="append")
@@ -67,6 +72,7 @@ def test_no_window_without_any_prediction_under_the_declared_features(
     deployment: Deployment,
 ) -> None:
     serve(deployment, 1_000, [None])
+    serve(deployment, 2_000, [[1.0]] * 150, "0" * 32)
     with pytest.raises(ValueError, match="current holds no rows"):
         watch_drift(deployment)
     assert [] == drift_windows(deployment.lake)

@@ -1,7 +1,7 @@
 """Logged predictions find their labels, and the features served are proven or refuted."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -192,6 +192,17 @@ def test_predictions_of_other_declared_features_are_kept_and_not_compared(
     assert 3 * len(served.records) == collected.predictions
     assert 0 == parity.mismatches
     assert 3 * (len(served.records) - 1) * len(clicks.feature_names) == parity.compared
+
+
+def test_predictions_that_were_collected_under_an_earlier_declaration_are_not_compared(
+    spark: SparkSession, clicks: UseCase, served: Served
+) -> None:
+    _, parity = collect(spark, clicks, served.lake, served.records)
+    assert parity.compared > 0
+    groups = (replace(clicks.groups[0], defaults={"clicks": 7.0}), *clicks.groups[1:])
+    changed = replace(clicks, declared=replace(clicks.declared, groups=groups))
+    collect_outcomes(spark, changed, served.lake)
+    assert ServedParity(0, 0, 0, 0) == served_parity(spark, changed, served.lake)
 
 
 def test_a_log_without_a_prediction_says_what_to_run(
