@@ -27,6 +27,9 @@ from spark_jobs.lease import writer_lease
 from spark_jobs.tables import exists, load, newest_seq
 
 _BLOCK = 1 << 20
+_FILES_ONLY = (
+    "{}: a new epoch begins with files only: restore the checkpoint, or start from an empty root"
+)
 
 
 def begin_epoch(spark: SparkSession, use_case: UseCase, lake: Lake) -> Epoch:
@@ -37,10 +40,7 @@ def begin_epoch(spark: SparkSession, use_case: UseCase, lake: Lake) -> Epoch:
     the lake takes a Kafka topic too: its offsets cannot be found again.
     """
     if lake.kafka:
-        raise ValueError(
-            f"{lake.kafka}: a new epoch begins with files only: restore the checkpoint, or start "
-            "from an empty root"
-        )
+        raise ValueError(_FILES_ONLY.format(lake.kafka))
     with writer_lease(lake.stream):
         if checkpoint_of(lake).exists():
             raise ValueError(
@@ -65,6 +65,9 @@ def _recorded(
     """Where each file is recorded up to without a gap, and the recorded lines beyond."""
     frames = [load(spark, path).select("origin", "line") for path in tables]
     lines = reduce(DataFrame.unionByName, frames).distinct()
+    # A file's name has no slash, `topic/partition` has one.
+    if (taken := lines.where(sf.col("origin").contains("/")).first()) is not None:
+        raise ValueError(_FILES_ONLY.format(taken["origin"]))
     nth = sf.row_number().over(Window.partitionBy("origin").orderBy("line"))
     lines = lines.withColumn("whole", sf.col("line") == nth)
     beyond: dict[str, list[int]] = {}

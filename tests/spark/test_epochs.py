@@ -158,3 +158,11 @@ def test_a_file_that_lacks_lines_of_the_tables_is_named(
         begin_epoch(spark, clicks, lost)
     with pytest.raises(ValueError, match="gone, but"):
         ingest_available(spark, clicks, lost)
+
+
+def test_a_lake_that_took_a_topic_begins_no_epoch_whether_or_not_it_is_named(
+    spark: SparkSession, clicks: UseCase, lost: Lake
+) -> None:
+    DeltaTable.forPath(spark, str(lost.duplicates)).update(set={"origin": "'shop/0'"})
+    with pytest.raises(ValueError, match=r"^shop/0: a new epoch begins with files only"):
+        begin_epoch(spark, clicks, lost)
