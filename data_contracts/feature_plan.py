@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from data_contracts.online import view_name
 from data_contracts.use_case import UseCase
 from data_contracts.views import View, digests_of, missing, reading
 
@@ -37,14 +38,16 @@ def plan(use_case: UseCase, views: Iterable[View]) -> list[GroupPlan]:
 def readers(
     use_case: UseCase, views: Iterable[View], models: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[str]]:
-    """Live view -> who reads it: the declared groups, or a model (label -> its feature digests)."""
+    """Live view -> who reads it, now or once all are ready: the declared groups, or a model (label
+    -> its feature digests)."""
     live = [view for view in views if view.live]
     found: dict[str, list[str]] = {view.name: [] for view in live}
     declared = digests_of(use_case.groups)
     for label, features in {"declared": declared, **models}.items():
-        held = {pair for view in live for pair in view.group.feature_digests.items()}
-        known = {name: digest for name, digest in features.items() if (name, digest) in held}
-        ready = [View(view.group, "ready") for view in live]
-        for group in reading(known, ready).groups:
-            found[View(group, "ready").name].append(label)
+        for several in ([view for view in live if view.status == "ready"], live):
+            held = {pair for view in several for pair in view.group.feature_digests.items()}
+            known = {name: digest for name, digest in features.items() if (name, digest) in held}
+            for group in reading(known, [View(each.group, "ready") for each in several]).groups:
+                if label not in found[view_name(group)]:
+                    found[view_name(group)].append(label)
     return found

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from data_contracts.aggregates import Count
 from data_contracts.definitions import from_json, to_json
+from data_contracts.feature_plan import plan, readers
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
+from data_contracts.online import view_name
 from data_contracts.use_case import load_use_case
 from data_contracts.views import View, ViewRegistry, digests_of, missing, reading
 from tests.strategies import FULL, groups
@@ -112,3 +114,15 @@ def test_rebuilt_states_bring_no_view_back_that_was_retired_meanwhile(tmp_path: 
     assert [None] * 4 == [
         after(*each) for each in ((going, live), (gone, live), (gone, None), (going, going))
     ]
+
+
+def test_a_view_that_a_server_reads_is_not_free_before_the_one_in_its_place_is_ready() -> None:
+    use_case = load_use_case("clicks")
+    wider = replace(USER, aggregates={**USER.aggregates, "all": Count()})
+    building = [View(wider, "building"), View(USER, "ready"), View(ITEM, "ready")]
+    everything = ["declared", "champion 1"]
+    models = {"champion 1": digests_of([USER])}
+    assert everything == readers(use_case, building, models)[view_name(USER)]
+    ready = [replace(view, status="ready") for view in building]
+    assert [] == readers(use_case, ready, models)[view_name(USER)]
+    assert [("user", ()), ("item", ())] == [(p.group, p.computed) for p in plan(use_case, ready)]
