@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -222,13 +222,17 @@ class Predictor:
         for name, score, seqs, as_ofs in zip(
             names, scores.values.tolist(), served.seqs.tolist(), served.as_ofs, strict=True
         ):
-            ages = [None if as_of is None else (served.q - as_of) / 1e6 for as_of in as_ofs]
+            known = _oldest(groups, [seq or None for seq in seqs])
+            ages = {
+                group: None if as_of is None else (served.q - as_of) / 1e6
+                for group, as_of in _oldest(groups, as_ofs).items()
+            }
             predictions.append(
                 {
                     "prediction_id": name,
                     "score": score,
-                    "state_seq": {g: seq or None for g, seq in zip(groups, seqs, strict=True)},
-                    "features_age_s": dict(zip(groups, ages, strict=True)),
+                    "state_seq": known,
+                    "features_age_s": ages,
                 }
             )
         return {
@@ -239,6 +243,15 @@ class Predictor:
             "predictions": predictions,
             "flags": {"defaults_used": served.defaults_used, "store_failed": served.store_failed},
         }
+
+
+def _oldest(groups: Sequence[str], stamps: Sequence[int | None]) -> dict[str, int | None]:
+    """Group -> the lowest stamp of the views it was read from; None where one has none."""
+    found: dict[str, int | None] = {}
+    for group, stamp in zip(groups, stamps, strict=True):
+        held = found.get(group, stamp)
+        found[group] = None if held is None or stamp is None else min(held, stamp)
+    return found
 
 
 def _given(fields: Fields) -> dict[str, Any]:
