@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dagster_project.cli import DebugOption, JsonOption, RootOption, UseCaseOption, run
+from dagster_project.cli import DebugOption, JsonOption, KafkaOption, RootOption, UseCaseOption, run
 from dagster_project.deployment import Deployment
 
 
@@ -25,6 +25,7 @@ def _group() -> None:
 def load(
     name: Annotated[str, typer.Argument(help="The table's declared name.")],
     file: Annotated[Path, typer.Option(help="Parquet, JSON lines, a folder of them, or Delta.")],
+    kafka: KafkaOption = None,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Path(".headrace"),
     json: JsonOption = False,
@@ -37,4 +38,4 @@ def load(
 
         return load_batch(deployment, name, file)
 
-    run(work, Deployment(use_case, root), json, debug)
+    run(work, Deployment(use_case, root, kafka=kafka), json, debug)
