@@ -172,14 +172,14 @@ def kept_up(use_case: UseCase, lake: Lake) -> list[FeatureGroup]:
 
 
 def reading(features: Mapping[str, str], views: Iterable[View]) -> Reading:
-    """From which views the features (name -> digest) are read; as few as a greedy choice finds.
+    """From which views the features (name -> digest) are read; as few as a greedy choice finds, in
+    the order of the first feature that each gives.
 
     Raises ValueError naming the features that no view has ready.
     """
     ready = [(v.group, v.group.feature_digests.items()) for v in views if v.status == "ready"]
     left = dict(features)
-    groups: list[FeatureGroup] = []
-    chosen: list[list[str]] = []
+    chosen: list[tuple[FeatureGroup, list[str]]] = []
     order = {name: i for i, name in enumerate(features)}
     while left:
         held = [len(items & left.items()) for _, items in ready]
@@ -190,15 +190,16 @@ def reading(features: Mapping[str, str], views: Iterable[View]) -> Reading:
             )
         group, items = ready[held.index(max(held))]
         names = sorted((name for name, _ in items & left.items()), key=order.__getitem__)
-        groups.append(group)
-        chosen.append(names)
+        chosen.append((group, names))
         left = {name: digest for name, digest in left.items() if name not in names}
+    chosen.sort(key=lambda view: order[view[1][0]])
     columns = [
         np.array([group.feature_names.index(name) for name in names], np.int64)
-        for group, names in zip(groups, chosen, strict=True)
+        for group, names in chosen
     ]
-    places = [np.array([order[name] for name in names], np.int64) for names in chosen]
-    return Reading(tuple(groups), tuple(columns), tuple(places), len(features))
+    places = [np.array([order[name] for name in names], np.int64) for _, names in chosen]
+    groups = tuple(group for group, _ in chosen)
+    return Reading(groups, tuple(columns), tuple(places), len(features))
 
 
 def _view(held: Mapping[str, Any]) -> View:
