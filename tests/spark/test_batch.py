@@ -75,9 +75,14 @@ def test_a_table_s_rows_are_features_and_its_bad_rows_are_quarantined_by_file_an
 ) -> None:
     source = parquet(tmp_path / "today.parquet", ROWS)
     loaded = load_batch(deployment, "prices", source)
-    assert {"records": 7, "events": 3, "duplicates": 0, "conflicts": 1, "quarantined": 3} == (
-        loaded["added"]
-    )
+    assert {
+        "records": 7,
+        "events": 3,
+        "duplicates": 0,
+        "conflicts": 1,
+        "quarantined": 3,
+        "expired": 0,
+    } == (loaded["added"])
     lake, use_case = deployment.lake, deployment.use_case
     bad = rows_of(deployment.spark, lake.quarantine)
     assert {"prices-today.parquet.jsonl"} == {original(row["origin"]) for row in bad}
