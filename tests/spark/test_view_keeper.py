@@ -37,7 +37,9 @@ def filled(spark: SparkSession, clicks: UseCase, lake: Lake) -> Lake:
     return lake
 
 
-@pytest.mark.parametrize("died", ["before it was served", "amid its end"])
+@pytest.mark.parametrize(
+    "died", ["before it was served", pytest.param("amid its end", marks=pytest.mark.full)]
+)
 def test_a_view_that_is_gone_from_the_store_already_is_retired(
     spark: SparkSession, clicks: UseCase, filled: Lake, died: str
 ) -> None:
@@ -79,6 +81,7 @@ def test_rebuilt_states_are_caught_up_from_the_seq_in_their_file(
     assert loaded.compared > 0
 
 
+@pytest.mark.full
 def test_a_ttl_that_was_declared_later_counts_and_a_group_without_a_view_is_left(
     spark: SparkSession, clicks: UseCase, filled: Lake, tmp_path: Path
 ) -> None:
