@@ -1,7 +1,6 @@
 """Names of the online store that its writer and its readers agree on."""
 
 from data_contracts.features import FeatureGroup
-from data_contracts.use_case import UseCase
 
 QUERY_TIME = "q"
 """The request field of a Feast client: the query time in µs."""
@@ -15,8 +14,3 @@ def view_name(group: FeatureGroup) -> str:
 def state_name(group: FeatureGroup) -> str:
     """The one BYTES feature of that view: the packed state of a key."""
     return f"{view_name(group)}_state"
-
-
-def service_name(use_case: UseCase) -> str:
-    """The Feast feature service that holds all views a model of this use case reads."""
-    return f"{use_case.name}_features"

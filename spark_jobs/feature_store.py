@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 from feast import (
     Entity,
-    FeatureService,
     FeatureStore,
     FeatureView,
     Field,
@@ -33,7 +32,7 @@ from data_contracts.features import FeatureGroup
 from data_contracts.finalised import definitions_of
 from data_contracts.keys import parts_of
 from data_contracts.lake import Lake
-from data_contracts.online import QUERY_TIME, service_name, state_name, view_name
+from data_contracts.online import QUERY_TIME, state_name, view_name
 from data_contracts.states import State, decode_all, encode
 from data_contracts.use_case import UseCase
 from data_contracts.views import Reading, View, ViewRegistry, digests_of, missing, reading
@@ -65,8 +64,7 @@ def apply(use_case: UseCase, lake: Lake, views: Sequence[View]) -> FeatureStore:
     """Create or update the Feast repository of a use case and return its store.
 
     One entity per key field (the view of a pair has two); per view of a definition one with a BYTES
-    state, and per declared group that can be read whole one of finalised features; one service over
-    all states.
+    state, and per declared group that can be read whole one of finalised features.
     """
     lake.online.mkdir(parents=True, exist_ok=True)
     config = {
@@ -95,13 +93,10 @@ def apply(use_case: UseCase, lake: Lake, views: Sequence[View]) -> FeatureStore:
             finalised.append(
                 _finalised_view(group, read, [states[view_name(g)] for g in read.groups])
             )
-    service = FeatureService(name=service_name(use_case), features=list(states.values()))
     with warnings.catch_warnings():
         # Said at every start of a writer; what it warns of is offline retrieval.
         warnings.filterwarnings("ignore", "On demand feature view", RuntimeWarning)
-        store.apply(
-            [*entities.values(), *states.values(), *finalised, service, *_writer_view(lake)]
-        )
+        store.apply([*entities.values(), *states.values(), *finalised, *_writer_view(lake)])
     return store
 
 

@@ -23,7 +23,7 @@ from spark_jobs.events import arrival, load_events, with_day
 from spark_jobs.keys import key_column
 from spark_jobs.rebuilt_states import keep_rebuilt, rebuilt_file
 from spark_jobs.schemas import TILES
-from spark_jobs.tables import exists, load
+from spark_jobs.tables import exists, load, newest_seq
 from spark_jobs.view_keeper import tend_until_done
 
 
@@ -72,8 +72,7 @@ def _rebuilt(
 ) -> None:
     """Rebuild the states of one definition and leave them to the writer."""
     events = load_events(spark, use_case, lake)
-    newest: Any = events.agg(sf.max("seq")).first()
-    seq = int(newest[0] or 0)
+    seq = newest_seq(spark, lake.events)
     latest: Any = (
         events.where(sf.col("seq") <= seq).agg(sf.unix_micros(sf.max(arrival(events)))).first()
     )

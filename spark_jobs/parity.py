@@ -68,10 +68,8 @@ def _of_group(
         sf.col("prediction_id").alias("id"), key.alias("key"), "q",
         sf.col("seqs")[view].alias("seq"),
     )  # fmt: skip
-    upto = at_query_times(use_case.contract, group, events, asked)
-    today = at_query_times(
-        use_case.contract, group, events, asked.withColumn("seq", sf.lit(int(NO_LIMIT)))
-    )
+    upto = at_query_times(group, events, asked)
+    today = at_query_times(group, events, asked.withColumn("seq", sf.lit(int(NO_LIMIT))))
     today = today.select("id", *(sf.col(n).alias(f"now_{n}") for n in group.feature_names))
     served = known.select(sf.col("prediction_id").alias("id"), "features")
     joined = served.join(upto, "id", "left").join(today, "id", "left")

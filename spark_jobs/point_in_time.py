@@ -10,7 +10,6 @@ from pyspark.sql import functions as sf
 from pyspark.sql.types import DoubleType, StructField, StructType
 
 from data_contracts.as_known import as_known
-from data_contracts.contract import Contract
 from data_contracts.features import FeatureGroup
 from data_contracts.point_in_time import Timeline, window_states
 from spark_jobs.columns import codes, micros, to_events, used_fields
@@ -26,9 +25,7 @@ BUCKETS_A_PARTITION = 16
 _BUCKET, _KEY = "_bucket", "_key"
 
 
-def at_query_times(
-    contract: Contract, group: FeatureGroup, events: DataFrame, queries: DataFrame
-) -> DataFrame:
+def at_query_times(group: FeatureGroup, events: DataFrame, queries: DataFrame) -> DataFrame:
     """(id, features…) of each query (id string, key string, q timestamp, seq long).
 
     A query sees the events of its key that the window law gives at `q`, of a seq up to its own.

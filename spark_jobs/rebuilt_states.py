@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -119,8 +118,8 @@ def _after(
     """The events above `seq` under their `key` of the group, and the highest seq of the table."""
     events = load_events(spark, use_case, lake).where(sf.col("seq") > seq)
     found = with_key(group, events.toArrow())
-    newest: Any = events.agg(sf.max("seq")).first()
-    return found, max(seq, newest[0] or 0)
+    newest = events.agg(sf.max("seq")).first()
+    return found, max(seq, newest[0] or 0) if newest else seq
 
 
 def _keys(events: pa.Table) -> list[str]:

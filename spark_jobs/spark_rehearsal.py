@@ -137,7 +137,7 @@ class SparkRehearsal:
         asked = self._spark.createDataFrame(rows, "id string, key string, us long")
         asked = asked.withColumn("q", sf.timestamp_micros("us"))
         asked = asked.withColumn("seq", sf.lit(int(NO_LIMIT))).drop("us")
-        found = at_query_times(self.use_case.contract, group, self._events(), asked).toArrow()
+        found = at_query_times(group, self._events(), asked).toArrow()
         values = np.empty((len(rows), len(group.feature_names)))
         at = np.array(found["id"].to_pylist(), np.int64)
         for i, name in enumerate(group.feature_names):

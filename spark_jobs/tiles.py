@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -23,7 +23,7 @@ from spark_jobs.columns import codes, to_events
 from spark_jobs.events import load_events, with_day
 from spark_jobs.keys import key_column
 from spark_jobs.schemas import TILES
-from spark_jobs.tables import exists, load, replace
+from spark_jobs.tables import exists, load, newest_seq, replace
 
 END_OF_TIME = np.iinfo(np.int64).max
 
@@ -107,10 +107,10 @@ def stale_days(
     events = load_events(spark, use_case, lake).transform(with_day)
     events = events.where(sf.col("day").between(first, last))
     keyed = [sf.max(sf.when(key_column(g.key_fields).isNotNull(), sf.col("seq"))) for g in groups]
-    grown = events.groupBy("day").agg(sf.count("*"), sf.max("seq"), *keyed).collect()
+    grown = events.groupBy("day").agg(sf.count("*"), *keyed).collect()
     held = _held_days(spark, lake, first, last)
-    newest = max((row[2] for row in grown), default=0)
-    if (above := max(held.values(), default=0)) > _newest_seq(spark, use_case, lake):
+    above, newest = max(held.values(), default=0), newest_seq(spark, lake.events)
+    if above > newest:
         raise ValueError(
             f"{lake.tiles}: days {first} … {last} hold seq {above}, events end at {newest}: "
             "the events table was rolled back; restore it or delete the tiles"
@@ -119,7 +119,7 @@ def stale_days(
     counts = {row[0]: int(row[1]) for row in sorted(grown)}
     lacking: dict[tuple[str, ...], list[FeatureGroup]] = {}
     for i, group in enumerate(groups):
-        needs = {row[0]: row[3 + i] for row in grown if row[3 + i] is not None}
+        needs = {row[0]: row[2 + i] for row in grown if row[2 + i] is not None}
         view = views.get(view_name(group))
         days = [
             day
@@ -133,7 +133,7 @@ def stale_days(
 
 def pack_days(spark: SparkSession, use_case: UseCase, lake: Lake, stale: Stale) -> PackedDays:
     """Read and pack the events of those days as they are now."""
-    seq = _newest_seq(spark, use_case, lake)
+    seq = newest_seq(spark, lake.events)
     events = load_events(spark, use_case, lake).where(sf.col("seq") <= seq)
     days = events.transform(with_day).where(sf.col("day").isin(list(stale.days)))
     every = [_tiles_of(group, days, seq) for group in stale.groups]
@@ -153,11 +153,6 @@ def commit_days(spark: SparkSession, lake: Lake, packed: PackedDays) -> None:
         replace(packed.rows, lake.tiles, packed.where)
 
 
-def _newest_seq(spark: SparkSession, use_case: UseCase, lake: Lake) -> int:
-    newest = load_events(spark, use_case, lake).agg(sf.max("seq")).first()
-    return int(newest[0]) if newest and newest[0] is not None else 0
-
-
 def _held_days(
     spark: SparkSession, lake: Lake, first: str, last: str
 ) -> dict[tuple[str, str, str], int]:
@@ -175,7 +170,8 @@ def _tile_count(
     if not exists(spark, lake.tiles):
         return 0
     tiles = load(spark, lake.tiles).where(sf.col("day").between(first, last))
-    return tiles.where(sf.col("digest").isin([group.digest for group in groups])).count()
+    kept = [(sf.col("group") == g.name) & (sf.col("digest") == g.digest) for g in groups]
+    return tiles.where(reduce(Column.__or__, kept, sf.lit(False))).count()
 
 
 def _tiles_of(group: FeatureGroup, days: DataFrame, seq: int) -> DataFrame:

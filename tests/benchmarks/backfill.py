@@ -15,7 +15,6 @@ from tests.benchmarks.log import EVENTS, log_folder, write_log
 
 CORES = 2
 """Of the Spark session."""
-ALL_DAYS = "0001-01-01", "9999-12-31"
 
 
 def measure(

@@ -136,7 +136,7 @@ def kernel(
     asked = spark.createDataFrame(queries, "id string, key string, us long, seq long")
     asked = asked.withColumn("q", sf.timestamp_micros("us")).drop("us")
     events = load(spark, streamed.lake.events)
-    rows = at_query_times(streamed.use_case.contract, group, events, asked).toArrow().to_pylist()
+    rows = at_query_times(group, events, asked).toArrow().to_pylist()
     found = {}
     for row in rows:
         key, q = row["id"].split("@")
