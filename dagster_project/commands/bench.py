@@ -23,6 +23,9 @@ def features(
     sizes: Annotated[str, typer.Option(help="Events of the training sets.")] = "1m,3m,10m",
     runs: Annotated[int, typer.Option(min=1, help="Warm runs after the cold one.")] = 5,
     parts: Annotated[str, typer.Option(help="What is measured.")] = "training,backfill,online",
+    engines: Annotated[
+        str, typer.Option(help="Engines of the training sets between commas; without it all.")
+    ] = "",
     world: Annotated[str, typer.Option(help="Events behind the states read online.")] = "5m",
     out: Annotated[Path | None, typer.Option(help="Folder of the JSON results.")] = None,
 ) -> None:
@@ -31,6 +34,8 @@ def features(
     if not program.is_file():
         raise typer.BadParameter(f"{program}: no such file: run this in a checkout of Headrace")
     given = {"sizes": sizes, "runs": str(runs), "parts": parts, "world": world}
+    if engines:
+        given["engines"] = engines
     if out is not None:
         given["out"] = str(out.resolve())
     options = [text for name, value in given.items() for text in (f"--{name}", value)]

@@ -41,15 +41,26 @@ def parts(text: str) -> list[str]:
     return found
 
 
+def engines(text: str) -> list[str]:
+    """Ours and the named peers; ArgumentTypeError naming one that does not exist."""
+    found = text.split(",")
+    if unknown := [name for name in found if name not in training.ENGINES]:
+        raise argparse.ArgumentTypeError(f"{unknown}: choose from {', '.join(training.ENGINES)}")
+    return [training.OURS, *(name for name in found if name != training.OURS)]
+
+
 def main() -> None:
-    """Measure, print and write what was asked for."""
+    """Measure, print and write what was asked for; Ctrl-C ends it and what it started."""
     options = _options()
     quiet()
     options.out.mkdir(parents=True, exist_ok=True)
     options.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.work, prefix="headrace-bench-") as place:
-        for part in options.parts:
-            _measure(part, Path(place), options)
+        try:
+            for part in options.parts:
+                _measure(part, Path(place), options)
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,6 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sizes", type=sizes, default=sizes("1m,3m,10m"))
     parser.add_argument("--runs", type=int, default=5, help="Warm runs after the cold one.")
     parser.add_argument("--parts", type=parts, default=list(PARTS))
+    parser.add_argument("--engines", type=engines, default=list(training.ENGINES))
     parser.add_argument("--out", type=Path, default=RESULTS, help="Folder of the JSON results.")
     parser.add_argument("--world", type=size, default=size("5m"), help="Events behind the states.")
     parser.add_argument("--limit-s", type=float, default=Limits.seconds)
@@ -73,24 +85,28 @@ def _options() -> argparse.Namespace:
 
 
 def _measure(part: str, home: Path, options: argparse.Namespace) -> None:
-    result: dict[str, Any] = {"part": part, "machine": machine(), "simulated": True, "rows": []}
-    kept = options.out / f"{part}.json"
+    on = machine()
 
-    def keep(rows: list[dict[str, Any]]) -> None:
-        result["rows"] += rows
+    def keep(name: str, rows: list[dict[str, Any]]) -> None:
+        result = {"part": part, "machine": on, "simulated": True, "rows": rows}
+        kept = options.out / f"{name}.json"
         kept.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+        tell(f"written: {kept}")
 
+    found: list[dict[str, Any]] = []
     if part == "training":
         limits = Limits(options.limit_s, options.limit_gib)
-        for rows in training.measure(home, options.sizes, options.runs, limits, tell):
-            keep(rows)
+        asked = (options.sizes, options.runs, limits, tell, options.engines)
+        for rows in training.measure(home, *asked):
+            keep(f"training-{rows[0]['size']}", rows)
+            found += rows
     else:
         measure: Callable[..., list[dict[str, Any]]] = {
             "backfill": backfill.measure, "online": online.measure,
         }[part]  # fmt: skip
-        keep(measure(home, options, tell))
-    show(part, result["rows"])
-    tell(f"written: {kept}")
+        found = measure(home, options, tell)
+        keep(part, found)
+    show(part, found)
 
 
 def tell(line: str) -> None:

@@ -43,12 +43,13 @@ def verdicts(rows: Sequence[dict[str, Any]]) -> list[str]:
         own = taken.get(("headrace", "even", size))
         if own is None:
             continue
+        smallest = taken.get(("headrace", "even", sizes[0])) if size > sizes[0] else None
         pairs = (
             ("DuckDB's range frames / Headrace", taken.get(("duckdb_frames", "even", size)), own),
             ("Headrace / DuckDB expert", own, taken.get(("duckdb_expert", "even", size))),
             ("Headrace / Polars expert", own, taken.get(("polars_expert", "even", size))),
             ("hot / even", taken.get(("headrace", "hot", size)), own),
-            (f"{size:,} / {sizes[0]:,} events", own, taken.get(("headrace", "even", sizes[0]))),
+            (f"{size:,} / {sizes[0]:,} events", own, smallest),
         )
         found += [f"{size:,}: {name} = {a / b:.2f}" for name, a, b in pairs if a and b]
     return found
