@@ -302,6 +302,8 @@ Aggregate = (
     Count | DecayedCount | SinceLast | Sum | Min | Max | Mean | StdDev | DecayedSum
     | First | Last | LastK | Distinct | TopK | ApproxDistinct | Quantile
 )  # fmt: skip
+SKETCHES = (ApproxDistinct, Quantile)
+"""Aggregates within a bound, whose states are large."""
 
 
 @lru_cache

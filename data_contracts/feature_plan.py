@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from data_contracts.online import view_name
 from data_contracts.use_case import UseCase
-from data_contracts.views import View, digests_of, missing, reading
+from data_contracts.views import View, digests_of, lacking_views, reading
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class GroupPlan:
     kept: tuple[str, ...]
     """Features that a view holds already."""
     computed: tuple[str, ...]
-    """Features that `headrace materialize` would compute from every event, as a view of their
-    own; others may be among them that share their aggregates and windows."""
+    """Features that `headrace materialize` would compute from every event, as views of their own;
+    others may be among them that share their aggregates and windows."""
     key_bytes: int
-    """What one key of that view takes at worst; 0 where nothing is computed."""
+    """What one key of those views takes at worst; 0 where nothing is computed."""
 
 
 def plan(use_case: UseCase, views: Iterable[View]) -> list[GroupPlan]:
@@ -27,10 +27,10 @@ def plan(use_case: UseCase, views: Iterable[View]) -> list[GroupPlan]:
     live = [view.group for view in views if view.live]
     plans: list[GroupPlan] = []
     for group in use_case.groups:
-        lacking = missing(group, live)
-        computed = () if lacking is None else lacking.feature_names
+        lacking = lacking_views([group], live)
+        computed = tuple(name for each in lacking for name in each.feature_names)
         kept = tuple(name for name in group.feature_names if name not in computed)
-        size = 0 if lacking is None else lacking.state_bytes
+        size = sum(each.state_bytes for each in lacking)
         plans.append(GroupPlan(group.name, kept, computed, size))
     return plans
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from data_contracts.accumulators import TIME, Accumulator, Decayed, Events, Source
-from data_contracts.aggregates import Aggregate
+from data_contracts.aggregates import SKETCHES, Aggregate
 from data_contracts.derived import Derived
 from data_contracts.entries import Entries, Part
 from data_contracts.windows import RAW, Session, Tumbling, Window
@@ -157,6 +157,13 @@ class FeatureGroup:
             windows=tuple(window for window in self.windows if window in windows),
             defaults={k: v for k, v in self.defaults.items() if k in values},
         )
+
+    @property
+    def sketched(self) -> tuple[str, ...]:
+        """The features that need a sketch."""
+        sketches = {name for name, of in self.aggregates.items() if isinstance(of, SKETCHES)}
+        sketches |= {name for name, made in self.derived.items() if sketches & {*made.of}}
+        return tuple(feature for feature, (name, _) in self.features.items() if name in sketches)
 
     @property
     def state_bytes(self) -> int:

@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -163,12 +163,26 @@ def missing(group: FeatureGroup, held: Iterable[FeatureGroup]) -> FeatureGroup |
     return group.only(lacking) if lacking else None
 
 
+def lacking_views(
+    groups: Iterable[FeatureGroup], held: Collection[FeatureGroup]
+) -> list[FeatureGroup]:
+    """What of the groups no definition in `held` computes, each a view to be made.
+
+    Sketches have a view of their own: who reads none of them does not carry their states.
+    """
+    found: list[FeatureGroup] = []
+    for group in groups:
+        if (rest := missing(group, held)) is not None:
+            exact = [name for name in rest.feature_names if name not in rest.sketched]
+            found += [rest.only(names) for names in (exact, rest.sketched) if names]
+    return found
+
+
 def kept_up(use_case: UseCase, lake: Lake) -> list[FeatureGroup]:
     """Every definition that states and tiles are kept for: the live views', and what of the
     declared groups none of them computes."""
     live = ViewRegistry(lake).live()
-    lacking = [missing(group, live) for group in use_case.groups]
-    return [*live, *(group for group in lacking if group is not None)]
+    return [*live, *lacking_views(use_case.groups, live)]
 
 
 def reading(features: Mapping[str, str], views: Iterable[View]) -> Reading:

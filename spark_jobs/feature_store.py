@@ -142,14 +142,6 @@ def _view(group: FeatureGroup, entities: list[Entity], lake: Lake) -> FeatureVie
     )
 
 
-def unfilled(use_case: UseCase, lake: Lake) -> list[FeatureGroup]:
-    """What of the declared groups the store holds in no view that was filled from the first event
-    on."""
-    held = ViewRegistry(lake).live()
-    lacking = [missing(group, held) for group in use_case.groups]
-    return [group for group in lacking if group is not None]
-
-
 def forget_states(use_case: UseCase, lake: Lake) -> None:
     """Empty the online store; whoever writes to it next is told to rebuild it first."""
     online, registry = OnlineStates(use_case, lake), ViewRegistry(lake)

@@ -32,6 +32,7 @@ class Materialized:
     """What a rebuild wrote, and how it compares with what it replaced."""
 
     keys: int
+    """States that were written: a key has one in each view that holds it."""
     as_of: int
     """µs; the time up to which the states hold tiles."""
     compared: int

@@ -20,6 +20,7 @@ from pyspark.sql.types import StructType
 
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
+from data_contracts.views import ViewRegistry, lacking_views
 from spark_jobs.admission import Admission, Row, seen_events
 from spark_jobs.checkpoint import (
     checkpoint_of,
@@ -31,7 +32,7 @@ from spark_jobs.checkpoint import (
 )
 from spark_jobs.conservation import waiting
 from spark_jobs.events import lacking
-from spark_jobs.feature_store import OnlineStates, unfilled
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.gate import with_verdict
 from spark_jobs.kafka import MAX_BATCH_RECORDS, BrokerSilent, check_held, kafka_records
 from spark_jobs.landing import MAX_BATCH_BYTES, LandingSource
@@ -265,7 +266,7 @@ def _batches(spark: SparkSession, use_case: UseCase, lake: Lake) -> MicroBatches
             )
     begun = lake.events in written
     widen = begun and bool(lacking(use_case, lake, load(spark, lake.events).schema))
-    if begun and (lacking_groups := unfilled(use_case, lake)):
+    if begun and (lacking_groups := lacking_views(use_case.groups, ViewRegistry(lake).live())):
         names = [name for group in lacking_groups for name in group.feature_names]
         raise ValueError(
             f"{lake.online}: lacks {len(names)} features of earlier events ({', '.join(names[:3])} "

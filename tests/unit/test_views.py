@@ -16,7 +16,14 @@ from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.online import view_name
 from data_contracts.use_case import load_use_case
-from data_contracts.views import View, ViewRegistry, digests_of, missing, reading
+from data_contracts.views import (
+    View,
+    ViewRegistry,
+    digests_of,
+    lacking_views,
+    missing,
+    reading,
+)
 from tests.strategies import FULL, groups
 
 USER, ITEM = load_use_case("clicks").groups
@@ -52,6 +59,20 @@ def test_an_aggregate_more_leaves_every_other_digest_as_it_was() -> None:
     assert lacking is not None
     assert ["all"] == list(lacking.aggregates)
     assert missing(wider, [USER, lacking]) is None
+
+
+def test_sketches_have_a_view_of_their_own_and_the_rest_of_a_group_another() -> None:
+    exact, sketches = lacking_views([FULL], [])
+    assert () == exact.sketched
+    assert sketches.feature_names == sketches.sketched == FULL.sketched
+    assert {*FULL.feature_names} == {*exact.feature_names, *sketches.feature_names}
+    assert exact.state_bytes < FULL.state_bytes
+    assert [] == lacking_views([FULL], [exact, sketches])
+    assert [exact, USER] == lacking_views([FULL, USER], [sketches])
+
+
+def test_a_group_without_sketches_is_one_view() -> None:
+    assert [USER, ITEM] == lacking_views([USER, ITEM], [])
 
 
 def test_another_default_changes_its_aggregate_and_what_derives_from_it() -> None:
