@@ -37,17 +37,45 @@ def log_loss(labels: np.ndarray, scores: np.ndarray) -> float:
     return float(log_losses(labels, scores).mean())
 
 
+def midranks(values: np.ndarray) -> np.ndarray:
+    """float64[n]: ranks from 1 upwards, ties at the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Area under the ROC curve with ties at half (Mann-Whitney); NaN with one class only."""
     labels = np.asarray(labels) > 0
     positives, negatives = int(labels.sum()), int((~labels).sum())
     if not positives or not negatives:
         return float("nan")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    rank = np.cumsum(counts) - (counts - 1) / 2
-    return float(
-        (rank[inverse][labels].sum() - positives * (positives + 1) / 2) / (positives * negatives)
-    )
+    rank = midranks(scores)[labels].sum()
+    return float((rank - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Area under precision over recall as a step function, tied scores taken at once.
+
+    NaN without a positive.
+    """
+    order = np.argsort(scores, kind="stable")[::-1]
+    scores, hits = np.asarray(scores)[order], np.asarray(labels)[order] > 0
+    if not hits.any():
+        return float("nan")
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+    found = np.cumsum(hits)[last]
+    return float((np.diff(found, prepend=0) * found / (last + 1)).sum() / found[-1])
+
+
+def normalised_entropy(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Log loss over that of the rows' own base rate (He et al. 2014); below 1 is better than it.
+
+    NaN with one class only.
+    """
+    rate = float(np.mean(np.asarray(labels) > 0)) if len(labels) else 0.0
+    if not 0 < rate < 1:
+        return float("nan")
+    return log_loss(labels, scores) / -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
 
 
 def calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 15) -> float:
@@ -68,8 +96,10 @@ def predicted_over_observed(labels: np.ndarray, scores: np.ndarray) -> float:
 
 RANGES: dict[Metric, tuple[float, float]] = {
     auc: (0.0, 1.0),
+    average_precision: (0.0, 1.0),
     calibration_error: (0.0, 1.0),
     log_loss: (0.0, float("inf")),
+    normalised_entropy: (0.0, float("inf")),
     predicted_over_observed: (0.0, float("inf")),
 }
 """The values that each metric can take at all."""

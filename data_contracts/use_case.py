@@ -16,6 +16,7 @@ from data_contracts.batch_table import BatchTable
 from data_contracts.clock import DAY, duration
 from data_contracts.contract import Contract, read_contract
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
+from data_contracts.evaluation import Evaluation
 from data_contracts.feature_rules import check_group
 from data_contracts.features import FeatureGroup
 from data_contracts.labels import Label
@@ -104,6 +105,7 @@ class Declaration:
     split: Split = field(default_factory=Split)
     gates: Gates = field(default_factory=Gates)
     retrain: Retrain = field(default_factory=Retrain)
+    evaluation: Evaluation = field(default_factory=Evaluation)
     off_policy: OffPolicy | None = None
     assumed_lag: str = ""
     """How long after its arrival an imported event would have been readable online, e.g. `5s`."""
@@ -216,6 +218,7 @@ def _check(use_case: UseCase) -> None:
     for table in declared.batch_tables:
         table.check(contract)
     declared.label.check(contract)
+    declared.evaluation.check(contract.fields, use_case.feature_names)
     if unknown := set(use_case.inputs) - set(contract.fields):
         raise ValueError(f"inputs {sorted(unknown)} are not in the contract")
     for column in declared.model.categorical:

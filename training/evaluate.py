@@ -1,15 +1,77 @@
 """Offline metrics on rows a model never saw, beside the constant and the baseline."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
+from deltalake import DeltaTable
 from torch import nn
 
-from data_contracts.evidence import Estimate, auc, bootstrap, calibration_error, log_loss
-from training.data import Rows
+from data_contracts.delong import auc_interval
+from data_contracts.evaluation import cut
+from data_contracts.evidence import (
+    Estimate,
+    average_precision,
+    bootstrap,
+    calibration_error,
+    log_loss,
+    normalised_entropy,
+    predicted_over_observed,
+)
+from data_contracts.lake import Lake
+from data_contracts.ranking import grouped_auc, precision_at
+from data_contracts.use_case import UseCase
+from training.data import NoTrainingData, Rows
 
-METRICS = {"auc": auc, "log_loss": log_loss, "calibration_error": calibration_error}
+BOOTSTRAPPED = {
+    "log_loss": log_loss,
+    "normalised_entropy": normalised_entropy,
+    "calibration_error": calibration_error,
+    "predicted_over_observed": predicted_over_observed,
+    "average_precision": average_precision,
+}
+SLICE_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Held:
+    """What judging knows of the test rows beside labels and inputs, in the same order."""
+
+    users: np.ndarray | None
+    requests: np.ndarray | None
+    parts: Mapping[str, np.ndarray]
+    """Name -> bool[n] of each part of the declared slices."""
+
+
+Slices = dict[str, dict[str, Estimate]]
+"""Part -> metric -> estimate."""
+
+
+def read_held(use_case: UseCase, lake: Lake, delta_version: int, rows: int) -> Held:
+    """Users, requests and parts of the `rows` test rows of the training set at that version."""
+    declared, request = use_case.declared.evaluation, use_case.declared.request_field
+    wanted = [*declared.columns, *([request] if request else [])]
+    table = DeltaTable(lake.training_set, delta_version)
+    if lacking := sorted(set(wanted) - {field.name for field in table.schema().fields}):
+        raise NoTrainingData(
+            f"{lake.training_set}: lacks {lacking}, by which use case {use_case.name} is judged: "
+            f"run `headrace backfill --use-case {use_case.name}`"
+        )
+    names = list(dict.fromkeys([*wanted, "q", "event_id"]))
+    test = table.to_pyarrow_table(columns=names, filters=pc.field("split") == "test").sort_by(
+        [("q", "ascending"), ("event_id", "ascending")]
+    )
+    if test.num_rows != rows:
+        raise ValueError(f"{lake.training_set}: {test.num_rows} test rows, {rows} were scored")
+    columns = {name: np.array(test[name].to_pylist(), object) for name in wanted}
+    return Held(
+        columns[declared.user].astype(str) if declared.user else None,
+        columns[request].astype(str) if request else None,
+        cut(declared, columns),
+    )
 
 
 def predict(model: nn.Module, rows: Rows) -> np.ndarray:
@@ -19,13 +81,71 @@ def predict(model: nn.Module, rows: Rows) -> np.ndarray:
         return torch.sigmoid(logits).double().numpy()
 
 
-def evaluate(labels: np.ndarray, scores: np.ndarray, confidence: float) -> dict[str, Estimate]:
-    """AUC, log loss (nats) and expected calibration error with bootstrap intervals."""
-    return {name: bootstrap(metric, labels, scores, confidence) for name, metric in METRICS.items()}
+def evaluate(
+    labels: np.ndarray, scores: np.ndarray, confidence: float, draws: int = 400
+) -> dict[str, Estimate]:
+    """AUC with DeLong's interval; the others of `BOOTSTRAPPED` (log loss in nats) with theirs."""
+    others = {
+        name: bootstrap(metric, labels, scores, confidence, draws)
+        for name, metric in BOOTSTRAPPED.items()
+    }
+    return {"auc": auc_interval(labels, scores, confidence), **others}
 
 
 def evaluate_all(
-    labels: np.ndarray, scores: Mapping[str, np.ndarray], confidence: float
+    labels: np.ndarray,
+    scores: Mapping[str, np.ndarray],
+    confidence: float,
+    held: Held | None = None,
+    top: int = 5,
 ) -> dict[str, dict[str, Estimate]]:
-    """`evaluate` for the scores of several models on the same rows."""
-    return {name: evaluate(labels, each, confidence) for name, each in scores.items()}
+    """`evaluate` for the scores of several models on the same rows.
+
+    With `held` also `gauc` and `precision_at_<top>`, where users and requests are known and any
+    of them ranks something.
+    """
+    found = {name: evaluate(labels, each, confidence) for name, each in scores.items()}
+    if held is not None:
+        for name, each in scores.items():
+            ranked = _ranked(labels, each, confidence, held, top)
+            found[name] |= {metric: value for metric, value in ranked.items() if value.n}
+    return found
+
+
+def evaluate_slices(
+    labels: np.ndarray, scores: np.ndarray, held: Held, confidence: float
+) -> Slices:
+    """`evaluate` on each part of the declared slices."""
+    return {
+        name: evaluate(labels[mask], scores[mask], confidence, SLICE_DRAWS)
+        for name, mask in held.parts.items()
+    }
+
+
+def worst_slice(slices: Slices, least: int) -> str | None:
+    """The part with the highest normalised entropy of those with `least` rows and both classes."""
+    judged = {
+        name: each["normalised_entropy"].value
+        for name, each in slices.items()
+        if each["auc"].n >= least and each["auc"].value == each["auc"].value
+    }
+    return max(judged, key=lambda name: judged[name]) if judged else None
+
+
+def plain(metrics: Mapping[str, Mapping[str, Estimate]]) -> dict[str, dict[str, Any]]:
+    """JSON-ready: name -> metric -> value, interval and rows."""
+    return {
+        name: {metric: estimate.as_dict() for metric, estimate in each.items()}
+        for name, each in metrics.items()
+    }
+
+
+def _ranked(
+    labels: np.ndarray, scores: np.ndarray, confidence: float, held: Held, top: int
+) -> dict[str, Estimate]:
+    found = {}
+    if held.users is not None:
+        found["gauc"] = grouped_auc(labels, scores, held.users, confidence)
+    if held.requests is not None:
+        found[f"precision_at_{top}"] = precision_at(top, labels, scores, held.requests, confidence)
+    return found

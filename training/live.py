@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from data_contracts.evidence import Estimate, bootstrap, predicted_over_observed
+from data_contracts.evidence import Estimate
 from training.evaluate import evaluate
 
 
@@ -15,7 +15,7 @@ class Outcomes(Protocol):
 
 
 def live_metrics(outcomes: Outcomes, confidence: float) -> dict[str, Estimate]:
-    """Log loss, AUC, calibration error, and calibration: predicted over observed positives.
+    """The metrics of `evaluate` on served predictions.
 
     Columns `score` (probability) and `label` (0/1), one row per matured prediction; no rows give
     NaN with n = 0. Raises ValueError when a label is missing: those rows have not matured.
@@ -24,7 +24,4 @@ def live_metrics(outcomes: Outcomes, confidence: float) -> dict[str, Estimate]:
     labels = np.asarray(outcomes["label"], np.float64)
     if not np.isin(labels, (0, 1)).all():
         raise ValueError("outcomes: label is not 0 or 1 in some row: pass matured rows only")
-    return {
-        **evaluate(labels, scores, confidence),
-        "calibration": bootstrap(predicted_over_observed, labels, scores, confidence),
-    }
+    return evaluate(labels, scores, confidence)

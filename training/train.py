@@ -14,7 +14,15 @@ from data_contracts.results import read_result
 from data_contracts.use_case import UseCase
 from training.data import TrainingData, read_dataset
 from training.engine import Engine
-from training.evaluate import evaluate_all, predict
+from training.evaluate import (
+    Slices,
+    evaluate_all,
+    evaluate_slices,
+    plain,
+    predict,
+    read_held,
+    worst_slice,
+)
 from training.export import export_bundle, verify_graph
 from training.fit import Fitted, OnEpoch, fit
 from training.models import Constant
@@ -38,7 +46,10 @@ class TrainedVersion:
     model: str
     decision: Decision
     metrics: Mapping[str, Mapping[str, Estimate]]
-    """Model, baseline and constant -> auc, log_loss, calibration_error on the test split."""
+    """Model, baseline and constant -> `training.evaluate.evaluate_all` on the test split."""
+    slices: Slices
+    """The model's metrics on each part of the declared slices."""
+    worst_slice: str | None
     bundle_digest: str
     promoted: bool
     alias: str
@@ -70,24 +81,25 @@ def train(
     report("evaluate", 0.0)
     scores = {name: predict(each.model, test) for name, each in fitted.items()}
     scores["constant"] = predict(Constant(spec, dataset.splits["train"]), test)
-    metrics = evaluate_all(test.labels, scores, use_case.declared.gates.confidence)
-    plain = {
-        name: {metric: estimate.as_dict() for metric, estimate in each.items()}
-        for name, each in metrics.items()
-    }
+    confidence, judging = use_case.declared.gates.confidence, use_case.declared.evaluation
+    held = read_held(use_case, lake, dataset.delta_version, len(test.labels))
+    metrics = evaluate_all(test.labels, scores, confidence, held, judging.top)
+    slices = evaluate_slices(test.labels, scores[model], held, confidence)
+    worst = worst_slice(slices, judging.least)
     registry = Registry(lake)
     with tempfile.TemporaryDirectory() as home:
         bundle, record = Path(home, "bundle"), Path(home, "record")
         report("export", 0.0)
         chosen = fitted[model]
-        manifest = export_bundle(use_case, model, chosen.model, test, plain, bundle)
+        manifest = export_bundle(use_case, model, chosen.model, test, plain(metrics), bundle)
         verify_graph(manifest, Engine(bundle), chosen.model, test)
         report("judge", 0.0)
         baselines = {name: each for name, each in scores.items() if name != model}
         decision = decide(use_case, registry, bundle, manifest, test, baselines)
         report("register", 0.0)
         draw(test.labels, scores, record)
-        (record / "evaluation.json").write_text(json.dumps(plain, indent=1))
+        judged = {"models": plain(metrics), "slices": plain(slices), "worst_slice": worst}
+        (record / "evaluation.json").write_text(json.dumps(judged, indent=1))
         trial = Trial(
             manifest=manifest,
             params={**asdict(spec), "model": model, "best_epoch": chosen.best.epoch},
@@ -113,6 +125,8 @@ def train(
         model=model,
         decision=decision,
         metrics=metrics,
+        slices=slices,
+        worst_slice=worst,
         bundle_digest=digest,
         promoted=decision.promotes,
         alias=alias,

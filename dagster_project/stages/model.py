@@ -8,6 +8,7 @@ from data_contracts.results import write_result
 from spark_jobs.dataset import compared_as_known
 from spark_jobs.tables import load
 from spark_jobs.training_set import build_training_set
+from training.evaluate import plain
 from training.train import train
 
 
@@ -43,10 +44,9 @@ def train_model(deployment: Deployment, model: str = "dcn_v2") -> dict[str, Any]
         "alias": version.alias,
         "promoted": version.promoted,
         "decision": version.decision.as_dict(),
-        "metrics": {
-            name: {metric: estimate.as_dict() for metric, estimate in each.items()}
-            for name, each in version.metrics.items()
-        },
+        "metrics": plain(version.metrics),
+        "slices": plain(version.slices),
+        "worst_slice": version.worst_slice,
         "confidence": deployment.use_case.declared.gates.confidence,
         "bundle": version.bundle_digest,
         "run_id": version.run_id,

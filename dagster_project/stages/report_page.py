@@ -30,7 +30,9 @@ def page(summary: dict[str, Any], found: dict[str, Any]) -> str:
         "<h2>Why this model stands where it stands</h2>",
         _table(["check", "verdict", "value", "limit", "rows"], _checks(found["model"])),
         "<h2>Models on the test split</h2>",
-        _table(["model", "log loss", "AUC", "calibration error"], _models(found["model"])),
+        _models(found["model"]["metrics"], "model"),
+        f"<h2>{escape(found['model']['model'])} on parts of the test split</h2>",
+        _slices(found["model"]),
         "<h2>Drift</h2>",
         _drift(found["drift"]),
         "<h2>Every figure</h2>",
@@ -48,7 +50,7 @@ def _caution(found: dict[str, Any]) -> str:
     stages = [found[name] for name in ("model", "outcomes", "off_policy") if name in found]
     shares = " and ".join(f"{100 * c:g} %" for c in sorted({s["confidence"] for s in stages}))
     return (
-        f"Intervals are {shares} bootstrap intervals over rows. Few positives make them wide: "
+        f"Intervals are {shares} intervals. Few positives make them wide: "
         "where they overlap, this page claims no difference."
     )
 
@@ -60,17 +62,28 @@ def _checks(model: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def _models(model: dict[str, Any]) -> list[list[str]]:
-    shown = ("log_loss", "auc", "calibration_error")
-    return [
-        [name, *(_estimate(metrics[metric]) for metric in shown)]
-        for name, metrics in model["metrics"].items()
+def _models(found: dict[str, Any], what: str) -> str:
+    shown = {name: name.replace("_", " ") for metrics in found.values() for name in metrics}
+    rows = [
+        [name, f"{each['log_loss']['n']:,}", *(_estimate(each.get(m)) for m in shown)]
+        for name, each in found.items()
     ]
+    return _table([what, "rows", *shown.values()], rows)
 
 
-def _estimate(estimate: dict[str, Any]) -> str:
-    if estimate["value"] is None or estimate["low"] is None:
+def _slices(model: dict[str, Any]) -> str:
+    if not model["slices"]:
+        return "<p>The use case declares no slice.</p>"
+    worst = model["worst_slice"] or "none has rows enough"
+    told = f"<p>Worst by normalised entropy: <b>{escape(worst)}</b></p>"
+    return told + _models(model["slices"], "part")
+
+
+def _estimate(estimate: dict[str, Any] | None) -> str:
+    if estimate is None or estimate["value"] is None:
         return "no value"
+    if estimate["low"] is None:
+        return f"{estimate['value']:.4f}"
     return f"{estimate['value']:.4f} [{estimate['low']:.4f}, {estimate['high']:.4f}]"
 
 

@@ -3,6 +3,7 @@
 from data_contracts.aggregates import Count, Mean
 from data_contracts.derived import Rate
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
+from data_contracts.evaluation import Evaluation, Slice
 from data_contracts.features import FeatureGroup
 from data_contracts.labels import Label
 from data_contracts.use_case import Declaration, ModelSpec, OffPolicy
@@ -51,6 +52,9 @@ USE_CASE = Declaration(
     ),
     request_field="request_id",
     assumed_lag="5s",
+    evaluation=Evaluation(
+        user="user_id", slices=(Slice("position"), Slice("user_impressions_24h", (1, 20)))
+    ),
     model=ModelSpec(
         categorical=(
             Categorical("user_id", 512),

@@ -11,8 +11,8 @@ def test_a_table_and_arrays_give_the_same_metrics() -> None:
     labels = (rng.random(500) < scores).astype(np.int32)
     arrays = live_metrics({"score": scores, "label": labels}, 0.95)
     assert arrays == live_metrics(pa.table({"score": scores, "label": labels}), 0.95)
-    assert arrays["calibration"].value == pytest.approx(scores.sum() / labels.sum())
-    assert arrays["calibration"].low < 1 < arrays["calibration"].high
+    assert arrays["predicted_over_observed"].value == pytest.approx(scores.sum() / labels.sum())
+    assert arrays["predicted_over_observed"].low < 1 < arrays["predicted_over_observed"].high
 
 
 def test_less_confidence_is_a_narrower_interval() -> None:
@@ -26,7 +26,7 @@ def test_less_confidence_is_a_narrower_interval() -> None:
 def test_without_a_positive_there_is_no_auc_and_no_calibration_but_a_log_loss() -> None:
     metrics = live_metrics({"score": np.full(20, 0.1), "label": np.zeros(20)}, 0.95)
     assert np.isnan(metrics["auc"].value)
-    assert np.isnan(metrics["calibration"].value)
+    assert np.isnan(metrics["predicted_over_observed"].value)
     assert metrics["log_loss"].value == pytest.approx(-np.log(0.9))
 
 

@@ -10,7 +10,14 @@ SUMMARY: dict[str, Any] = {"use_case": "clicks", "sound": True, "problems": [], 
 def found(offline: float, live: float) -> dict[str, Any]:
     """Results of the stages, cut down to what the page reads."""
     return {
-        "model": {"decision": {"checks": []}, "metrics": {}, "confidence": offline},
+        "model": {
+            "decision": {"checks": []},
+            "model": "fm",
+            "metrics": {},
+            "slices": {},
+            "worst_slice": None,
+            "confidence": offline,
+        },
         "outcomes": {"positives": 3, "confidence": live},
         "drift": {"drifted": {}, "compared": 4, "skipped": [], "html": "drift.html"},
     }
@@ -19,9 +26,9 @@ def found(offline: float, live: float) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("offline", "live", "said"),
     [
-        (0.95, 0.95, "Intervals are 95 % bootstrap intervals"),
-        (0.999, 0.999, "Intervals are 99.9 % bootstrap intervals"),
-        (0.95, 0.9, "Intervals are 90 % and 95 % bootstrap intervals"),
+        (0.95, 0.95, "Intervals are 95 % intervals"),
+        (0.999, 0.999, "Intervals are 99.9 % intervals"),
+        (0.95, 0.9, "Intervals are 90 % and 95 % intervals"),
     ],
 )
 def test_the_page_says_with_what_confidence_the_intervals_were_made(

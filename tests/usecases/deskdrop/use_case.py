@@ -3,6 +3,7 @@
 from data_contracts.aggregates import Count
 from data_contracts.derived import Rate
 from data_contracts.encoding import HOUR_OF_DAY, Categorical
+from data_contracts.evaluation import Evaluation, Slice
 from data_contracts.features import FeatureGroup
 from data_contracts.labels import Label
 from data_contracts.use_case import Declaration, ModelSpec
@@ -43,6 +44,9 @@ USE_CASE = Declaration(
         match={"user_id": "user_id", "item_id": "item_id"},
         within="24h",
         first_per=("user_id", "item_id"),
+    ),
+    evaluation=Evaluation(
+        user="user_id", slices=(Slice("platform"), Slice("user_views_30d", (1, 10, 100)))
     ),
     # No embedding of user or item: on the validation rows it gains less than another seed does,
     # and readers and articles come and go. What they did lately says enough.

@@ -1,0 +1,74 @@
+"""Metrics of rankings: within a user, and among the candidates of a request."""
+
+import numpy as np
+
+from data_contracts.evidence import Estimate, percentile_interval
+
+
+def grouped_auc(
+    labels: np.ndarray, scores: np.ndarray, users: np.ndarray, confidence: float = 0.95
+) -> Estimate:
+    """GAUC: mean of the users' AUCs by their number of rows (Zhu et al. 2017).
+
+    Users with one class only rank nothing and are left out; `n` is the number of the others, over
+    whom the interval is bootstrapped.
+    """
+    _, user = np.unique(users, return_inverse=True)
+    order = np.lexsort((scores, user))
+    user, hit = user[order], (np.asarray(labels) > 0)[order]
+    rows = np.bincount(user)
+    first = np.cumsum(rows) - rows
+    positives = np.bincount(user, hit)
+    pairs = positives * (rows - positives)
+    rank = _runs(user, np.asarray(scores)[order]) - first[user]
+    wins = np.bincount(user, rank * hit) - positives * (positives + 1) / 2
+    kept = pairs > 0
+    weight = rows[kept].astype(np.float64)
+    return ratio(weight * wins[kept] / pairs[kept], weight, confidence)
+
+
+def precision_at(
+    k: int,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    requests: np.ndarray,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Share of positives among the k highest scores of a request, ties by the order of the rows.
+
+    Requests of at most k rows rank nothing and are left out; `n` is the number of the others.
+    """
+    _, request = np.unique(requests, return_inverse=True)
+    order = np.lexsort((-np.asarray(scores), request))
+    request, hit = request[order], (np.asarray(labels) > 0)[order]
+    rows = np.bincount(request)
+    place = np.arange(len(request)) - (np.cumsum(rows) - rows)[request]
+    found = np.bincount(request, hit & (place < k))[rows > k]
+    return ratio(found, np.full(len(found), float(k)), confidence)
+
+
+def ratio(
+    over: np.ndarray,
+    under: np.ndarray,
+    confidence: float = 0.95,
+    draws: int = 400,
+    seed: int = 0,
+) -> Estimate:
+    """Sum of `over` by sum of `under` (float[n]), bootstrapped over their entries; NaN without."""
+    if not len(over):
+        return Estimate(float("nan"), float("nan"), float("nan"), 0)
+    rng = np.random.default_rng(seed)
+    found: list[float] = []
+    for _ in range(draws):
+        pick = rng.integers(0, len(over), len(over))
+        found.append(float(over[pick].sum() / under[pick].sum()))
+    value = float(over.sum() / under.sum())
+    return Estimate(value, *percentile_interval(found, confidence), len(over))
+
+
+def _runs(group: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """float64[n]: midranks from 1 of rows sorted by (group, value), counted through all groups."""
+    fresh = (group[1:] != group[:-1]) | (values[1:] != values[:-1])
+    run = np.concatenate(([0], np.cumsum(fresh))) if len(group) else np.zeros(0, np.int64)
+    counts = np.bincount(run)
+    return (np.cumsum(counts) - (counts - 1) / 2)[run]

@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+
+from data_contracts.delong import auc_difference, auc_interval
+from data_contracts.evaluation import Evaluation, Slice, cut
+from data_contracts.evidence import Estimate, auc, average_precision, normalised_entropy
+from data_contracts.ranking import grouped_auc, precision_at, ratio
+from training.evaluate import Held, evaluate, evaluate_slices, worst_slice
+
+
+def clicks(n: int, seed: int = 5, decimals: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Labels drawn from scores, which tie when rounded."""
+    rng = np.random.default_rng(seed)
+    scores = rng.beta(1, 6, n)
+    return (rng.random(n) < scores).astype(np.int32), scores.round(decimals)
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 12])
+def test_average_precision_equals_sklearns_also_with_ties(decimals: int) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    labels, scores = clicks(3000, decimals=decimals)
+    expected = metrics.average_precision_score(labels, scores)
+    assert average_precision(labels, scores) == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(average_precision(np.zeros(4), np.arange(4)))
+
+
+def test_normalised_entropy_of_the_base_rate_is_one_and_of_better_scores_less() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    labels, scores = clicks(3000)
+    base = np.full(len(labels), labels.mean())
+    assert normalised_entropy(labels, base) == pytest.approx(1.0)
+    expected = metrics.log_loss(labels, scores) / metrics.log_loss(labels, base)
+    assert normalised_entropy(labels, scores) == pytest.approx(expected)
+    assert expected < 1
+    assert np.isnan(normalised_entropy(np.ones(4), np.full(4, 0.5)))
+
+
+@pytest.mark.parametrize("decimals", [1, 12])
+def test_delong_in_midranks_equals_its_definition_over_all_pairs(decimals: int) -> None:
+    labels, ours = clicks(300, decimals=decimals)
+    theirs = (ours + clicks(300, seed=6, decimals=decimals)[1]) / 2
+
+    def components(scores: np.ndarray) -> np.ndarray:
+        above, below = scores[labels > 0][:, None], scores[labels == 0]
+        return (above > below) + 0.5 * (above == below)
+
+    for kernel, found in (
+        (components(ours), auc_interval(labels, ours, 0.9)),
+        (components(ours) - components(theirs), auc_difference(labels, ours, theirs, 0.9)),
+    ):
+        rows, columns = kernel.mean(axis=1), kernel.mean(axis=0)
+        error = np.sqrt(rows.var(ddof=1) / len(rows) + columns.var(ddof=1) / len(columns))
+        assert found.value == pytest.approx(kernel.mean(), abs=1e-12)
+        assert found.high - found.low == pytest.approx(2 * 1.6448536 * error)
+        assert found.n == 300
+
+
+def test_nine_of_ten_intervals_at_ninety_percent_hold_the_true_auc() -> None:
+    truth = auc(*clicks(1_000_000, seed=1))
+    held = [auc_interval(*clicks(400, seed), 0.9) for seed in range(400)]
+    share = np.mean([each.low <= truth <= each.high for each in held])
+    assert 0.86 <= share <= 0.94
+
+
+def test_an_auc_without_variance_or_class_has_no_interval() -> None:
+    labels = np.array([0, 0, 1, 1])
+    nan = pytest.approx(float("nan"), nan_ok=True)
+    assert auc_interval(labels, labels.astype(float)) == Estimate(1.0, nan, nan, 4)
+    assert auc_interval(np.zeros(4), labels) == Estimate(nan, nan, nan, 4)
+    assert auc_interval(np.array([]), np.array([])) == Estimate(nan, nan, nan, 0)
+    assert auc_interval(labels, np.full(4, 0.5)) == Estimate(0.5, 0.5, 0.5, 4)
+    assert auc_difference(labels, labels * 0.3, labels * 0.3) == Estimate(0.0, 0.0, 0.0, 4)
+
+
+def test_gauc_is_the_mean_of_the_users_aucs_by_their_rows() -> None:
+    labels, scores = clicks(900, decimals=1)
+    users = np.random.default_rng(2).zipf(1.6, 900) % 97
+    aucs = {user: auc(labels[users == user], scores[users == user]) for user in set(users)}
+    known = {user: each for user, each in aucs.items() if not np.isnan(each)}
+    rows = [np.sum(users == user) for user in known]
+    found = grouped_auc(labels, scores, users)
+    assert found.value == pytest.approx(np.average(list(known.values()), weights=rows))
+    assert len(known) == found.n < len(aucs)
+    assert found.low < found.value < found.high
+    assert grouped_auc(np.zeros(9), scores[:9], users[:9]).n == 0
+
+
+def test_precision_at_k_counts_the_top_of_requests_that_are_longer() -> None:
+    requests = np.array(["a", "b", "a", "a", "b", "c"])
+    scores = np.array([0.9, 0.8, 0.1, 0.5, 0.9, 0.3])
+    labels = np.array([1, 0, 1, 0, 1, 1])
+    found = precision_at(1, labels, scores, requests)
+    assert (found.value, found.n) == (1.0, 2)
+    assert precision_at(2, labels, scores, requests).value == 0.5
+    assert precision_at(3, labels, scores, requests).n == 0
+
+
+def test_a_ratio_is_of_sums_and_its_interval_over_groups() -> None:
+    found = ratio(np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 8.0]))
+    assert found.value == 0.5
+    assert found.low < 0.5 < found.high
+    assert ratio(np.array([]), np.array([])).as_dict()["value"] is None
+
+
+def test_slices_cut_by_value_and_by_edges() -> None:
+    declared = Evaluation(slices=(Slice("device", most=1), Slice("age", edges=(2, 5))))
+    columns = {
+        "device": np.array(["web", "app", "web", None], object),
+        "age": np.array([1, 2, None, 7], object),
+    }
+    assert {
+        "device = web": [0, 2],
+        "device = other": [1, 3],
+        "age < 2": [0],
+        "2 <= age < 5": [1],
+        "age >= 5": [3],
+        "age unknown": [2],
+    } == {name: np.flatnonzero(mask).tolist() for name, mask in cut(declared, columns).items()}
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        (Evaluation(user="who"), "user 'who'"),
+        (Evaluation(top=0), "top 0"),
+        (Evaluation(slices=(Slice("nothing"),)), "slice by 'nothing'"),
+        (Evaluation(slices=(Slice("f", edges=(2, 1)),)), "edges ascend"),
+    ],
+)
+def test_a_declaration_that_nothing_can_be_judged_by_is_refused(
+    declared: Evaluation, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        declared.check({"user_id"}, {"f"})
+
+
+def test_the_worst_slice_is_the_one_where_scores_say_least_among_those_with_rows() -> None:
+    labels, scores = clicks(2000)
+    part = np.arange(2000) % 4
+    scores = np.where(part == 2, 0.9, scores)
+    held = Held(None, None, {f"p = {i}": part == i for i in range(4)} | {"few": part < 0})
+    held.parts["few"][:5] = True
+    slices = evaluate_slices(labels, scores, held, 0.95)
+    assert worst_slice(slices, 200) == "p = 2"
+    assert worst_slice(slices, 501) is None
+    assert slices["p = 1"]["auc"] == evaluate(labels[part == 1], scores[part == 1], 0.95)["auc"]
