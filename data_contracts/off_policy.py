@@ -1,20 +1,57 @@
 """Off-policy value of a policy from another policy's log with known propensities."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
 from data_contracts.evidence import Estimate, percentile_interval
 
+LEAST_EFFECTIVE = 200.0
+"""Effective rows below which the estimates are a few rows' luck."""
+MOST_OF_ALL = 0.05
+"""Share of the whole weight that one row may carry."""
+SURE = 0.999
+"""Confidence with which weights that do not average 1 are called wrong."""
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """Rewards that a model expects, made without the row's own reward (cross-fitted)."""
+
+    logged: np.ndarray
+    """float[n]: of the logged action."""
+    target: np.ndarray
+    """float[n]: of what the target policy would do, averaged over its actions."""
+
 
 @dataclass(frozen=True)
 class OffPolicyValue:
-    """Inverse-propensity estimates of the mean reward under the target policy."""
+    """Estimates of the mean reward under the target policy, and whether they can be trusted."""
 
     ips: Estimate
     snips: Estimate
+    dm: Estimate | None
+    """Direct method: the model alone, whose interval knows nothing of the model's bias."""
+    dr: Estimate | None
     effective_sample_size: float
     max_weight: float
+    mean_weight: float
+    """1 up to chance, where the log has all that the target does and its propensities are true."""
+    doubt: str | None
+    """Why the overlap of the policies is too poor to judge by."""
+
+    @property
+    def verdict(self) -> str:
+        """`cannot judge` where there is doubt, else `can judge`."""
+        return "cannot judge" if self.doubt else "can judge"
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready: estimates as `Estimate.as_dict` gives them."""
+        known = {name: getattr(self, name) for name in ("ips", "snips", "dm", "dr")}
+        estimates = {name: each.as_dict() for name, each in known.items() if each}
+        return {**asdict(self), **dict.fromkeys(known), **estimates, "verdict": self.verdict}
 
 
 def off_policy_value(
@@ -24,30 +61,144 @@ def off_policy_value(
     confidence: float = 0.95,
     draws: int = 1000,
     seed: int = 0,
+    modelled: Modelled | None = None,
 ) -> OffPolicyValue:
     """IPS (Horvitz & Thompson 1952), SNIPS (Swaminathan & Joachims 2015), bootstrap intervals.
 
     `rewards` float[n]; `logged` and `target`: probability of the logged action under each policy.
+    With `modelled` also the direct method and the doubly robust estimate (Dudik et al. 2011).
     Raises ValueError when a logged probability is not in (0, 1].
     """
+    _check(rewards, logged)
+    weight = target / logged
+    summed = {"ips": weight * rewards, "weight": weight}
+    if modelled is not None:
+        summed["dm"] = modelled.target
+        summed["dr"] = modelled.target + weight * (rewards - modelled.logged)
+    columns = np.column_stack(list(summed.values()))
+    found = _means(columns, draws, seed)
+    n, means = len(rewards), dict(zip(summed, columns.mean(axis=0), strict=True))
+    drawn = dict(zip(summed, found.T, strict=True))
+    kept = drawn["weight"] > 0
+    normalised = means["ips"] / means["weight"] if means["weight"] else float("nan")
+
+    def estimate(value: float, values: np.ndarray) -> Estimate:
+        return Estimate(float(value), *percentile_interval(values.tolist(), confidence), n)
+
+    return OffPolicyValue(
+        ips=estimate(means["ips"], drawn["ips"]),
+        snips=estimate(normalised, drawn["ips"][kept] / drawn["weight"][kept]),
+        dm=estimate(means["dm"], drawn["dm"]) if modelled else None,
+        dr=estimate(means["dr"], drawn["dr"]) if modelled else None,
+        effective_sample_size=_effective(weight),
+        max_weight=float(weight.max()),
+        mean_weight=float(means["weight"]),
+        doubt=_doubt(weight),
+    )
+
+
+def slate_value(
+    rewards: np.ndarray,
+    logged: np.ndarray,
+    target: np.ndarray,
+    confidence: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> OffPolicyValue:
+    """Mean reward of a slate that is read from the top: cascade weights (McInerney et al. 2020).
+
+    All float[n, slots], NaN where a slate has no such slot; the probability of a slot's item is
+    given the items above it, and a slot's reward is weighted by the product down to it. Effective
+    rows, weights and doubt are those of the worst slot. No model: `dm` and `dr` are None.
+    """
+    there = ~np.isnan(rewards)
+    _check(rewards[there], logged[there])
+    weight = np.cumprod(np.where(there, target / np.where(there, logged, 1.0), 1.0), axis=1)
+    gained = np.where(there, weight * np.where(there, rewards, 0.0), 0.0)
+    slots = rewards.shape[1]
+    columns = np.concatenate([gained, np.where(there, weight, 0.0), there], axis=1)
+    found, means = _means(columns, draws, seed), columns.mean(axis=0)
+
+    def normalised(sums: np.ndarray) -> np.ndarray:
+        over, under, share = np.split(np.atleast_2d(sums), [slots, 2 * slots], axis=1)
+        parts = np.divide(over, under, out=np.zeros_like(over), where=under > 0)
+        return (parts * share).sum(axis=1)
+
+    each = [weight[there[:, slot], slot] for slot in range(slots)]
+    worst = min(each, key=_effective)
+    n, ips = len(rewards), float(gained.sum(axis=1).mean())
+    sums = found[:, :slots].sum(axis=1)
+    return OffPolicyValue(
+        ips=Estimate(ips, *percentile_interval(sums.tolist(), confidence), n),
+        snips=Estimate(
+            float(normalised(means)[0]),
+            *percentile_interval(normalised(found).tolist(), confidence),
+            n,
+        ),
+        dm=None,
+        dr=None,
+        effective_sample_size=_effective(worst),
+        max_weight=max(float(w.max()) for w in each),
+        mean_weight=float(worst.mean()),
+        doubt=next(filter(None, map(_doubt, each)), None),
+    )
+
+
+def tabular_model(
+    rewards: np.ndarray,
+    cell: np.ndarray,
+    place: np.ndarray,
+    probability: np.ndarray,
+    strength: float = 100.0,
+    folds: int = 3,
+    seed: int = 0,
+) -> Modelled:
+    """A reward model of one mean per cell, smoothed towards the mean of all, cross-fitted.
+
+    `cell` int[n]: which (action, place) was logged; `place` int[cells] and `probability`
+    float[cells]: where each cell is, and how often the target chooses it there. `strength` is the
+    prior's weight in rows.
+    """
+    fold = np.random.default_rng(seed).integers(0, folds, len(rewards))
+    cells, places = len(place), int(place.max()) + 1
+    means, expected = np.zeros((folds, cells)), np.zeros((folds, places))
+    for each in range(folds):
+        others = fold != each
+        prior = strength * rewards[others].mean()
+        hits = np.bincount(cell[others], rewards[others], minlength=cells)
+        means[each] = (hits + prior) / (np.bincount(cell[others], minlength=cells) + strength)
+        expected[each] = np.bincount(place, probability * means[each], minlength=places)
+    return Modelled(means[fold, cell], expected[fold, place[cell]])
+
+
+def _check(rewards: np.ndarray, logged: np.ndarray) -> None:
     if not len(rewards) or not ((logged > 0) & (logged <= 1)).all():
         raise ValueError("off-policy value: needs rows, each with a logged propensity in (0, 1]")
-    weight = target / logged
-    rng = np.random.default_rng(seed)
-    ips: list[float] = []
-    snips: list[float] = []
-    for _ in range(draws):
-        pick = rng.integers(0, len(rewards), len(rewards))
-        w, r = weight[pick], rewards[pick]
-        ips.append(float((w * r).mean()))
-        if total := float(w.sum()):
-            snips.append(float((w * r).sum()) / total)
-    total = float(weight.sum())
-    normalised = float((weight * rewards).sum()) / total if total else float("nan")
-    n = len(rewards)
-    return OffPolicyValue(
-        ips=Estimate(float((weight * rewards).mean()), *percentile_interval(ips, confidence), n),
-        snips=Estimate(normalised, *percentile_interval(snips, confidence), n),
-        effective_sample_size=total**2 / float((weight**2).sum()) if total else 0.0,
-        max_weight=float(weight.max()),
+
+
+def _means(columns: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """float[draws, columns]: their means over rows drawn with replacement."""
+    rng, n = np.random.default_rng(seed), len(columns)
+    return np.array(
+        [np.bincount(rng.integers(0, n, n), minlength=n) @ columns / n for _ in range(draws)]
     )
+
+
+def _effective(weight: np.ndarray) -> float:
+    squares = float((weight**2).sum())
+    return float(weight.sum()) ** 2 / squares if squares else 0.0
+
+
+def _doubt(weight: np.ndarray) -> str | None:
+    effective, total = _effective(weight), float(weight.sum())
+    if effective < LEAST_EFFECTIVE:
+        return f"{effective:.0f} effective rows of {len(weight)}, needs {LEAST_EFFECTIVE:.0f}"
+    if (most := float(weight.max()) / total) > MOST_OF_ALL:
+        return f"one row carries {most:.0%} of all weight, at most {MOST_OF_ALL:.0%} may"
+    reach = NormalDist().inv_cdf((1 + SURE) / 2) * float(weight.std()) / len(weight) ** 0.5
+    if abs(mean := float(weight.mean()) - 1) > reach:
+        return (
+            f"weights average {mean + 1:.3f}, not 1: the propensities are not the log's, or the "
+            "target does what the log never did"
+        )
+    return None

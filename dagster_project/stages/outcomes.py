@@ -9,7 +9,7 @@ from deltalake import DeltaTable
 
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
-from data_contracts.off_policy import off_policy_value
+from data_contracts.off_policy import Modelled, off_policy_value, tabular_model
 from data_contracts.results import write_result
 from data_contracts.use_case import OffPolicy
 from spark_jobs.events import load_events
@@ -58,25 +58,38 @@ def value_policies(deployment: Deployment) -> dict[str, Any]:
     logged = [row for row in rows if row["policy"] == declared.logged]
     own = [row["label"] for row in rows if row["policy"] == declared.target]
     confidence = use_case.declared.gates.confidence
+    rewards = np.array([row["label"] for row in logged], float)
     value = off_policy_value(
-        np.array([row["label"] for row in logged], float),
+        rewards,
         np.array([row["propensity"] for row in logged], float),
         np.array([target.get(_action(declared, row), 0.0) for row in logged], float),
         confidence,
+        modelled=_modelled(rewards, [_action(declared, row) for row in logged], target),
     )
     result = {
         "logged": declared.logged,
         "target": declared.target,
-        "ips": value.ips.as_dict(),
-        "snips": value.snips.as_dict(),
+        **value.as_dict(),
         "confidence": confidence,
-        "effective_sample_size": value.effective_sample_size,
-        "max_weight": value.max_weight,
         "on_policy": float(np.mean(own)),
         "on_policy_n": len(own),
     }
     write_result(deployment.lake, "off_policy", result)
     return result
+
+
+def _modelled(
+    rewards: np.ndarray, actions: list[tuple[str, ...]], target: dict[tuple[str, ...], float]
+) -> Modelled:
+    """What a mean per action and place expects; the first field of an action is what was chosen."""
+    cells = {action: i for i, action in enumerate(dict.fromkeys([*target, *actions]))}
+    places = {place: i for i, place in enumerate(dict.fromkeys(cell[1:] for cell in cells))}
+    return tabular_model(
+        rewards,
+        np.array([cells[action] for action in actions]),
+        np.array([places[cell[1:]] for cell in cells]),
+        np.array([target.get(cell, 0.0) for cell in cells]),
+    )
 
 
 def _action(declared: OffPolicy, row: dict[str, Any]) -> tuple[str, ...]:

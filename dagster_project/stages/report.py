@@ -113,7 +113,8 @@ def summary_rows(found: dict[str, Any]) -> list[list[str]]:
             [
                 f"value of {policy['target']}",
                 f"IPS {interval(policy['ips'], 6)}",
-                f"SNIPS {interval(policy['snips'], 6)}, on-policy {policy['on_policy']:.4f}, "
+                f"SNIPS {interval(policy['snips'], 6)}, DR {interval(policy['dr'], 6)}, "
+                f"on-policy {policy['on_policy']:.4f}, {policy['verdict']}: "
                 f"effective rows {policy['effective_sample_size']:.0f} of "
                 f"{policy['ips']['n']:,}",
             ]
