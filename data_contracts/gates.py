@@ -1,89 +1,214 @@
 """Gates: checks with value, limit and verdict, and the decision they add up to. Pure functions."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
 from data_contracts.evidence import Estimate, paired_difference
-
-Verdict = Literal["pass", "fail", "cannot judge"]
+from data_contracts.gate_rules import Level, Mode, Rule, Stage, alpha_of
+from data_contracts.judging import KINDS, Evidence, Verdict
+from data_contracts.off_policy import OffPolicyValue
+from data_contracts.sequences import Split, Sums
 
 
 @dataclass(frozen=True)
 class Check:
-    """One gate's answer."""
+    """One gate's answer, with the evidence it was made from."""
 
     name: str
     verdict: Verdict
     value: str
     limit: str
     n: int
+    level: Level = "required"
+    mode: Mode = "enforce"
+    kind: str = "fact"
+    """Of `judging.KINDS`."""
+    evidence: Evidence = field(default_factory=dict[str, Any])
+    """JSON-ready; without it the check cannot be made again."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether a move needs this check passed."""
+        return self.level == "required" and self.mode == "enforce"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """All checks of a move; it fails with any failed check, and says when the data cannot tell.
-
-    Without any check there is nothing to judge by, and no move.
-    """
+    """All checks of a move. Without any that counts there is nothing to judge by, and no move."""
 
     stage: str
     checks: tuple[Check, ...]
-    decisive: str | None = None
-    """Name of the check that must pass; of every other it is enough that it does not fail."""
 
     @property
     def verdict(self) -> Verdict:
-        verdicts = {check.verdict for check in self.checks}
-        if "fail" in verdicts:
-            return "fail"
-        return "pass" if verdicts == {"pass"} else "cannot judge"
+        """Of the checks that count."""
+        return _joined(check for check in self.checks if check.counts)
+
+    @property
+    def advice(self) -> Verdict:
+        """Of those that stop nothing; `pass` where there is none."""
+        others = [check for check in self.checks if not check.counts]
+        return _joined(others) if others else "pass"
 
     @property
     def promotes(self) -> bool:
-        """Whether the move is made: there are checks, none fails, and the decisive one passes."""
-        passed = {check.name for check in self.checks if check.verdict == "pass"}
-        decided = self.decisive is None or self.decisive in passed
-        return bool(self.checks) and self.verdict != "fail" and decided
+        """Whether the move is made: every check that counts passes, and there is one."""
+        return self.verdict == "pass"
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        checks = [asdict(check) for check in self.checks]
+        """JSON-ready, with all that `recompute` needs."""
         return {
             "stage": self.stage,
             "verdict": self.verdict,
+            "advice": self.advice,
             "promotes": self.promotes,
-            "checks": checks,
+            "checks": [asdict(check) for check in self.checks],
         }
 
+    def table(self) -> list[tuple[str, ...]]:
+        """For people: name, what it counts for, verdict, value, limit and rows of each check."""
+        return [
+            (c.name, f"{c.level}, {c.mode}", c.verdict, c.value, c.limit, f"{c.n:,}")
+            for c in self.checks
+        ]
 
-def limit_check(name: str, value: float, limit: float, n: int, unit: str = "") -> Check:
-    """Pass when `value` is at most `limit`."""
-    verdict: Verdict = "pass" if value <= limit else "fail"
-    return Check(name, verdict, f"{value:.4g}{unit}", f"<= {limit:.4g}{unit}", n)
+
+def _joined(checks: Iterable[Check]) -> Verdict:
+    verdicts = {check.verdict for check in checks}
+    if "fail" in verdicts:
+        return "fail"
+    return "pass" if verdicts == {"pass"} else "cannot judge"
+
+
+def recompute(decided: Mapping[str, Any]) -> Decision:
+    """The decision that the evidence embedded in `Decision.as_dict` leads to, made again.
+
+    Its `as_dict` equals `decided` where nothing was edited. Raises ValueError naming a check
+    without evidence or of no known kind.
+    """
+    checks: list[Check] = []
+    for raw in decided["checks"]:
+        name, kind, evidence = raw["name"], raw.get("kind"), raw.get("evidence")
+        if kind not in KINDS or not evidence:
+            raise ValueError(f"check {name!r}: no evidence of kind {kind!r} to make it again from")
+        try:
+            checks.append(_made(name, kind, evidence, raw["level"], raw["mode"]))
+        except (KeyError, TypeError, ArithmeticError) as error:
+            raise ValueError(f"check {name!r}: its evidence is damaged: {error!r}") from error
+    return Decision(decided["stage"], tuple(checks))
+
+
+def made(rule: Rule, name: str, kind: str, evidence: Evidence) -> Check:
+    """The check that this evidence leads to, as the rule lets it count."""
+    return _made(name, kind, evidence, rule.level, rule.mode)
+
+
+def _made(name: str, kind: str, evidence: Evidence, level: Level, mode: Mode) -> Check:
+    return Check(name, *KINDS[kind](evidence), level, mode, kind, evidence)
+
+
+def limit_check(rule: Rule, name: str, value: float, limit: float, n: int, unit: str = "") -> Check:
+    """Pass when `value` is at most `limit`; not judged below the rule's `least`."""
+    known = None if value != value else float(value)
+    evidence = {"value": known, "limit": float(limit), "n": n, "unit": unit, "least": rule.least}
+    return made(rule, name, "at most", evidence)
 
 
 def better_than(
+    rule: Rule,
     name: str,
     labels: np.ndarray,
     candidate: np.ndarray,
     baseline: np.ndarray,
     confidence: float,
 ) -> Check:
-    """Pass when the paired log-loss difference is below 0 with its whole interval.
+    """Pass when the paired log-loss difference is below the rule's margin with its whole interval.
 
     Fail when it is above 0 with its whole interval; else the data cannot tell.
     """
+    evidence: dict[str, Any] = {"of": "log loss", "margin": rule.margin, "n": len(labels)}
     if len(set(np.asarray(labels).tolist())) < 2:
-        return Check(name, "cannot judge", "one class only", "log loss difference < 0", len(labels))
+        return made(rule, name, "difference", {**evidence, "reason": "one class only"})
     gap: Estimate = paired_difference(labels, candidate, baseline, confidence)
-    verdict: Verdict = "pass" if gap.high < 0 else "fail" if gap.low > 0 else "cannot judge"
-    shown = f"{gap.value:+.5f} [{gap.low:+.5f}, {gap.high:+.5f}]"
-    return Check(name, verdict, shown, "log loss difference < 0", gap.n)
+    return made(rule, name, "difference", {**evidence, **gap.as_dict()})
 
 
-def first_version(checks: Sequence[Check]) -> Decision:
-    """The decision about a version where no champion stands to compare with."""
-    return Decision("first version", tuple(checks))
+def worst_part(
+    rule: Rule,
+    labels: np.ndarray,
+    candidate: np.ndarray,
+    baseline: np.ndarray,
+    parts: Mapping[str, np.ndarray],
+    confidence: float,
+    least: int,
+) -> Check:
+    """`better_than` on each part (name -> bool[n]) with `least` rows and both classes.
+
+    The confidence is shared out over the parts (Bonferroni).
+    """
+    judged = {
+        name: mask
+        for name, mask in parts.items()
+        if mask.sum() >= least and 0 < labels[mask].sum() < mask.sum()
+    }
+    shared = 1 - (1 - confidence) / max(len(judged), 1)
+    gaps = {
+        name: paired_difference(labels[mask], candidate[mask], baseline[mask], shared).as_dict()
+        for name, mask in judged.items()
+    }
+    return made(rule, "worst slice", "slices", {"margin": rule.margin, "parts": gaps})
+
+
+def policy_check(rule: Rule, value: OffPolicyValue, own: float) -> Check:
+    """Pass when DR (SNIPS without a model) is above the log's own mean reward less the margin."""
+    best = value.dr or value.snips
+    evidence = {**best.as_dict(), "own": own, "margin": rule.margin, "doubt": value.doubt}
+    return made(rule, "off-policy value", "policy", evidence)
+
+
+def sequence_check(
+    rules: Sequence[Rule], name: str, sums: Sums, tuned_at: float, alpha: float
+) -> Check:
+    """`paired log loss` or `CTR` at a look, with its part of the release's `alpha`.
+
+    Pass when the sequence lies inside the margin, fail when it is worse than 0 beyond doubt.
+    `tuned_at`: the plan's weight (`exposure.Need.weight`).
+    """
+    rule = next(rule for rule in rules if rule.check == name)
+    evidence = {
+        "sums": sums.as_dict(),
+        "alpha": alpha_of(name, rules, alpha),
+        "tuned_at": float(tuned_at),
+        "margin": rule.margin,
+        "least": rule.least,
+        "higher_is_better": name == "CTR",
+        "of": name.removeprefix("paired "),
+    }
+    return made(rule, name, "sequence", evidence)
+
+
+def ratio_check(rules: Sequence[Rule], splits: Sequence[Split], alpha: float) -> Check:
+    """`sample ratio` at a look, with its part of the release's `alpha`."""
+    name = "sample ratio"
+    rule = next(rule for rule in rules if rule.check == name)
+    raw = [asdict(split) for split in splits]
+    return made(rule, name, "ratio", {"splits": raw, "alpha": alpha_of(name, rules, alpha)})
+
+
+def decision(stage: Stage, title: str, rules: Iterable[Rule], checks: Iterable[Check]) -> Decision:
+    """The checks of a stage under its rules: without those that are off, and with those missing.
+
+    A rule that counts and that no check answers cannot be judged.
+    """
+    kept: list[Check] = []
+    given = list(checks)
+    for rule in rules:
+        if rule.stage != stage or rule.mode == "off":
+            continue
+        own = [check for check in given if rule.covers(check.name)]
+        missing = made(rule, rule.check, "absent", {"absent": True})
+        kept += own or ([missing] if rule.level == "required" else [])
+    return Decision(title, tuple(kept))

@@ -6,7 +6,7 @@ squared share of the total. A unit that comes back on many days is one draw, not
 move together, which only makes the sum's path smoother than the boundary supposes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import exp, lgamma, log, log1p, sqrt
 from typing import Any
@@ -55,6 +55,13 @@ class Sums:
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, and enough to compute the interval again."""
         return asdict(self) | {"units": list(self.units)}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "Sums":
+        """What `as_dict` gave, also after JSON."""
+        units = int(raw["units"][0]), int(raw["units"][1])
+        figures = (float(raw[name]) for name in ("total", "weight", "variance", "level"))
+        return cls(*figures, units=units, impressions=int(raw["impressions"]))
 
 
 def precision(tuned_at: float, alpha: float) -> float:

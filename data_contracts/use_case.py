@@ -19,6 +19,7 @@ from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
 from data_contracts.evaluation import Evaluation
 from data_contracts.feature_rules import check_group
 from data_contracts.features import FeatureGroup
+from data_contracts.gate_rules import Rule, check_rules, effective
 from data_contracts.labels import Label
 
 CONTRACT = "events.odcs.yaml"
@@ -55,12 +56,32 @@ class Split:
 
 @dataclass(frozen=True)
 class Gates:
-    """Limits a first version must keep; quality is judged against baselines, not a number."""
+    """What a version must show to be moved on."""
 
     max_latency_ms: float = 20.0
     """p99 of scoring 21 rows in process."""
     confidence: float = 0.95
     """Of every interval: of the gates, of offline and live metrics, of the off-policy value."""
+    alpha: float = 0.05
+    """Share of releases without a fault in which any sequential gate may fail, at all looks."""
+    max_days: float = 14.0
+    """A release whose required gates would need longer is refused before it starts."""
+    changed: tuple[Rule, ...] = ()
+    """Rules that differ from `gate_rules.DEFAULTS`."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """All rules in force."""
+        return effective(self.changed)
+
+    def check(self) -> None:
+        """Raise ValueError naming what cannot be."""
+        if not (0 < self.alpha < 1 and 0 < self.confidence < 1 and self.max_days > 0):
+            raise ValueError(
+                f"gates: alpha {self.alpha}, confidence {self.confidence}: between 0 and 1; "
+                f"max_days {self.max_days}: above 0"
+            )
+        check_rules(self.changed)
 
 
 @dataclass(frozen=True)
@@ -218,6 +239,7 @@ def _check(use_case: UseCase) -> None:
     for table in declared.batch_tables:
         table.check(contract)
     declared.label.check(contract)
+    declared.gates.check()
     declared.evaluation.check(contract.fields, use_case.feature_names)
     if unknown := set(use_case.inputs) - set(contract.fields):
         raise ValueError(f"inputs {sorted(unknown)} are not in the contract")

@@ -2,7 +2,9 @@
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,17 @@ from data_contracts.bundle import (
     check_inputs,
     open_bundle,
 )
-from data_contracts.gates import Check, Decision, better_than, first_version, limit_check
+from data_contracts.evidence import bootstrap, predicted_over_observed
+from data_contracts.gate_rules import Rule
+from data_contracts.gates import (
+    Check,
+    Decision,
+    better_than,
+    decision,
+    limit_check,
+    made,
+    worst_part,
+)
 from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of
 from training.data import Rows
@@ -23,6 +35,7 @@ from training.registry import Registry, Version
 
 LATENCY_ROWS = 21
 """Rows of the request whose latency is limited."""
+BETTER = "better than champion"
 
 
 def decide(
@@ -32,38 +45,51 @@ def decide(
     manifest: Manifest,
     test: Rows,
     baselines: Mapping[str, np.ndarray],
+    parts: Mapping[str, np.ndarray] | None = None,
 ) -> Decision:
     """Judge the bundle in `folder` by its own scores of the test rows.
 
-    `baselines`: name -> float[n] scores of the same rows that it should beat. A champion with the
-    same inputs must be beaten with the whole interval; one with other inputs cannot be compared.
+    `baselines`: name -> float[n] scores of the same rows that it should beat; `parts`: name ->
+    bool[n] of the declared slices. A champion with other inputs cannot be compared: that is told,
+    and the version is judged as a first one.
     """
     manifest = open_bundle(folder, manifest.digest())
     engine = Engine(folder)
     scores = _score(manifest, engine, test)
     request = slice(0, LATENCY_ROWS)
     latency = latency_p99_ms(engine, test.ids[request], test.dense[request])
-    gates = use_case.declared.gates
+    gates, labels = use_case.declared.gates, test.labels
+    rules = {rule.check: rule for rule in gates.rules if rule.stage == "offline"}
     checks = [
-        _definitions(use_case, manifest),
-        _golden(folder, engine),
-        limit_check("latency p99", latency, gates.max_latency_ms, len(test.ids[request]), " ms"),
+        _definitions(use_case, manifest, rules["definitions"]),
+        _golden(folder, engine, rules["golden rows"]),
+        limit_check(
+            rules["latency p99"], "latency p99", latency, gates.max_latency_ms, LATENCY_ROWS, " ms"
+        ),
+        _calibration(rules["calibration"], labels, scores, gates.confidence),
     ]
-    checks += [
-        better_than(f"better than {name}", test.labels, scores, baseline, gates.confidence)
-        for name, baseline in baselines.items()
-    ]
-    champion = registry.champion(use_case.name)
-    if champion is None:
-        return first_version(checks)
-    stage, name = f"against champion {champion.version}", f"better than champion {champion.version}"
-    theirs = _champion_scores(registry, champion, manifest, test)
-    if theirs is None:
-        value = "made for other features or inputs"
-        incomparable = Check(name, "cannot judge", value, "the same inputs", len(scores))
-        return Decision(stage, (*checks, incomparable))
-    better = better_than(name, test.labels, scores, theirs, gates.confidence)
-    return Decision(stage, (*checks, better), decisive=name)
+    rivals = {f"better than {name}": each for name, each in baselines.items()}
+    stage, champion = "first version", registry.champion(use_case.name)
+    reference = next(iter(baselines.values()), None)
+    if champion is not None:
+        stage, name = f"against champion {champion.version}", f"{BETTER} {champion.version}"
+        theirs = _champion_scores(registry, champion, manifest, test)
+        if theirs is None:
+            checks.append(_incomparable(rules[BETTER], name, len(scores)))
+        else:
+            rivals[name] = reference = theirs
+    asked = []
+    for rule in rules.values():
+        ours = [name for name in rivals if rule.covers(name)]
+        checks += [
+            better_than(rule, name, labels, scores, rivals[name], gates.confidence) for name in ours
+        ]
+        if not rule.check.startswith("better than ") or ours or (champion and rule.check == BETTER):
+            asked.append(rule)
+    if parts and reference is not None:
+        rule, least = rules["worst slice"], use_case.declared.evaluation.least
+        checks.append(worst_part(rule, labels, scores, reference, parts, gates.confidence, least))
+    return decision("offline", stage, asked, checks)
 
 
 def _champion_scores(
@@ -88,19 +114,34 @@ def _inputs(manifest: Manifest) -> tuple[object, ...]:
     return (manifest.features, manifest.categorical, manifest.numeric, digests)
 
 
-def _definitions(use_case: UseCase, manifest: Manifest) -> Check:
-    version = use_case.contract.version
-    digests = digests_of(use_case.groups)
-    same = manifest.contract_version == version and dict(manifest.feature_digests) == digests
-    value = f"contract {manifest.contract_version}, {len(manifest.feature_digests)} features"
-    limit = f"contract {version} and the digests of the declared features"
-    return Check("definitions", "pass" if same else "fail", value, limit, len(digests))
+def _definitions(use_case: UseCase, manifest: Manifest, rule: Rule) -> Check:
+    evidence = {
+        "found": {"contract": manifest.contract_version, **manifest.feature_digests},
+        "declared": {"contract": use_case.contract.version, **digests_of(use_case.groups)},
+        "limit": "the declared contract and the digests of the declared features",
+    }
+    return made(rule, "definitions", "same", evidence)
 
 
-def _golden(folder: Path, engine: Engine) -> Check:
-    limit = f"logits within {LOGIT_TOLERANCE:g}"
+def _golden(folder: Path, engine: Engine, rule: Rule) -> Check:
+    evidence: dict[str, Any] = {"limit": f"logits within {LOGIT_TOLERANCE:g}"}
     try:
         rows = verify_golden(folder, engine)
     except BundleRefused as refused:
-        return Check("golden rows", "fail", str(refused), limit, 0)
-    return Check("golden rows", "pass", f"{rows} rows equal", limit, rows)
+        evidence |= {"holds": False, "value": str(refused), "n": 0}
+    else:
+        evidence |= {"holds": True, "value": f"{rows} rows equal", "n": rows}
+    return made(rule, "golden rows", "fact", evidence)
+
+
+def _calibration(rule: Rule, labels: np.ndarray, scores: np.ndarray, confidence: float) -> Check:
+    found = bootstrap(predicted_over_observed, labels, scores, confidence)
+    return made(rule, rule.check, "between", {**found.as_dict(), "limit": rule.limit})
+
+
+def _incomparable(rule: Rule, name: str, rows: int) -> Check:
+    evidence = {
+        "of": "log loss", "margin": rule.margin, "n": rows,
+        "reason": "made for other features or inputs",
+    }  # fmt: skip
+    return made(replace(rule, level="advisory"), name, "difference", evidence)

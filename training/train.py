@@ -95,7 +95,7 @@ def train(
         verify_graph(manifest, Engine(bundle), chosen.model, test)
         report("judge", 0.0)
         baselines = {name: each for name, each in scores.items() if name != model}
-        decision = decide(use_case, registry, bundle, manifest, test, baselines)
+        decision = decide(use_case, registry, bundle, manifest, test, baselines, held.parts)
         report("register", 0.0)
         draw(test.labels, scores, record)
         judged = {"models": plain(metrics), "slices": plain(slices), "worst_slice": worst}

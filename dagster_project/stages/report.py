@@ -85,7 +85,8 @@ def summary_rows(found: dict[str, Any]) -> list[list[str]]:
         [
             "model",
             f"{model['name']} v{model['version']} ({model['model']})",
-            f"{model['alias']}: {model['decision']['verdict']}; "
+            f"{model['alias']}: {model['decision']['verdict']}; advisory gates: "
+            f"{model['decision']['advice']}; "
             f"served: v{', v'.join(found['outcomes']['versions'])}; "
             f"live figures: v{found['outcomes']['last_version']}, "
             f"{found['outcomes']['late']:,} answered too late to count",

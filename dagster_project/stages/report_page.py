@@ -28,7 +28,9 @@ def page(summary: dict[str, Any], found: dict[str, Any]) -> str:
         _table(["what", "figure", "note"], summary["rows"]),
         f"<p>{_caution(found)} Live figures rest on {positives:,} positives.</p>",
         "<h2>Why this model stands where it stands</h2>",
-        _table(["check", "verdict", "value", "limit", "rows"], _checks(found["model"])),
+        _table(
+            ["check", "counts as", "verdict", "value", "limit", "rows"], _checks(found["model"])
+        ),
         "<h2>Models on the test split</h2>",
         _models(found["model"]["metrics"], "model"),
         f"<h2>{escape(found['model']['model'])} on parts of the test split</h2>",
@@ -57,9 +59,12 @@ def _caution(found: dict[str, Any]) -> str:
 
 def _checks(model: dict[str, Any]) -> list[list[str]]:
     return [
-        [check["name"], check["verdict"], check["value"], check["limit"], f"{check['n']:,}"]
+        [
+            check["name"], f"{check['level']}, {check['mode']}", check["verdict"], check["value"],
+            check["limit"], f"{check['n']:,}",
+        ]
         for check in model["decision"]["checks"]
-    ]
+    ]  # fmt: skip
 
 
 def _models(found: dict[str, Any], what: str) -> str:

@@ -5,8 +5,9 @@ from data_contracts.derived import Rate
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
 from data_contracts.evaluation import Evaluation, Slice
 from data_contracts.features import FeatureGroup
+from data_contracts.gate_rules import Rule
 from data_contracts.labels import Label
-from data_contracts.use_case import Declaration, ModelSpec, OffPolicy
+from data_contracts.use_case import Declaration, Gates, ModelSpec, OffPolicy
 from data_contracts.windows import Sliding, Tumbling
 
 WINDOWS = (Sliding("10m"), Sliding("1h"), Sliding("24h"), Tumbling("1d"))
@@ -65,6 +66,14 @@ USE_CASE = Declaration(
         learning_rate=5e-4,
         weight_decay=1e-3,
         dropout=0.2,
+    ),
+    # The eighty clicks of the sample cannot rank two models: what they say of the baselines is told
+    # and stops nothing. A log of your own should drop this.
+    gates=Gates(
+        changed=(
+            Rule("better than constant", "offline", "advisory"),
+            Rule("better than logistic", "offline", "advisory"),
+        )
     ),
     off_policy=OffPolicy("random", "bts", "sample/bts_action_distribution.csv"),
     log="sample/obd.parquet",

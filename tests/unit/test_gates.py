@@ -1,13 +1,41 @@
 import json
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from data_contracts.gates import Check, Decision, Verdict, better_than, first_version, limit_check
+from data_contracts.evidence import Estimate
+from data_contracts.gate_rules import (
+    DEFAULTS,
+    SEQUENTIAL,
+    Rule,
+    Stage,
+    alpha_of,
+    check_rules,
+    effective,
+)
+from data_contracts.gates import (
+    Check,
+    Decision,
+    better_than,
+    decision,
+    limit_check,
+    made,
+    policy_check,
+    ratio_check,
+    recompute,
+    sequence_check,
+    worst_part,
+)
+from data_contracts.judging import Verdict, not_worse
+from data_contracts.off_policy import off_policy_value
+from data_contracts.sequences import Split, Sums, arm_difference, paired_gap
 
 GOOD = Check("a", "pass", "1", "<= 2", 10)
 BAD = Check("b", "fail", "3", "<= 2", 10)
 UNSURE = Check("c", "cannot judge", "?", "<= 2", 10)
+RULE = Rule("better than constant", "offline")
 
 
 def rows(n: int = 3000) -> tuple[np.ndarray, np.ndarray]:
@@ -26,58 +54,66 @@ def rows(n: int = 3000) -> tuple[np.ndarray, np.ndarray]:
         ((), "cannot judge"),
     ],
 )
-def test_a_decision_fails_with_any_check_and_else_says_when_the_data_cannot_tell(
+def test_a_move_needs_every_required_check_passed_and_at_least_one(
     checks: tuple[Check, ...], verdict: Verdict
 ) -> None:
-    assert first_version(checks).verdict == verdict
+    decided = Decision("first version", checks)
+    assert verdict == decided.verdict
+    assert (verdict == "pass") == decided.promotes == decided.as_dict()["promotes"]
 
 
-@pytest.mark.parametrize(
-    ("checks", "decisive", "promotes"),
-    [
-        ((GOOD, UNSURE), None, True),
-        ((GOOD, UNSURE, BAD), None, False),
-        ((UNSURE, GOOD), "a", True),
-        ((GOOD, UNSURE), "c", False),
-        ((GOOD, BAD), "a", False),
-        ((GOOD,), "never made", False),
-        ((), None, False),
-    ],
-)
-def test_a_move_needs_its_decisive_check_passed_and_none_failed(
-    checks: tuple[Check, ...], decisive: str | None, promotes: bool
-) -> None:
-    decision = Decision("against champion 1", checks, decisive)
-    assert promotes == decision.promotes == decision.as_dict()["promotes"]
-
-
-def test_a_decision_is_written_with_its_evidence() -> None:
-    written = json.loads(json.dumps(Decision("first version", (GOOD, BAD)).as_dict()))
-    assert written["verdict"] == "fail"
-    assert [check["value"] for check in written["checks"]] == ["1", "3"]
+@pytest.mark.parametrize("change", [{"level": "advisory"}, {"mode": "dry_run"}])
+def test_an_advisory_check_and_a_dry_run_are_told_and_stop_nothing(change: dict[str, Any]) -> None:
+    decided = Decision("s", (GOOD, replace(BAD, **change)))
+    assert (decided.verdict, decided.advice, decided.promotes) == ("pass", "fail", True)
+    assert "fail" == decided.table()[1][2]
+    alone = Decision("s", (replace(GOOD, **change),))
+    assert (alone.verdict, alone.promotes) == ("cannot judge", False)
+    assert Decision("s", (GOOD,)).advice == "pass"
 
 
 @pytest.mark.parametrize(("value", "verdict"), [(1.9, "pass"), (2.0, "pass"), (2.1, "fail")])
 def test_a_limit_may_be_reached_but_not_passed(value: float, verdict: Verdict) -> None:
-    check = limit_check("latency p99", value, 2.0, 200, " ms")
+    check = limit_check(RULE, "latency p99", value, 2.0, 200, " ms")
     assert check.verdict == verdict
     assert check.limit == "<= 2 ms"
 
 
-def test_not_a_number_is_over_every_limit() -> None:
-    assert limit_check("latency p99", float("nan"), 2.0, 200).verdict == "fail"
+def test_not_a_number_is_over_every_limit_and_too_few_requests_are_under_none() -> None:
+    assert limit_check(RULE, "latency p99", float("nan"), 2.0, 200).verdict == "fail"
+    rule = Rule("errors", "canary", limit=0.001, least=1000)
+    assert limit_check(rule, "errors", 0.5, 0.001, 999).verdict == "cannot judge"
 
 
 def test_the_true_probabilities_beat_the_constant_and_the_constant_loses() -> None:
     labels, scores = rows()
     constant = np.full(len(labels), labels.mean())
-    assert better_than("x", labels, scores, constant, 0.95).verdict == "pass"
-    assert better_than("x", labels, constant, scores, 0.95).verdict == "fail"
+    assert better_than(RULE, "x", labels, scores, constant, 0.95).verdict == "pass"
+    assert better_than(RULE, "x", labels, constant, scores, 0.95).verdict == "fail"
 
 
-def test_the_same_scores_cannot_be_told_apart() -> None:
+def test_the_same_scores_cannot_be_told_apart_but_are_within_any_margin() -> None:
     labels, scores = rows()
-    assert better_than("x", labels, scores, scores, 0.95).verdict == "cannot judge"
+    assert better_than(RULE, "x", labels, scores, scores, 0.95).verdict == "cannot judge"
+    within = replace(RULE, margin=1e-9)
+    assert better_than(within, "x", labels, scores, scores, 0.95).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "margin", "verdict"),
+    [
+        (-2.0, -1.0, 0.0, "pass"),
+        (-1.0, 1.0, 0.0, "cannot judge"),
+        (-1.0, 1.0, 1.5, "pass"),
+        (0.5, 1.0, 1.5, "pass"),
+        (0.5, 2.0, 1.5, "fail"),
+        (float("nan"), float("nan"), 1.0, "cannot judge"),
+    ],
+)
+def test_worse_beyond_doubt_fails_unless_all_of_it_is_within_the_margin(
+    low: float, high: float, margin: float, verdict: Verdict
+) -> None:
+    assert verdict == not_worse(Estimate((low + high) / 2, low, high, 9), margin)
 
 
 def test_few_clicks_cannot_rank_two_models() -> None:
@@ -85,12 +121,160 @@ def test_few_clicks_cannot_rank_two_models() -> None:
     labels = np.zeros(3000)
     labels[:6] = 1
     scores = np.clip(rng.normal(0.002, 0.0004, 3000), 1e-4, 1)
-    check = better_than("x", labels, scores, np.full(3000, 0.002), 0.95)
-    assert check.verdict == "cannot judge"
-    assert check.n == 3000
+    check = better_than(RULE, "x", labels, scores, np.full(3000, 0.002), 0.95)
+    assert (check.verdict, check.n) == ("cannot judge", 3000)
 
 
 def test_one_class_cannot_judge() -> None:
     labels, scores = rows()
-    check = better_than("x", np.zeros(len(labels)), scores, scores / 2, 0.95)
+    check = better_than(RULE, "x", np.zeros(len(labels)), scores, scores / 2, 0.95)
     assert (check.verdict, check.value) == ("cannot judge", "one class only")
+
+
+def test_the_worst_slice_is_the_part_that_loses_and_small_parts_are_not_judged() -> None:
+    labels, scores = rows()
+    part = np.arange(3000) % 3
+    broken = np.where(part == 1, 0.9, scores)
+    parts = {f"p = {i}": part == i for i in range(3)} | {"few": np.arange(3000) < 5}
+    check = worst_part(RULE, labels, broken, scores, parts, 0.95, 200)
+    assert check.verdict == "fail" and check.value.startswith("p = 1: +")
+    assert {"p = 0", "p = 1", "p = 2"} == set(check.evidence["parts"])
+    nothing = worst_part(RULE, labels, broken, scores, {}, 0.95, 200)
+    assert nothing.verdict == "cannot judge"
+
+
+def release(drop: float, units: int = 20_000) -> Sums:
+    rng = np.random.default_rng(3)
+    candidate = np.arange(units) % 2 == 1
+    clicks = rng.binomial(10, np.where(candidate, 0.07 * (1 - drop), 0.07))
+    return arm_difference(
+        np.arange(units), np.arange(units) % 7, candidate, np.full(units, 10), clicks
+    )
+
+
+@pytest.mark.parametrize(
+    ("drop", "units", "verdict"),
+    [(0.0, 20_000, "pass"), (0.2, 20_000, "fail"), (0.0, 1_000, "cannot judge"),
+     (0.2, 300, "cannot judge")],
+)  # fmt: skip
+def test_ctr_passes_within_its_margin_and_fails_when_it_fell(
+    drop: float, units: int, verdict: Verdict
+) -> None:
+    rules = effective([Rule("CTR", "canary", margin=0.08)])
+    assert verdict == sequence_check(rules, "CTR", release(drop, units), 40_000, 0.05).verdict
+
+
+def test_alpha_is_split_over_the_sequences_that_are_on() -> None:
+    assert alpha_of("CTR", DEFAULTS, 0.06) == pytest.approx(0.02)
+    without = effective([Rule("sample ratio", "canary", mode="off")])
+    assert alpha_of("CTR", without, 0.06) == pytest.approx(0.03)
+    for name, rules in (("sample ratio", without), ("latency p99", DEFAULTS)):
+        with pytest.raises(ValueError, match="no part of alpha"):
+            alpha_of(name, rules, 0.06)
+    assert {*SEQUENTIAL} <= {rule.check for rule in DEFAULTS}
+
+
+@pytest.mark.parametrize(
+    ("candidate", "verdict"), [(5_000, "pass"), (4_000, "fail"), (150, "fail")]
+)
+def test_the_split_of_users_passes_or_fails(candidate: int, verdict: Verdict) -> None:
+    assert verdict == ratio_check(DEFAULTS, [Split(0.5, candidate, 10_000)], 0.05).verdict
+
+
+def test_a_split_of_few_users_cannot_be_judged() -> None:
+    assert ratio_check(DEFAULTS, [Split(0.5, 100, 200)], 0.05).verdict == "cannot judge"
+
+
+def every_kind() -> list[Check]:
+    """A check of each kind of evidence, undecided ones among them."""
+    rules = {(rule.stage, rule.check): rule for rule in DEFAULTS}
+    labels, scores = rows(2000)
+    rng = np.random.default_rng(1)
+    logged, target = np.full(900, 0.5), rng.choice([0.2, 0.8], 900)
+    value = off_policy_value(labels[:900], logged, target, draws=20)
+    gaps = paired_gap(np.arange(2000) % 500, rng.normal(0, 0.1, 2000), np.ones(2000), scores)
+
+    def rule(check: str, stage: Stage = "offline") -> Rule:
+        return rules[stage, check]
+
+    same = {"found": {"a": "1"}, "declared": {"a": "2"}, "limit": "equal"}
+    fact = {"holds": True, "value": "3 rows equal", "limit": "equal", "n": 3}
+    between = {**Estimate(1.0, 0.9, 1.1, 50).as_dict(), "limit": 1.25}
+    return [
+        made(rule("definitions"), "definitions", "same", same),
+        made(rule("golden rows"), "golden rows", "fact", fact),
+        made(rule("calibration"), "calibration", "between", between),
+        limit_check(rule("latency p99"), "latency p99", float("nan"), 20.0, 21, " ms"),
+        better_than(rule("better than logistic"), "better than logistic", labels, scores,
+                    scores**2, 0.9),
+        better_than(rule("better than champion"), "better than champion 7", labels * 0, scores,
+                    scores, 0.9),
+        worst_part(rule("worst slice"), labels, scores, scores**2, {"p": labels >= 0}, 0.9, 9),
+        policy_check(rule("off-policy value"), value, 0.1),
+        policy_check(rule("off-policy value"), replace(value, doubt="few rows"), 0.1),
+        sequence_check(DEFAULTS, "paired log loss", gaps, 1000, 0.05),
+        sequence_check(DEFAULTS, "CTR", release(0.2), 40_000, 0.05),
+        sequence_check(DEFAULTS, "CTR", release(0.2, 200), 40_000, 0.05),
+        ratio_check(DEFAULTS, [Split(0.01, 9, 800), Split(0.05, 900, 20_000)], 0.05),
+    ]  # fmt: skip
+
+
+def test_a_decision_is_made_again_from_its_json_to_the_letter() -> None:
+    decided = Decision("against champion 7", tuple(every_kind()))
+    written = json.dumps(decided.as_dict(), allow_nan=False)
+    again = recompute(json.loads(written))
+    assert decided.as_dict() == json.loads(written) == again.as_dict()
+    assert decided.table() == again.table()
+
+
+def test_an_edited_verdict_or_figure_does_not_survive_being_made_again() -> None:
+    decided = Decision("s", tuple(every_kind())).as_dict()
+    for place, check in enumerate(decided["checks"]):
+        for edit in ({"verdict": "nonsense"}, {"value": "0"}, {"n": -1}):
+            checks = [*decided["checks"]]
+            checks[place] = {**check, **edit}
+            edited = {**decided, "checks": checks}
+            assert edited != recompute(edited).as_dict()
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        ({"evidence": {}}, "no evidence of kind 'same'"),
+        ({"kind": "guess"}, "no evidence of kind 'guess'"),
+        ({"evidence": {"found": 3}}, "its evidence is damaged"),
+    ],
+)
+def test_a_check_without_its_evidence_cannot_be_made_again(edit: dict[str, Any], said: str) -> None:
+    decided = Decision("s", tuple(every_kind()[:1])).as_dict()
+    decided["checks"][0] |= edit
+    with pytest.raises(ValueError, match=f"check 'definitions': {said}"):
+        recompute(decided)
+
+
+def test_a_stage_asks_for_every_required_check_and_leaves_out_what_is_off() -> None:
+    rules = effective([Rule("errors", "canary", mode="off"), Rule("CTR", "canary", "advisory")])
+    ratio = ratio_check(rules, [Split(0.5, 5_000, 10_000)], 0.05)
+    decided = decision("canary", "to champion", rules, [ratio])
+    assert [check.name for check in decided.checks] == ["sample ratio"]
+    assert decided.promotes
+    missing = decision("canary", "to champion", DEFAULTS, [ratio])
+    told = {check.name: check.verdict for check in missing.checks}
+    assert {"errors": "cannot judge", "sample ratio": "pass", "CTR": "cannot judge"} == told
+    assert not missing.promotes
+    assert recompute(missing.as_dict()) == missing
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        ([Rule("beauty", "canary")], "'beauty' of stage 'canary': unknown"),
+        ([Rule("CTR", "offline")], "'CTR' of stage 'offline': unknown"),
+        ([Rule("CTR", "canary"), Rule("CTR", "canary", "advisory")], "declared twice"),
+        ([Rule("CTR", "canary", margin=-0.1)], "must not be below 0"),
+        ([Rule("CTR", "canary", mode="maybe")], "no such words"),  # pyright: ignore
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused_by_name(rules: list[Rule], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        check_rules(rules)

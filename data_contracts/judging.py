@@ -1,0 +1,149 @@
+"""How each kind of gate judges: pure functions of JSON-ready, aggregated evidence.
+
+A decision embeds the evidence, so that it can be made again after the raw rows are gone.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from data_contracts.evidence import Estimate
+from data_contracts.sequences import LEAST_UNITS, Split, Sums, interval, sample_ratio
+
+Verdict = Literal["pass", "fail", "cannot judge"]
+Answer = tuple[Verdict, str, str, int]
+"""(verdict, value, limit, rows or units it rests on), the middle two for people."""
+Evidence = Mapping[str, Any]
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _estimate(raw: Evidence) -> Estimate:
+    value, low, high = (_number(raw[name]) for name in ("value", "low", "high"))
+    return Estimate(value, low, high, int(raw["n"]))
+
+
+def _shown(estimate: Estimate, digits: int = 5) -> str:
+    parts = (f"{v:+.{digits}f}" for v in (estimate.value, estimate.low, estimate.high))
+    return "{} [{}, {}]".format(*parts)
+
+
+def not_worse(estimate: Estimate, margin: float) -> Verdict:
+    """Of a figure that is better when low: pass below the margin, fail above 0, all of it.
+
+    With a margin above 0 something that is worse beyond doubt, yet within the margin, passes.
+    """
+    if estimate.high < margin:
+        return "pass"
+    return "fail" if estimate.low > 0 else "cannot judge"
+
+
+def _fact(e: Evidence) -> Answer:
+    return "pass" if e["holds"] else "fail", e["value"], e["limit"], int(e["n"])
+
+
+def _absent(_: Evidence) -> Answer:
+    return "cannot judge", "no evidence", "evidence", 0
+
+
+def _same(e: Evidence) -> Answer:
+    found, declared = dict(e["found"]), dict(e["declared"])
+    differ = sorted(k for k in {*found, *declared} if found.get(k) != declared.get(k))
+    value = f"{', '.join(differ[:3])} differ" if differ else f"{len(found)} equal"
+    return "fail" if differ else "pass", value, e["limit"], len(declared)
+
+
+def _at_most(e: Evidence) -> Answer:
+    value, limit, unit = _number(e["value"]), float(e["limit"]), e.get("unit", "")
+    verdict: Verdict = "pass" if value <= limit else "fail"
+    if int(e["n"]) < int(e.get("least", 0)):
+        verdict = "cannot judge"
+    return verdict, f"{value:.4g}{unit}", f"<= {limit:.4g}{unit}", int(e["n"])
+
+
+def _difference(e: Evidence) -> Answer:
+    margin, limit = float(e["margin"]), f"{e['of']} difference < {e['margin']:g}"
+    if e.get("reason"):
+        return "cannot judge", e["reason"], limit, int(e["n"])
+    estimate = _estimate(e)
+    return not_worse(estimate, margin), _shown(estimate), limit, estimate.n
+
+
+def _slices(e: Evidence) -> Answer:
+    margin = float(e["margin"])
+    limit = f"log loss difference < {margin:g} on each part"
+    parts = {name: _estimate(raw) for name, raw in e["parts"].items()}
+    if not parts:
+        return "cannot judge", "no part has rows enough", limit, 0
+    verdicts = {not_worse(each, margin) for each in parts.values()}
+    verdict: Verdict = "pass" if verdicts == {"pass"} else "cannot judge"
+    worst = max(parts, key=lambda name: parts[name].value)
+    if "fail" in verdicts:
+        verdict = "fail"
+        worst = max(parts, key=lambda name: parts[name].low)
+    return verdict, f"{worst}: {_shown(parts[worst])}", limit, parts[worst].n
+
+
+def _between(e: Evidence) -> Answer:
+    estimate, most = _estimate(e), float(e["limit"])
+    verdict: Verdict = "cannot judge"
+    if 1 / most < estimate.low and estimate.high < most:
+        verdict = "pass"
+    elif estimate.high < 1 / most or estimate.low > most:
+        verdict = "fail"
+    shown = f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+    return verdict, shown, f"{1 / most:.3g} … {most:.3g}", estimate.n
+
+
+def _policy(e: Evidence) -> Answer:
+    estimate, own = _estimate(e), float(e["own"])
+    limit = f"> {own * (1 - e['margin']):.6f}, the log's {own:.6f} less {e['margin']:.0%}"
+    if e.get("doubt"):
+        return "cannot judge", e["doubt"], limit, estimate.n
+    gap = Estimate(own - estimate.value, own - estimate.high, own - estimate.low, estimate.n)
+    shown = f"{estimate.value:.6f} [{estimate.low:.6f}, {estimate.high:.6f}]"
+    return not_worse(gap, own * float(e["margin"])), shown, limit, estimate.n
+
+
+def _sequence(e: Evidence) -> Answer:
+    sums = Sums.from_dict(e["sums"])
+    margin, better = float(e["margin"]), "> -" if e["higher_is_better"] else "< "
+    limit = f"{e['of']} difference {better}{margin:.0%} of the champion's"
+    if not sums.judgeable:
+        fewest = min(sums.units)
+        return "cannot judge", f"{fewest} units in an arm, needs {LEAST_UNITS}", limit, fewest
+    if sums.impressions < int(e.get("least", 0)):
+        told = f"{sums.impressions} impressions, needs {e['least']}"
+        return "cannot judge", told, limit, sums.impressions
+    found = interval(sums, float(e["alpha"]), float(e["tuned_at"]))
+    gap = Estimate(-found.value, -found.high, -found.low, found.n)
+    verdict = not_worse(gap if e["higher_is_better"] else found, margin * sums.champion)
+    return verdict, f"{_shown(found)}, champion {sums.champion:.5f}", limit, sums.impressions
+
+
+def _ratio(e: Evidence) -> Answer:
+    splits = [Split(float(s["share"]), int(s["candidate"]), int(s["units"])) for s in e["splits"]]
+    units, candidate = (sum(getattr(s, name) for s in splits) for name in ("units", "candidate"))
+    against, most = sample_ratio(splits), 1 / float(e["alpha"])
+    planned = sum(s.share * s.units for s in splits)
+    told = f"{candidate} of {units} units, {planned:.0f} planned: evidence {against:.3g}"
+    verdict: Verdict = "fail" if against >= most else "pass"
+    if verdict == "pass" and min(candidate, units - candidate) < LEAST_UNITS:
+        verdict = "cannot judge"
+    return verdict, told, f"evidence < {most:.3g}", units
+
+
+KINDS: dict[str, Callable[[Evidence], Answer]] = {
+    "fact": _fact,
+    "absent": _absent,
+    "same": _same,
+    "at most": _at_most,
+    "difference": _difference,
+    "slices": _slices,
+    "between": _between,
+    "policy": _policy,
+    "sequence": _sequence,
+    "ratio": _ratio,
+}
+"""Kind of evidence -> its judge."""
