@@ -27,6 +27,10 @@ class Categorical:
 
     field: str
     buckets: int
+    min_count: int = 1
+    """Ids that fewer training rows hold share the row out of vocabulary, inside the graph."""
+    dim: int | None = None
+    """Width of its embedding, where not by the rule in `training/models/inputs.py`."""
 
 
 @dataclass(frozen=True)

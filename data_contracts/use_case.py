@@ -33,7 +33,10 @@ class ModelSpec:
 
     categorical: tuple[Categorical, ...]
     numeric: tuple[Numeric, ...] = ()
-    embedding_dim: int = 8
+    item: tuple[str, ...] = ()
+    """The item's side of two towers: categorical and numeric fields, and feature groups."""
+    embedding_dim: int | None = None
+    """Width of every embedding that declares none; by rule where None."""
     cross_layers: int = 2
     hidden: tuple[int, ...] = (64, 32)
     dropout: float = 0.1
@@ -184,6 +187,13 @@ class UseCase:
         """The importer's function from a raw row to canonical events."""
         return _module(self.folder, "importer").canonical
 
+    @cached_property
+    def item_columns(self) -> tuple[int, ...]:
+        """Columns of the dense inputs that describe the item, as `ModelSpec.item` declares."""
+        origins = [group.name for group in self.groups for _ in group.feature_names]
+        origins += [number.field for number in self.model.numeric]
+        return tuple(j for j, origin in enumerate(origins) if origin in self.model.item)
+
     @property
     def log(self) -> Path | None:
         """The embedded raw log, if there is one."""
@@ -243,7 +253,13 @@ def _check(use_case: UseCase) -> None:
     declared.evaluation.check(contract.fields, use_case.feature_names)
     if unknown := set(use_case.inputs) - set(contract.fields):
         raise ValueError(f"inputs {sorted(unknown)} are not in the contract")
+    sides = {*names, *(c.field for c in declared.model.categorical)}
+    sides |= {number.field for number in declared.model.numeric}
+    if unknown := set(declared.model.item) - sides:
+        raise ValueError(f"model: item {sorted(unknown)}: name inputs or feature groups")
     for column in declared.model.categorical:
+        if column.min_count < 1 or (column.dim is not None and column.dim < 1):
+            raise ValueError(f"input {column.field!r}: min_count and dim begin at 1")
         least = 25 if column.field == HOUR_OF_DAY else 2
         if column.buckets < least:
             raise ValueError(f"input {column.field!r}: {column.buckets} buckets, needs {least}")

@@ -17,7 +17,8 @@ from torch.utils.data import TensorDataset as Tensors
 
 from data_contracts.encoding import encode_dense, encode_ids
 from data_contracts.lake import Lake
-from data_contracts.use_case import UseCase
+from data_contracts.use_case import ModelSpec, UseCase
+from training.statistics import Seen, observe
 
 SPLITS = ("train", "validation", "test")
 
@@ -46,6 +47,13 @@ class Dataset:
     delta_version: int
     digest: str
     """32 hex digits over ids, inputs, labels and split of every row, whatever the file layout."""
+    item: tuple[int, ...] = ()
+    """Dense columns on the item's side."""
+
+    def seen(self, spec: ModelSpec) -> Seen:
+        """What the training rows hold."""
+        rows = self.splits["train"]
+        return observe(spec.categorical, [(rows.ids, rows.dense, rows.labels)], self.item)
 
 
 def read_dataset(use_case: UseCase, lake: Lake) -> Dataset:
@@ -81,7 +89,7 @@ def read_dataset(use_case: UseCase, lake: Lake) -> Dataset:
         content.update("\n".join(part["event_id"].to_pylist()).encode())
         for array in (splits[split].ids, splits[split].dense, splits[split].labels):
             content.update(array.tobytes())
-    return Dataset(splits, table.version(), content.hexdigest())
+    return Dataset(splits, table.version(), content.hexdigest(), use_case.item_columns)
 
 
 def _encode(use_case: UseCase, table: pa.Table) -> Rows:

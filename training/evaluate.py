@@ -34,6 +34,8 @@ BOOTSTRAPPED = {
     "average_precision": average_precision,
 }
 SLICE_DRAWS = 200
+_AT_ONCE = 16_384
+"""Rows scored at once, so that memory does not grow with them."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,13 @@ def read_held(use_case: UseCase, lake: Lake, delta_version: int, rows: int) -> H
 
 def predict(model: nn.Module, rows: Rows) -> np.ndarray:
     """float64[n]: the model's probabilities."""
+    parts = [slice(at, at + _AT_ONCE) for at in range(0, len(rows.ids), _AT_ONCE)]
     with torch.inference_mode():
-        logits = model(torch.from_numpy(rows.ids), torch.from_numpy(rows.dense))
-        return torch.sigmoid(logits).double().numpy()
+        logits = [
+            model(torch.from_numpy(rows.ids[part]), torch.from_numpy(rows.dense[part]))
+            for part in parts
+        ]
+        return torch.sigmoid(torch.cat(logits)).double().numpy()
 
 
 def evaluate(

@@ -18,6 +18,7 @@ from data_contracts.views import digests_of
 from training.data import Rows
 from training.engine import Engine
 from training.evaluate import predict
+from training.trees import Trees
 
 GOLDEN_ROWS = 64
 BATCHES = (1, 21, 256)
@@ -50,7 +51,7 @@ def export_bundle(
     `rows` are real rows, from which the golden ones are taken at even distances.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _write_graph(model, rows.ids.shape[1], rows.dense.shape[1], folder / GRAPH)
+    write_graph(model, rows.ids.shape[1], rows.dense.shape[1], folder / GRAPH)
     golden = _spread(rows, GOLDEN_ROWS)
     content = {
         "ids": golden.ids.tolist(),
@@ -101,8 +102,14 @@ def _spread(rows: Rows, count: int) -> Rows:
     return Rows(rows.ids[at], rows.dense[at], rows.labels[at])
 
 
-def _write_graph(model: nn.Module, ids: int, dense: int, path: Path) -> None:
-    """Export by tracing two empty rows; source paths that the exporter records are taken out."""
+def write_graph(model: nn.Module, ids: int, dense: int, path: Path) -> None:
+    """The ONNX graph of a model over `ids` and `dense` columns.
+
+    A module is traced over two empty rows; source paths that the exporter records are taken out.
+    """
+    if isinstance(model, Trees):
+        model.write(ids, dense, path)
+        return
     sample = (torch.zeros((2, ids), dtype=torch.int64), torch.zeros((2, dense)))
     with _quiet():
         program = torch.onnx.export(

@@ -1,45 +1,24 @@
 """Fitting a model with Lightning: AdamW, the best epoch by validation log loss, fixed seeds."""
 
 import logging
-import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from data_contracts.evidence import paired_difference
 from data_contracts.use_case import ModelSpec
 from training.data import TrainingData
-from training.evaluate import predict
-from training.models import build_model
+from training.fitted import Epoch, Fitted, OnEpoch, better_untrained, check_finite
+from training.models.names import TREES
+from training.models.zoo import build_model
+from training.trees import fit_trees
 
 Batch = tuple[Tensor, Tensor, Tensor]
-OnEpoch = Callable[[int, int], None]
-"""(epochs done, most epochs there will be)"""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Mean log loss (nats) after an epoch; epoch 0 is the untrained model, with NaN for `train`."""
-
-    epoch: int
-    train: float
-    validation: float
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A model at its best epoch and the way there."""
-
-    model: nn.Module
-    curve: tuple[Epoch, ...]
-    best: Epoch
 
 
 class CtrModule(LightningModule):
@@ -119,9 +98,11 @@ def fit(
     one is kept: a constant tells neither candidates nor a wrong graph apart. The same data, spec
     and kind of machine give the same weights. Nothing is written to disk.
     """
+    if name == TREES:
+        return fit_trees(spec, data, on_epoch)
     with torch.random.fork_rng(), _one_thread(), _quiet():
         torch.manual_seed(spec.seed)
-        module = CtrModule(build_model(name, spec, data.dataset.splits["train"]), spec)
+        module = CtrModule(build_model(name, spec, data.dataset.seen(spec)), spec)
         untrained = deepcopy(module.state_dict())
         callback = BestEpoch(spec.patience, on_epoch)
         trainer = Trainer(
@@ -136,21 +117,13 @@ def fit(
             enable_model_summary=False,
         )
         trainer.fit(module, datamodule=data)
-    best = callback.best
-    if best is None or not math.isfinite(best.validation):
-        raise FloatingPointError(
-            f"{name}: no epoch of {len(callback.curve) - 1} has a finite validation log loss: "
-            f"lower the learning rate ({spec.learning_rate:g})"
-        )
+    best = check_finite(name, callback.curve, callback.best, spec.learning_rate)
     model = module.model.cpu().eval()
-    validation = data.dataset.splits["validation"]
-    module.load_state_dict(untrained)
-    constant = predict(model, validation)
+    constant = deepcopy(module)
+    constant.load_state_dict(untrained)
     module.load_state_dict(callback.state)
-    trained = predict(model, validation)
-    if paired_difference(validation.labels, trained, constant).low > 0:
-        module.load_state_dict(untrained)
-        best = callback.curve[0]
+    if better_untrained(model, constant.model, data.dataset.splits["validation"]):
+        model, best = constant.model, callback.curve[0]
     return Fitted(model, tuple(callback.curve), best)
 
 

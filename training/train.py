@@ -24,8 +24,9 @@ from training.evaluate import (
     worst_slice,
 )
 from training.export import export_bundle, verify_graph
-from training.fit import Fitted, OnEpoch, fit
-from training.models import Constant
+from training.fit import fit
+from training.fitted import Fitted, OnEpoch
+from training.models.linear import Constant
 from training.plots import draw
 from training.promotion import decide
 from training.registry import CERTIFICATE, CHALLENGER, CHAMPION, Registry, Trial
@@ -80,7 +81,7 @@ def train(
     }
     report("evaluate", 0.0)
     scores = {name: predict(each.model, test) for name, each in fitted.items()}
-    scores["constant"] = predict(Constant(spec, dataset.splits["train"]), test)
+    scores["constant"] = predict(Constant(dataset.seen(spec)), test)
     confidence, judging = use_case.declared.gates.confidence, use_case.declared.evaluation
     held = read_held(use_case, lake, dataset.delta_version, len(test.labels))
     metrics = evaluate_all(test.labels, scores, confidence, held, judging.top)

@@ -7,9 +7,7 @@ import typer
 
 from dagster_project.cli import DebugOption, JobFailed, JsonOption, RootOption, UseCaseOption, run
 from dagster_project.deployment import Deployment
-
-MODELS = ("dcn_v2", "logistic")
-"""The zoo's names, again: naming them must not load torch."""
+from training.models.names import MODELS
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    model: Annotated[str, typer.Option(help=f"{' or '.join(MODELS)}.")] = MODELS[0],
+    model: Annotated[str, typer.Option(help=f"{', '.join(MODELS)}.")] = MODELS[0],
     use_case: UseCaseOption = "clicks",
     root: RootOption = Path(".headrace"),
     json: JsonOption = False,

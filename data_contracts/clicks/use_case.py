@@ -63,6 +63,7 @@ USE_CASE = Declaration(
             Categorical(HOUR_OF_DAY, 25),
         ),
         numeric=(Numeric("position", 2.0), Numeric("affinity", 0.0)),
+        item=("item", "item_id"),
         learning_rate=5e-4,
         weight_decay=1e-3,
         dropout=0.2,

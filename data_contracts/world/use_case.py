@@ -65,5 +65,6 @@ USE_CASE = Declaration(
             Categorical(HOUR_OF_DAY, 25),
         ),
         numeric=(Numeric("position", 3.0), Numeric("price", 20.0)),
+        item=("item", "item_id", "category", "price"),
     ),
 )

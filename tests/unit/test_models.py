@@ -1,33 +1,43 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from dagster_project.commands import model as command
+from data_contracts.bundle import GRAPH, check_golden
 from data_contracts.encoding import Categorical
 from data_contracts.evidence import auc
 from data_contracts.use_case import ModelSpec
 from training.data import Dataset, Rows, TrainingData
+from training.engine import Engine
 from training.evaluate import predict
+from training.export import BATCHES, write_graph
 from training.fit import fit
-from training.models import MODELS, build_model
+from training.models.names import MODELS, NEURAL
+from training.models.zoo import BUILD, build_model
 
 SPEC = ModelSpec(
-    categorical=(Categorical("item_id", 40),),
-    hidden=(16,),
+    categorical=(Categorical("item_id", 40, min_count=3), Categorical("user_id", 30)),
+    item=("item_id",),
+    hidden=(16, 8),
     learning_rate=5e-3,
     batch_size=128,
     max_epochs=8,
 )
-EVERY_MODEL = pytest.mark.parametrize("name", sorted(MODELS))
+EVERY_MODEL = pytest.mark.parametrize("name", MODELS)
+EVERY_MODULE = pytest.mark.parametrize("name", NEURAL)
 
 
 def rows(n: int, seed: int, logit: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Rows:
     """Rows with ids 1 … 19 and two inputs, one of them of a long tail."""
     rng = np.random.default_rng(seed)
-    ids = rng.integers(1, 20, (n, 1))
+    ids = rng.integers(1, 20, (n, 2))
     dense = np.column_stack([rng.normal(size=n), rng.lognormal(3, 2, n)]).astype(np.float32)
     p = 1 / (1 + np.exp(-logit(ids[:, 0], dense)))
     return Rows(ids, dense, (rng.random(n) < p).astype(np.float32))
@@ -41,17 +51,74 @@ def against_it(ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
     return -signal(ids, dense) - 2
 
 
+def interaction(ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
+    """Neither the id nor the number says anything alone."""
+    return np.where(ids < 10, 2.5, -2.5) * np.sign(dense[:, 0])
+
+
 def data(train: Rows, validation: Rows) -> TrainingData:
     splits = {"train": train, "validation": validation, "test": validation}
-    return TrainingData(Dataset(splits, 0, ""), SPEC.batch_size, SPEC.seed)
+    return TrainingData(Dataset(splits, 0, "", item=(1,)), SPEC.batch_size, SPEC.seed)
+
+
+def untrained(name: str, train: Rows, spec: ModelSpec = SPEC) -> nn.Module:
+    return build_model(name, spec, data(train, train).dataset.seen(spec)).eval()
+
+
+@EVERY_MODULE
+def test_an_untrained_model_answers_the_base_rate(name: str) -> None:
+    train = rows(400, 0, signal)
+    scores = predict(untrained(name, train), train)
+    assert np.ptp(scores) == 0
+    assert scores[0] == pytest.approx(train.labels.mean(), abs=2e-3)
+
+
+@EVERY_MODULE
+def test_gradients_reach_every_parameter(name: str) -> None:
+    train = rows(400, 0, signal)
+    model = untrained(name, train).train()
+    ids, dense, labels = map(torch.from_numpy, (train.ids, train.dense, train.labels))
+    reached: set[str] = set()
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(4):
+        optimiser.zero_grad()
+        binary_cross_entropy_with_logits(model(ids, dense), labels).backward()
+        reached |= {
+            name
+            for name, each in model.named_parameters()
+            if each.grad is not None and bool(each.grad.any())
+        }
+        optimiser.step()
+    assert {name for name, _ in model.named_parameters()} == reached
 
 
 @EVERY_MODEL
-def test_an_untrained_model_answers_the_base_rate(name: str) -> None:
-    train = rows(400, 0, signal)
-    scores = predict(build_model(name, SPEC, train).eval(), train)
-    assert np.ptp(scores) == 0
-    assert scores[0] == pytest.approx(train.labels.mean(), abs=2e-3)
+def test_the_exported_graph_agrees_at_every_batch_size(name: str, tmp_path: Path) -> None:
+    train = rows(600, 0, interaction)
+    model = fit(name, replace(SPEC, max_epochs=2), data(train, rows(300, 1, interaction))).model
+    some = rows(max(BATCHES), 2, interaction)
+    some.ids[:3] = [[0, 0], [39, 29], [25, 25]]
+    write_graph(model, 2, 2, tmp_path / GRAPH)
+    engine, expected = Engine(tmp_path), predict(model, some)
+    for size in BATCHES:
+        check_golden(expected[:size], engine.score(some.ids[:size], some.dense[:size]))
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "logistic"])
+def test_a_planted_interaction_is_learned_that_logistic_cannot_see(name: str) -> None:
+    spec = replace(SPEC, learning_rate=2e-2, max_epochs=12, patience=6)
+    train, later = rows(3000, 0, interaction), rows(1000, 2, interaction)
+    training = data(train, rows(1000, 1, interaction))
+    assert auc(later.labels, predict(fit("logistic", spec, training).model, later)) < 0.6
+    assert auc(later.labels, predict(fit(name, spec, training).model, later)) > 0.75
+
+
+def test_rare_ids_share_the_row_out_of_vocabulary() -> None:
+    train = rows(2000, 0, signal)
+    train.ids[:2, 0], train.ids[2:5, 0] = 30, 31
+    model = untrained("logistic", train)
+    row = dict(model.named_buffers())["weights.tables.0.row"].tolist()
+    assert (40, 31, 40, 5) == (row[30], row[31], row[35], row[5])
 
 
 @EVERY_MODEL
@@ -60,7 +127,7 @@ def test_extreme_inputs_and_constant_columns_stay_finite(name: str) -> None:
     train.dense[:, 1] = 7
     model = fit(name, SPEC, data(train, rows(200, 1, signal))).model
     extreme = np.array([[3e38, 7], [-3e38, 8], [0, -3e38]], np.float32)
-    scores = predict(model, Rows(np.ones((3, 1), np.int64), extreme, np.zeros(3, np.float32)))
+    scores = predict(model, Rows(np.ones((3, 2), np.int64), extreme, np.zeros(3, np.float32)))
     assert np.isfinite(scores).all()
 
 
@@ -91,10 +158,10 @@ def test_training_rows_without_a_positive_can_be_fitted(name: str) -> None:
 
 def test_ids_that_training_never_saw_are_neutral() -> None:
     model = fit("dcn_v2", SPEC, data(rows(3000, 0, signal), rows(1000, 1, signal))).model
-    unseen = np.arange(20, 40)[:, None]
+    unseen = np.column_stack([np.arange(20, 40), np.full(20, 3)])
     same = np.zeros((20, 2), np.float32)
     scores = predict(model, Rows(unseen, same, np.zeros(20, np.float32)))
-    assert np.ptp(np.log(scores / (1 - scores))) < 0.2
+    assert np.ptp(scores) == 0
 
 
 def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_generator_alone() -> None:
@@ -117,9 +184,23 @@ def test_progress_is_told_epoch_by_epoch() -> None:
 
 
 def test_a_model_outside_the_zoo_is_named_with_those_inside() -> None:
-    with pytest.raises(ValueError, match=r"'resnet'.*dcn_v2, logistic"):
-        build_model("resnet", SPEC, rows(10, 0, signal))
+    with pytest.raises(ValueError, match=r"'resnet'.*dcn_v2, deepfm"):
+        untrained("resnet", rows(10, 0, signal))
 
 
-def test_the_command_names_exactly_the_models_of_the_zoo() -> None:
-    assert sorted(MODELS) == sorted(command.MODELS)
+def test_towers_without_a_declared_item_are_refused() -> None:
+    train = rows(10, 0, signal)
+    with pytest.raises(ValueError, match=r"two_tower.*name the item's fields"):
+        build_model(
+            "two_tower", replace(SPEC, item=()), Dataset({"train": train}, 0, "").seen(SPEC)
+        )
+
+
+def test_the_zoo_builds_exactly_the_modules_it_names() -> None:
+    assert sorted(BUILD) == sorted(NEURAL)
+
+
+def test_naming_the_models_loads_nothing() -> None:
+    program = "import sys, training.models.names; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert set() == {"torch", "numpy", "lightgbm", "pydantic"} & set(told.stdout.split())

@@ -50,5 +50,8 @@ USE_CASE = Declaration(
     ),
     # No embedding of user or item: on the validation rows it gains less than another seed does,
     # and readers and articles come and go. What they did lately says enough.
-    model=ModelSpec(categorical=(Categorical(HOUR_OF_DAY, 25), Categorical("platform", 16))),
+    model=ModelSpec(
+        categorical=(Categorical(HOUR_OF_DAY, 25), Categorical("platform", 16)),
+        item=("item",),
+    ),
 )
