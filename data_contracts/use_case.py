@@ -23,6 +23,7 @@ from data_contracts.gate_rules import Rule, check_rules, effective
 from data_contracts.labels import Label
 
 CONTRACT = "events.odcs.yaml"
+SCHEDULES = ("constant", "cosine")
 Canonical = Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
 """A raw row of the source's log to its canonical events (JSON-ready dicts)."""
 
@@ -46,6 +47,17 @@ class ModelSpec:
     max_epochs: int = 12
     patience: int = 2
     """Epochs without a better validation log loss before training stops."""
+    schedule: str = "constant"
+    """Of the learning rate: `constant`, or `cosine` with a short rise."""
+    gradient_clip: float | None = None
+    """The largest norm of a step's gradient."""
+    negative_rate: float = 1.0
+    """Share of the negatives trained on; the graph's logit is corrected for it."""
+    precision: str = "32-true"
+    """As Lightning names it, e.g. `bf16-mixed`."""
+    accelerator: str = "cpu"
+    devices: int = 1
+    """More than one train together (DDP)."""
     seed: int = 7
 
 
@@ -257,6 +269,10 @@ def _check(use_case: UseCase) -> None:
     sides |= {number.field for number in declared.model.numeric}
     if unknown := set(declared.model.item) - sides:
         raise ValueError(f"model: item {sorted(unknown)}: name inputs or feature groups")
+    if declared.model.schedule not in SCHEDULES:
+        raise ValueError(f"model: schedule {declared.model.schedule!r}: {' or '.join(SCHEDULES)}")
+    if not 0 < declared.model.negative_rate <= 1:
+        raise ValueError(f"model: negative_rate {declared.model.negative_rate}: above 0, at most 1")
     for column in declared.model.categorical:
         if column.min_count < 1 or (column.dim is not None and column.dim < 1):
             raise ValueError(f"input {column.field!r}: min_count and dim begin at 1")

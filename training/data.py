@@ -1,6 +1,6 @@
-"""The training set as arrays: read from Delta, encoded as in serving, digested, batched."""
+"""The training set: streamed from Delta by record batches, encoded as in serving, digested."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -8,35 +8,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
+import pyarrow.dataset as pds
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
-from torch.utils.data import TensorDataset as Tensors
 
 from data_contracts.encoding import encode_dense, encode_ids
 from data_contracts.lake import Lake
 from data_contracts.use_case import ModelSpec, UseCase
+from training.batches import InOrder, Rows, Shuffled, kept_rows, room
 from training.statistics import Seen, observe
 
 SPLITS = ("train", "validation", "test")
+AT_ONCE = 65_536
+"""Rows that are decoded and encoded at once."""
 
 
 class NoTrainingData(ValueError):
     """A training set that is missing, empty or not made for this use case."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Encoded rows of one split in order of query time."""
-
-    ids: np.ndarray
-    """int64[n, categorical]"""
-    dense: np.ndarray
-    """float32[n, features + numeric]"""
-    labels: np.ndarray
-    """float32[n], 0 or 1"""
 
 
 @dataclass(frozen=True)
@@ -50,14 +39,27 @@ class Dataset:
     item: tuple[int, ...] = ()
     """Dense columns on the item's side."""
 
-    def seen(self, spec: ModelSpec) -> Seen:
-        """What the training rows hold."""
-        rows = self.splits["train"]
-        return observe(spec.categorical, [(rows.ids, rows.dense, rows.labels)], self.item)
+    def seen(self, spec: ModelSpec, kept: np.ndarray | None = None) -> Seen:
+        """What the training rows hold, or those `kept` bool[n]."""
+        return observe(spec.categorical, self._windows(kept), self.item)
+
+    def _windows(
+        self, kept: np.ndarray | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        at = 0
+        for part in self.splits["train"].windows():
+            size = len(part.labels)
+            part = part if kept is None else part.take(kept[at : at + size])
+            at += size
+            if len(part.labels):
+                yield part.ids, part.dense, part.labels
 
 
 def read_dataset(use_case: UseCase, lake: Lake) -> Dataset:
-    """The newest version of `lake.training_set`; NoTrainingData when it cannot be trained on."""
+    """The newest version of `lake.training_set`; NoTrainingData when it cannot be trained on.
+
+    Only times, ids and splits of the rows are in memory at once; see `training.batches.room`.
+    """
     mend = f"run `headrace backfill --use-case {use_case.name}`"
     try:
         table = DeltaTable(lake.training_set)
@@ -72,24 +74,64 @@ def read_dataset(use_case: UseCase, lake: Lake) -> Dataset:
         raise NoTrainingData(
             f"{lake.training_set}: lacks {lacking}, which use case {use_case.name} declares: {mend}"
         )
-    rows = table.to_pyarrow_table(columns=list(wanted)).sort_by(
-        [("q", "ascending"), ("event_id", "ascending")]
-    )
-    splits = {}
-    content = blake2b(digest_size=16)
-    for split in SPLITS:
-        part = rows.filter(pc.field("split") == split)
+    source = table.to_pyarrow_dataset()
+    keys = source.to_table(columns=["q", "event_id", "split"])
+    keys = keys.append_column("row", pa.array(np.arange(keys.num_rows)))
+    keys = keys.sort_by([("q", "ascending"), ("event_id", "ascending")])
+    ordered = {split: keys.filter(pc.field("split") == split) for split in SPLITS}
+    for split, part in ordered.items():
         if not part.num_rows:
             raise NoTrainingData(
                 f"{lake.training_set}: split {split!r} holds no row: ingest more of the log, "
                 f"then {mend}"
             )
-        splits[split] = _encode(use_case, part)
+    splits = _fill(use_case, lake, source, list(wanted), keys.num_rows, ordered)
+    content = blake2b(digest_size=16)
+    for split, part in ordered.items():
         content.update(f"{split}:{part.num_rows}\n".encode())
         content.update("\n".join(part["event_id"].to_pylist()).encode())
-        for array in (splits[split].ids, splits[split].dense, splits[split].labels):
-            content.update(array.tobytes())
+        for name in ("ids", "dense", "labels"):
+            for window in splits[split].windows():
+                content.update(getattr(window, name).tobytes())
     return Dataset(splits, table.version(), content.hexdigest(), use_case.item_columns)
+
+
+def _fill(
+    use_case: UseCase,
+    lake: Lake,
+    source: pds.Dataset,
+    columns: list[str],
+    total: int,
+    ordered: Mapping[str, pa.Table],
+) -> dict[str, Rows]:
+    """Each split's rows, encoded a record batch at a time, at their places in order of time."""
+    model = use_case.model
+    widths = len(model.categorical), len(use_case.feature_names) + len(model.numeric)
+    place = np.full(total, -1, np.int64)
+    owner = np.full(total, -1, np.int8)
+    splits: dict[str, Rows] = {}
+    for code, (split, part) in enumerate(ordered.items()):
+        at = part["row"].to_numpy()
+        place[at], owner[at] = np.arange(len(at)), code
+        splits[split] = Rows(
+            room(lake.home, (len(at), widths[0]), np.int64),
+            room(lake.home, (len(at), widths[1]), np.float32),
+            room(lake.home, (len(at),), np.float32),
+        )
+    begin = 0
+    for batch in source.to_batches(columns=columns, batch_size=AT_ONCE):
+        if not batch.num_rows:
+            continue
+        rows = _encode(use_case, pa.Table.from_batches([batch]))
+        here = slice(begin, begin + batch.num_rows)
+        for code, split in enumerate(splits):
+            mine = owner[here] == code
+            to = place[here][mine]
+            splits[split].ids[to] = rows.ids[mine]
+            splits[split].dense[to] = rows.dense[mine]
+            splits[split].labels[to] = rows.labels[mine]
+        begin += batch.num_rows
+    return splits
 
 
 def _encode(use_case: UseCase, table: pa.Table) -> Rows:
@@ -114,30 +156,25 @@ def _encode(use_case: UseCase, table: pa.Table) -> Rows:
 class TrainingData(LightningDataModule):
     """Batches of `(ids int64[b, C], dense float32[b, D], labels float32[b])` for Lightning."""
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
+    def __init__(self, dataset: Dataset, spec: ModelSpec) -> None:
         super().__init__()
         self.dataset = dataset
-        self.batch_size = batch_size
-        self.seed = seed
+        self.spec = spec
+        self.kept: np.ndarray | None = None
+        """bool[train rows]: what negative sampling leaves; all where None."""
+        if spec.negative_rate < 1:
+            labels = dataset.splits["train"].labels
+            self.kept = kept_rows(labels, spec.negative_rate, spec.seed)
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Every training row once an epoch, in an order drawn from the seed."""
-        tensors = tensors_of(self.dataset.splits["train"])
-        shuffled = RandomSampler(tensors, generator=torch.Generator().manual_seed(self.seed))
-        return _loader(tensors, BatchSampler(shuffled, self.batch_size, drop_last=False))
+    def train_dataloader(self) -> Any:
+        """Every kept training row once, in an order drawn from seed and epoch."""
+        epoch, share = 0, (0, 1)
+        if self.trainer is not None:
+            epoch = self.trainer.current_epoch
+            share = self.trainer.global_rank, self.trainer.world_size
+        rows, order = self.dataset.splits["train"], (self.spec.seed, epoch)
+        return Shuffled(rows, self.spec.batch_size, order, self.kept, share)
 
-    def val_dataloader(self) -> DataLoader[Any]:
+    def val_dataloader(self) -> Any:
         """The validation rows in order of time."""
-        tensors = tensors_of(self.dataset.splits["validation"])
-        ordered = SequentialSampler(tensors)
-        return _loader(tensors, BatchSampler(ordered, 8 * self.batch_size, drop_last=False))
-
-
-def tensors_of(rows: Rows) -> Tensors:
-    """The arrays of a split as one dataset of tensors."""
-    return Tensors(*map(torch.from_numpy, (rows.ids, rows.dense, rows.labels)))
-
-
-def _loader(tensors: Tensors, batches: BatchSampler) -> DataLoader[Any]:
-    # A whole batch is one slice of each tensor: collating it row by row takes longer than the fit.
-    return DataLoader(tensors, sampler=batches, batch_size=None)
+        return InOrder(self.dataset.splits["validation"], 8 * self.spec.batch_size)

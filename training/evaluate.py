@@ -24,7 +24,8 @@ from data_contracts.evidence import (
 from data_contracts.lake import Lake
 from data_contracts.ranking import grouped_auc, precision_at
 from data_contracts.use_case import UseCase
-from training.data import NoTrainingData, Rows
+from training.batches import Rows
+from training.data import NoTrainingData
 
 BOOTSTRAPPED = {
     "log_loss": log_loss,

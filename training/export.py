@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from data_contracts.bundle import GOLDEN, GRAPH, Manifest, check_golden, check_inputs, seal
 from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of
-from training.data import Rows
+from training.batches import Rows
 from training.engine import Engine
 from training.evaluate import predict
 from training.trees import Trees
+from training.warm import write_weights
 
 GOLDEN_ROWS = 64
 BATCHES = (1, 21, 256)
@@ -52,6 +53,8 @@ def export_bundle(
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_graph(model, rows.ids.shape[1], rows.dense.shape[1], folder / GRAPH)
+    if not isinstance(model, Trees):
+        write_weights(model, folder)
     golden = _spread(rows, GOLDEN_ROWS)
     content = {
         "ids": golden.ids.tolist(),
@@ -99,7 +102,7 @@ def verify_golden(folder: Path, engine: Engine) -> int:
 def _spread(rows: Rows, count: int) -> Rows:
     """`count` rows at even distances, or all where there are fewer."""
     at = np.unique(np.linspace(0, len(rows.ids) - 1, count).astype(int))
-    return Rows(rows.ids[at], rows.dense[at], rows.labels[at])
+    return rows.take(at)
 
 
 def write_graph(model: nn.Module, ids: int, dense: int, path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from data_contracts.evidence import paired_difference
-from training.data import Rows
+from training.batches import Rows
 from training.evaluate import predict
 
 OnEpoch = Callable[[int, int], None]

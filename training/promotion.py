@@ -28,7 +28,7 @@ from data_contracts.gates import (
 )
 from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of
-from training.data import Rows
+from training.batches import Rows
 from training.engine import Engine, latency_p99_ms
 from training.export import verify_golden
 from training.registry import Registry, Version

@@ -101,6 +101,20 @@ class Registry:
         self._client.log_artifacts(run_id, str(bundle), BUNDLE)
         return run_id
 
+    def log_search(
+        self, use_case: str, parent: str, trials: Sequence[tuple[Mapping[str, Any], float]]
+    ) -> None:
+        """Record the choices and the validation log loss of each trial of a search as a run below
+        the run `parent`."""
+        for number, (choices, validation) in enumerate(trials):
+            tags = {"mlflow.parentRunId": parent}
+            name, home = f"trial {number}", self._experiment(use_case)
+            run_id = self._client.create_run(home, run_name=name, tags=tags).info.run_id
+            for choice, value in choices.items():
+                self._client.log_param(run_id, choice, value)
+            self._client.log_metric(run_id, "validation", validation)
+            self._client.set_terminated(run_id)
+
     def register(self, name: str, run_id: str, digest: str, decision: Decision) -> str:
         """Register the bundle of a run as the next version of model `name`; returns its number."""
         from mlflow.exceptions import MlflowException

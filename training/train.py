@@ -1,18 +1,21 @@
 """Training: from the training set to a judged and registered model version."""
 
+import hashlib
 import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shutil import rmtree
 
+from data_contracts.bundle import MANIFEST, open_bundle
 from data_contracts.evidence import Estimate
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
 from data_contracts.results import read_result
-from data_contracts.use_case import UseCase
-from training.data import TrainingData, read_dataset
+from data_contracts.use_case import ModelSpec, UseCase
+from training.data import Dataset, TrainingData, read_dataset
 from training.engine import Engine
 from training.evaluate import (
     Slices,
@@ -24,17 +27,36 @@ from training.evaluate import (
     worst_slice,
 )
 from training.export import export_bundle, verify_graph
-from training.fit import fit
+from training.fit import Checkpoint, fit
 from training.fitted import Fitted, OnEpoch
 from training.models.linear import Constant
 from training.plots import draw
 from training.promotion import decide
 from training.registry import CERTIFICATE, CHALLENGER, CHAMPION, Registry, Trial
+from training.search import Search, search
 
 BASELINE = "logistic"
 
 OnProgress = Callable[[str, float], None]
 """(what is being done, share of it that is done)"""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How a version is trained, beyond what its use case declares."""
+
+    resume: bool = False
+    """Go on where an earlier run was ended."""
+    warm_start: bool = False
+    """Begin with the champion's weights."""
+    search: int = 0
+    """Hyper-parameter trials before the fit."""
+
+    def __post_init__(self) -> None:
+        if self.search and self.resume:
+            raise ValueError("--search with --resume: trials are not resumed: name one of them")
+        if self.search and self.warm_start:
+            raise ValueError("--search with --warm-start: the sizes must stay: name one of them")
 
 
 @dataclass(frozen=True)
@@ -62,23 +84,35 @@ def train(
     lake: Lake,
     model: str = "dcn_v2",
     on_progress: OnProgress | None = None,
+    choices: Choices = Choices(),
 ) -> TrainedVersion:
     """Fit `model` and the baselines, judge, register; champion where the decision promotes it.
 
     Any other version is registered all the same, under the alias `challenger`, and the champion
-    stays. Raises NoTrainingData, or ValueError for a model that is not in the zoo.
+    stays. A fit leaves its state in `lake.home / "training"` after every epoch until the version is
+    registered. Raises NoTrainingData, or ValueError for a model that is not in the zoo.
     """
     start = time.perf_counter()
     report = on_progress or _silent
     report("read", 0.0)
     dataset = read_dataset(use_case, lake)
-    spec = use_case.model
     test = dataset.splits["test"]
-    data = TrainingData(dataset, spec.batch_size, spec.seed)
-    fitted: dict[str, Fitted] = {
-        name: fit(name, spec, data, _epochs(report, name))
-        for name in dict.fromkeys((model, BASELINE))
-    }
+    registry = Registry(lake)
+    found: Search | None = None
+    if choices.search:
+        tell = lambda done: report("search", done / choices.search)  # noqa: E731
+        found = search(model, use_case.model, dataset, choices.search, tell)
+    spec = found.spec if found else use_case.model
+    states = lake.home / "training"
+    with tempfile.TemporaryDirectory() as home:
+        warm = _champion(registry, use_case.name, model, Path(home)) if choices.warm_start else None
+        fitted: dict[str, Fitted] = {}
+        for name in dict.fromkeys((model, BASELINE)):
+            own = spec if name == model else use_case.model
+            first = warm if name == model else None
+            state = _state(states, dataset, name, own, first, choices.resume)
+            data = TrainingData(dataset, own)
+            fitted[name] = fit(name, own, data, _epochs(report, name), state, first)
     report("evaluate", 0.0)
     scores = {name: predict(each.model, test) for name, each in fitted.items()}
     scores["constant"] = predict(Constant(dataset.seen(spec)), test)
@@ -87,7 +121,6 @@ def train(
     metrics = evaluate_all(test.labels, scores, confidence, held, judging.top)
     slices = evaluate_slices(test.labels, scores[model], held, confidence)
     worst = worst_slice(slices, judging.least)
-    registry = Registry(lake)
     with tempfile.TemporaryDirectory() as home:
         bundle, record = Path(home, "bundle"), Path(home, "record")
         report("export", 0.0)
@@ -111,10 +144,13 @@ def train(
             dataset_digest=dataset.digest,
         )
         run_id = registry.log_run(trial, record, bundle)
+    if found:
+        registry.log_search(use_case.name, run_id, found.trials)
     name, digest = use_case.name, manifest.digest()
     version = registry.register(name, run_id, digest, decision)
     alias = CHAMPION if decision.promotes else CHALLENGER
     registry.set_alias(name, alias, version)
+    rmtree(states, ignore_errors=True)
     if (lake.reports / CERTIFICATE).exists():
         certificate = read_result(lake, CERTIFICATE.removesuffix(".json"))
         registry.attach_certificate(registry.version(name, version), certificate)
@@ -133,6 +169,29 @@ def train(
         alias=alias,
         seconds=time.perf_counter() - start,
     )
+
+
+def _state(
+    folder: Path, dataset: Dataset, name: str, spec: ModelSpec, warm: Path | None, resume: bool
+) -> Checkpoint:
+    start = (warm / MANIFEST).read_text() if warm else ""
+    text = f"{dataset.digest} {name} {spec} {start}"
+    folder.mkdir(parents=True, exist_ok=True)
+    key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return Checkpoint(folder / f"{name}.ckpt", resume, key)
+
+
+def _champion(registry: Registry, use_case: str, model: str, home: Path) -> Path:
+    """The champion's opened bundle below `home`; ValueError where it is no `model`."""
+    champion = registry.champion(use_case)
+    if champion is None or champion.model != model:
+        raise ValueError(
+            f"--warm-start: the champion of {use_case} is "
+            f"{champion.model if champion else 'none yet'}, not {model}: train without it"
+        )
+    folder = registry.download(champion, home)
+    open_bundle(folder, champion.digest)
+    return folder
 
 
 def _curves(fitted: Mapping[str, Fitted]) -> dict[str, list[float]]:

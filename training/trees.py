@@ -12,7 +12,8 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from data_contracts.use_case import ModelSpec
-from training.data import Rows, TrainingData
+from training.batches import Rows
+from training.data import TrainingData
 from training.fitted import Epoch, Fitted, OnEpoch, better_untrained
 
 MOST_ROUNDS = 600

@@ -18,6 +18,13 @@ def register(app: typer.Typer) -> None:
 
 def train(
     model: Annotated[str, typer.Option(help=f"{', '.join(MODELS)}.")] = MODELS[0],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an earlier training was ended.")
+    ] = False,
+    warm_start: Annotated[
+        bool, typer.Option("--warm-start", help="Begin with the champion's weights.")
+    ] = False,
+    search: Annotated[int, typer.Option(min=0, help="Hyper-parameter trials before the fit.")] = 0,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Path(".headrace"),
     json: JsonOption = False,
@@ -30,8 +37,9 @@ def train(
 
     def work(deployment: Deployment) -> dict[str, object]:
         from dagster_project.stages.model import train_model
+        from training.train import Choices
 
-        return train_model(deployment, model)
+        return train_model(deployment, model, Choices(resume, warm_start, search))
 
     run(work, Deployment(use_case, root), json, debug)
 

@@ -9,7 +9,7 @@ from spark_jobs.dataset import compared_as_known
 from spark_jobs.tables import load
 from spark_jobs.training_set import build_training_set
 from training.evaluate import plain
-from training.train import train
+from training.train import Choices, train
 
 
 def build_point_in_time(deployment: Deployment, only_known: bool = False) -> dict[str, Any]:
@@ -29,13 +29,15 @@ def build_point_in_time(deployment: Deployment, only_known: bool = False) -> dic
     return found
 
 
-def train_model(deployment: Deployment, model: str = "dcn_v2") -> dict[str, Any]:
+def train_model(
+    deployment: Deployment, model: str = "dcn_v2", choices: Choices | None = None
+) -> dict[str, Any]:
     """Train, evaluate, export and register a version; champion if its gates allow."""
     report = reporter()
     report.stage(f"train {model}")
     version = train(
         deployment.use_case, deployment.lake, model,
-        lambda text, share: report.detail(f"{text} {share:.0%}"),
+        lambda text, share: report.detail(f"{text} {share:.0%}"), choices or Choices(),
     )  # fmt: skip
     result = {
         "name": version.name,

@@ -14,7 +14,8 @@ from data_contracts.bundle import GRAPH, check_golden
 from data_contracts.encoding import Categorical
 from data_contracts.evidence import auc
 from data_contracts.use_case import ModelSpec
-from training.data import Dataset, Rows, TrainingData
+from training.batches import Rows
+from training.data import Dataset, TrainingData
 from training.engine import Engine
 from training.evaluate import predict
 from training.export import BATCHES, write_graph
@@ -56,9 +57,9 @@ def interaction(ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
     return np.where(ids < 10, 2.5, -2.5) * np.sign(dense[:, 0])
 
 
-def data(train: Rows, validation: Rows) -> TrainingData:
+def data(train: Rows, validation: Rows, spec: ModelSpec = SPEC) -> TrainingData:
     splits = {"train": train, "validation": validation, "test": validation}
-    return TrainingData(Dataset(splits, 0, "", item=(1,)), SPEC.batch_size, SPEC.seed)
+    return TrainingData(Dataset(splits, 0, "", item=(1,)), spec)
 
 
 def untrained(name: str, train: Rows, spec: ModelSpec = SPEC) -> nn.Module:
@@ -171,7 +172,8 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_callers_generator_a
     first = fit("dcn_v2", SPEC, training)
     assert torch.equal(before, torch.random.get_rng_state())
     again = fit("dcn_v2", SPEC, training)
-    other = fit("dcn_v2", replace(SPEC, seed=8), training)
+    changed = replace(SPEC, seed=8)
+    other = fit("dcn_v2", changed, data(rows(500, 0, signal), rows(200, 1, signal), changed))
     assert first.curve[1:] == again.curve[1:]
     assert first.curve[1:] != other.curve[1:]
 

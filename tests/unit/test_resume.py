@@ -1,0 +1,130 @@
+"""A fit goes on after kill -9, from a champion's weights, and on a sample of the negatives."""
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_contracts.evidence import log_loss
+from data_contracts.use_case import ModelSpec
+from tests.unit.test_models import SPEC as PLAIN
+from tests.unit.test_models import data, rows
+from tests.unit.test_models import signal as said
+from training.batches import BUFFER, WINDOW, Rows, Shuffled, kept_rows
+from training.data import TrainingData
+from training.evaluate import predict
+from training.fit import Checkpoint, fit
+from training.fitted import Fitted
+from training.models.zoo import build_model
+from training.schedule import factor
+from training.warm import warm_state, write_weights
+
+MODEL, KEY = "dcn_v2", "these rows"
+SPEC = replace(PLAIN, max_epochs=5, patience=5, schedule="cosine", gradient_clip=1.0)
+ROOT = Path(__file__).parents[2]
+
+
+def training(spec: ModelSpec = SPEC) -> TrainingData:
+    return data(rows(1500, 0, said), rows(500, 1, said), spec)
+
+
+def assert_same(expected: Fitted, found: Fitted) -> None:
+    assert expected.curve[1:] == found.curve[1:]
+    assert expected.best == found.best
+    theirs = found.model.state_dict()
+    assert all(
+        torch.equal(each, theirs[name]) for name, each in expected.model.state_dict().items()
+    )
+
+
+def test_a_killed_fit_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    path = tmp_path / "fit.ckpt"
+    program = [sys.executable, "-m", "tests.unit.dying_fit", str(path)]
+    with subprocess.Popen(
+        program, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        assert ["1\n", "2\n"] == [child.stdout.readline() for _ in range(2)]
+        child.kill()
+        assert -signal.SIGKILL == child.wait()
+    told: list[int] = []
+    resumed = fit(
+        MODEL, SPEC, training(), lambda done, _: told.append(done), Checkpoint(path, True, KEY)
+    )
+    assert told[0] > 2 and told[-1] == 5
+    undisturbed = fit(MODEL, SPEC, training())
+    assert_same(undisturbed, resumed)
+    again = fit(MODEL, SPEC, training(), None, Checkpoint(path, True, KEY))
+    assert_same(undisturbed, again)
+    with pytest.raises(ValueError, match="left by other data or choices: train without --resume"):
+        fit(MODEL, SPEC, training(), None, Checkpoint(path, True, "other rows"))
+
+
+def test_a_warm_start_answers_as_the_champion_and_admits_new_ids(tmp_path: Path) -> None:
+    champion = fit(MODEL, PLAIN, data(rows(1500, 0, said), rows(500, 1, said), PLAIN)).model
+    write_weights(champion, tmp_path)
+    later = rows(1500, 5, said)
+    later.ids[:50, 0] = 33
+    own = build_model(MODEL, PLAIN, data(later, later).dataset.seen(PLAIN)).eval()
+    own.load_state_dict(warm_state(tmp_path, own))
+    np.testing.assert_allclose(predict(champion, later), predict(own, later), rtol=1e-6)
+    assert 33 == dict(own.named_buffers())["inputs.embeddings.tables.0.row"][33]
+    wider = build_model(MODEL, replace(PLAIN, hidden=(8,)), data(later, later).dataset.seen(PLAIN))
+    with pytest.raises(ValueError, match=r"deep\.0\.bias is missing or of another shape"):
+        warm_state(tmp_path, wider)
+
+
+def test_sampled_negatives_leave_the_scores_calibrated() -> None:
+    rare = lambda ids, dense: said(ids, dense) - 2  # noqa: E731
+    train, later = rows(12_000, 0, rare), rows(4_000, 2, rare)
+    spec = replace(PLAIN, negative_rate=0.2, max_epochs=4)
+    sampled = data(train, rows(2_000, 1, rare), spec)
+    assert sampled.kept is not None
+    assert train.labels.sum() == train.labels[sampled.kept].sum()
+    assert 0.2 == pytest.approx(sampled.kept[train.labels == 0].mean(), abs=0.02)
+    fitted = fit("logistic", spec, sampled)
+    rate = train.labels.mean()
+    constant = np.full(2_000, rate), sampled.dataset.splits["validation"].labels
+    assert log_loss(constant[1], constant[0]) == pytest.approx(fitted.curve[0].validation, abs=1e-3)
+    scores = predict(fitted.model, later)
+    assert later.labels.mean() == pytest.approx(scores.mean(), rel=0.15)
+
+
+def counted(n: int) -> Rows:
+    ids = np.arange(n)[:, None]
+    return Rows(ids, np.zeros((n, 1), np.float32), np.zeros(n, np.float32))
+
+
+@pytest.mark.parametrize("n", [1, 1000, WINDOW * BUFFER + 777])
+def test_an_epoch_holds_every_row_once_in_an_order_of_its_own(n: int) -> None:
+    orders = [
+        np.concatenate([ids[:, 0].numpy() for ids, _, _ in Shuffled(counted(n), 300, (7, epoch))])
+        for epoch in (0, 0, 1)
+    ]
+    assert np.array_equal(orders[0], orders[1])
+    assert n == 1 or not np.array_equal(orders[0], orders[2])
+    assert np.array_equal(np.sort(orders[0]), np.arange(n))
+    sizes = [len(labels) for _, _, labels in Shuffled(counted(n), 300, (7, 0))]
+    assert -(-n // 300) == len(sizes) == len(Shuffled(counted(n), 300, (7, 0)))
+
+
+def test_devices_share_the_batches_of_one_order() -> None:
+    kept = kept_rows(np.zeros(5000, np.float32), 0.5, seed=1)
+    whole = [ids for ids, _, _ in Shuffled(counted(5000), 300, (7, 0), kept)]
+    parts = [
+        [ids for ids, _, _ in Shuffled(counted(5000), 300, (7, 0), kept, (device, 2))]
+        for device in range(2)
+    ]
+    assert len(parts[0]) == len(parts[1]) == len(whole) // 2
+    assert torch.equal(torch.cat(whole[: 2 * len(parts[0]) : 2]), torch.cat(parts[0]))
+
+
+def test_a_cosine_rises_falls_and_ends_near_zero() -> None:
+    rates = [factor("cosine", step, 100) for step in range(100)]
+    assert (0.2, 1.0) == (rates[0], max(rates)) and rates[-1] < 0.01
+    assert {1.0} == {factor("constant", step, 100) for step in range(100)}
