@@ -58,6 +58,7 @@ COMMANDS = (
     "maintain",
     "bench",
     "batch",
+    "dimension",
 )
 
 

@@ -33,6 +33,11 @@ class Lake:
         return self.home / "batch"
 
     @property
+    def dimensions(self) -> Path:
+        """Delta, one table a dimension: a row per key and time from which it holds."""
+        return self.home / "dimensions"
+
+    @property
     def landing(self) -> Path:
         """The landing log: append-only JSON-lines files, the stream's source."""
         return self.home / "landing"

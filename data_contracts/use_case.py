@@ -15,6 +15,7 @@ from typing import Any
 from data_contracts.batch_table import BatchTable
 from data_contracts.clock import DAY, duration
 from data_contracts.contract import Contract, read_contract
+from data_contracts.dimension import Dimension, check_dimensions
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
 from data_contracts.evaluation import Evaluation
 from data_contracts.feature_rules import check_group
@@ -149,6 +150,8 @@ class Declaration:
     """How long files that no table names any more stay for the readers that still hold them."""
     batch_tables: tuple[BatchTable, ...] = ()
     """Tables of other systems whose rows are events too."""
+    dimensions: tuple[Dimension, ...] = ()
+    """Tables from which an event takes fields that it does not carry."""
     log: str | None = None
     """The embedded raw log in the folder, used where none is named."""
     owner: str = ""
@@ -182,17 +185,25 @@ class UseCase:
         return tuple(dict.fromkeys(name for group in self.groups for name in group.key_fields))
 
     @cached_property
+    def identity(self) -> tuple[str, ...]:
+        """The entities, but in place of a dimension's attribute its key: an attribute that a
+        request was served and the one that its event was given may differ."""
+        keys = {name: d.key for d in self.declared.dimensions for name in d.attributes}
+        return tuple(dict.fromkeys(keys.get(name, name) for name in self.entities))
+
+    @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """All features in the order in which models take them."""
         return tuple(name for group in self.groups for name in group.feature_names)
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
-        """Fields a prediction row may carry: keys, categorical and numeric inputs."""
+        """Fields a prediction row may carry: keys, categorical and numeric inputs, and the keys of
+        the dimensions from which a row takes those of them that it does not carry."""
         named = [c.field for c in self.model.categorical if c.field != HOUR_OF_DAY]
-        return tuple(
-            dict.fromkeys((*self.entities, *named, *(n.field for n in self.model.numeric)))
-        )
+        wanted = (*self.entities, *named, *(n.field for n in self.model.numeric))
+        dimensions = [d.key for d in self.declared.dimensions if {*wanted} & {*d.attributes}]
+        return tuple(dict.fromkeys((*wanted, *dimensions)))
 
     @cached_property
     def canonical(self) -> Canonical:
@@ -260,6 +271,7 @@ def _check(use_case: UseCase) -> None:
         raise ValueError(f"batch tables {sorted(tables)}: two share a name: rename one")
     for table in declared.batch_tables:
         table.check(contract)
+    check_dimensions(declared.dimensions, contract)
     declared.label.check(contract)
     declared.gates.check()
     declared.evaluation.check(contract.fields, use_case.feature_names)

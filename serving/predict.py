@@ -17,6 +17,7 @@ from data_contracts.predictions import PredictionLog, prediction_id
 from data_contracts.record import check_value
 from data_contracts.use_case import UseCase
 from serving.auth import Role, demand
+from serving.dimensions import DimensionReader
 from serving.features import FeatureReader, Served
 from serving.problem import Problem, unprocessable
 from serving.scorer import Batcher, Model, ScoreFailed, Scores
@@ -100,6 +101,7 @@ class Predictor:
     use_case: UseCase
     clock: Clock
     reader: FeatureReader
+    dimensions: DimensionReader
     model: Model
     batcher: Batcher
     log: PredictionLog
@@ -114,7 +116,7 @@ class Predictor:
         """The response to one request (shape: PredictResponse); Problem where there is none."""
         arrival, started = time.time_ns() // 1000, time.monotonic()
         asked = self._query_time(request, roles)
-        rows = self._rows(request)
+        rows = await self.dimensions.filled(self._rows(request), asked)
         if isinstance(self.clock, ReplayClock):
             self.clock.advance(asked)
         keys = [{name: row[name] for name in self.use_case.entities} for row in rows]
@@ -188,8 +190,8 @@ class Predictor:
         for i, candidate in enumerate(request.candidates):
             row = shared | _given(candidate)
             rows.append(row)
-            for name in self.use_case.entities:
-                if row[name] is None and self.use_case.contract.fields[name].required:
+            for name in self.use_case.identity:
+                if row.get(name) is None and self.use_case.contract.fields[name].required:
                     missing.append((f"candidates.{i}.{name}", "required"))
         if missing:
             raise unprocessable(missing)

@@ -10,6 +10,7 @@ from typing import Any
 from data_contracts.predictions import PredictionLog
 from data_contracts.views import joint_digest
 from serving.auth import Keys, OpenAccess
+from serving.dimensions import DimensionReader
 from serving.events import Collector
 from serving.features import FeatureReader
 from serving.landing import LandingLog
@@ -42,6 +43,7 @@ class Replica:
             "predictions": self.predictor.answered,
             "prediction_log_failures": self.predictor.log_failures,
             "feature_store_failures": self.predictor.reader.failures,
+            "dimension_failures": self.predictor.dimensions.failures,
             "events_accepted": self.collector.accepted,
             "events_refused": self.collector.refused,
             "landing_log_failures": self.collector.log_failures,
@@ -68,6 +70,7 @@ def open_replica(settings: Settings, name: str) -> Replica:
     try:
         model = Model(load_champion(use_case, lake, Path(folder.name)), settings.threads)
         reader = FeatureReader(use_case, lake, model.bundle.manifest.feature_digests)
+        dimensions = DimensionReader(use_case, lake)
     except BaseException:
         folder.cleanup()
         raise
@@ -79,6 +82,7 @@ def open_replica(settings: Settings, name: str) -> Replica:
         use_case=use_case,
         clock=clock,
         reader=reader,
+        dimensions=dimensions,
         model=model,
         batcher=Batcher(model),
         log=PredictionLog(lake.prediction_log, name, boot),

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from data_contracts.clock import format_time
+from data_contracts.dimension import DimensionRow
 from data_contracts.features import FeatureGroup
 from data_contracts.keys import key_in, text_of
 from data_contracts.oracle import oracle_features
+from data_contracts.oracle_dimension import oracle_attributes
 from data_contracts.record import Event, Refused, check_event
 from data_contracts.states import read
 from data_contracts.use_case import UseCase
-from spark_jobs.rehearsal import MemoryRehearsal, Record, Rehearsal
+from spark_jobs.rehearsal import Loads, MemoryRehearsal, Record, Rehearsal
 from spark_jobs.schedules import Schedule, exits
 
 DENSE, SPARSE = 0.35, 16
@@ -74,8 +76,13 @@ def rehearse(
     lake = lake or MemoryRehearsal(use_case)
     outcome, known, reading = Outcome(), Known(use_case), None
     for number, batch in enumerate(schedule.batches):
-        lake.take(batch.records, batch.killed)
+        lake.load(batch.loads)
+        known.load(batch.loads)
+        lake.take(batch.records, batch.killed, batch.amid)
         known.add(batch.records)
+        if not batch.killed:
+            lake.load(batch.amid)
+        known.load(batch.amid)
         if batch.again:
             lake.again(batch.records, number + 1)
         if reading is not None:
@@ -94,8 +101,14 @@ class Known:
 
     def __init__(self, use_case: UseCase) -> None:
         self._contract = use_case.contract
+        self._dimensions = use_case.declared.dimensions
+        self._rows: list[tuple[str, DimensionRow]] = []
         self._ids: set[str] = set()
         self.events: list[Event] = []
+
+    def load(self, rows: Loads) -> None:
+        """Take rows of dimensions, for the events that come from now on."""
+        self._rows += rows
 
     def add(self, records: Sequence[Record]) -> None:
         """Take the records of a batch."""
@@ -110,6 +123,9 @@ class Known:
             late, kept = event["arrived_at"] - event["event_time"], self._contract.retention
             if -late <= self._contract.max_future_skew and (kept is None or late <= kept):
                 self._ids.add(event["event_id"])
+                for dimension in self._dimensions:
+                    rows = [row for name, row in self._rows if name == dimension.name]
+                    event = oracle_attributes(dimension, rows, event)
                 self.events.append(event)
 
 

@@ -11,6 +11,7 @@ from data_contracts.contract import Contract
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
+from spark_jobs.attributes import with_declared
 from spark_jobs.events import load_events
 from spark_jobs.keys import key_column
 from spark_jobs.point_in_time import with_group
@@ -32,12 +33,16 @@ def build_dataset(
     """Write the parquet table `labels` with its features beside it to the folder `out`; with
     `only_known` from events that could be read online at each row's time.
 
+    Where a dimension holds the key of a group, the labels need that dimension's key only: what it
+    holds today of each row's time becomes a column too.
+
     Returns the number of rows. Raises ValueError for what `with_features_at` refuses and for an
     `out` that exists.
     """
     if out.exists():
         raise ValueError(f"{out}: exists already: name a new folder")
     rows = spark.read.parquet(str(labels))
+    rows = with_declared(use_case, lake, rows, use_case.entities, time)
     events = load_events(spark, use_case, lake)
     if only_known:
         events = with_known_at(spark, use_case, lake, events).events

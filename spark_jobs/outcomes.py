@@ -85,7 +85,7 @@ def with_labels(use_case: UseCase, predictions: DataFrame, events: DataFrame) ->
 
     Rows of one request with the same keys are one outcome: positive if any of them is.
     """
-    keys = [sf.col(name).alias(f"_{name}") for name in use_case.entities]
+    keys = [sf.col(name).alias(f"_{name}") for name in use_case.identity]
     settled = label_rows(use_case, events).where("mature")
     rows = settled.groupBy(sf.col("request").alias("_request"), *keys).agg(
         sf.min("event_id").alias("event_id"),
@@ -93,11 +93,11 @@ def with_labels(use_case: UseCase, predictions: DataFrame, events: DataFrame) ->
         sf.max("event_time").alias("_shown"),
     )
     same = [sf.col("request_id") == sf.col("_request")]
-    same += [sf.col(name).eqNullSafe(sf.col(f"_{name}")) for name in use_case.entities]
+    same += [sf.col(name).eqNullSafe(sf.col(f"_{name}")) for name in use_case.identity]
     joined = predictions.join(rows, same)
     within = sf.expr(f"INTERVAL {use_case.label.window} MICROSECOND")
     joined = joined.withColumn("late", sf.col("q") > sf.col("_shown") + within)
-    return joined.drop("_request", "_shown", *(f"_{name}" for name in use_case.entities))
+    return joined.drop("_request", "_shown", *(f"_{name}" for name in use_case.identity))
 
 
 def prediction_rows(use_case: UseCase, records: list[dict[str, Any]]) -> pa.Table:
@@ -127,7 +127,7 @@ def prediction_rows(use_case: UseCase, records: list[dict[str, Any]]) -> pa.Tabl
                 "score": record["scores"][i],
                 "model": record["model"],
                 "version": str(record["version"]),
-                **{key: record["inputs"][i].get(key) for key in use_case.entities},
+                **{key: record["inputs"][i].get(key) for key in _keys(use_case)},
             }
             for column, value in row.items():
                 columns[column].append(value)
@@ -148,9 +148,13 @@ def _schema(use_case: UseCase) -> pa.Schema:
             ("score", pa.float64()),
             ("model", pa.string()),
             ("version", pa.string()),
-            *((name, _KEY_TYPES[fields[name].type]) for name in use_case.entities),
+            *((name, _KEY_TYPES[fields[name].type]) for name in _keys(use_case)),
         ]
     )
+
+
+def _keys(use_case: UseCase) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*use_case.entities, *use_case.identity)))
 
 
 def _insert(spark: SparkSession, lake: Lake, rows: pa.Table) -> None:

@@ -17,6 +17,7 @@ from data_contracts.record import Event, Refused, check_event
 from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of
 from spark_jobs.comparison import Outcome, rehearse
+from spark_jobs.drawn_dimensions import base_rows, with_base
 from spark_jobs.schedules import Focus, Log, Schedule, draw, feature_of
 from spark_jobs.shrinking import shrunk
 from spark_jobs.spark_rehearsal import SparkRehearsal
@@ -158,7 +159,10 @@ def _counts(source: Source, group: FeatureGroup, default: float, event: Event) -
 
 
 def read_log(use_case: UseCase, raw: Sequence[dict[str, object]]) -> Log:
-    """Canonical events as schedules take them; those that break the contract are left out."""
+    """Canonical events as schedules take them; those that break the contract are left out.
+
+    Rows of declared dimensions are drawn: what a lake holds of them is not looked at.
+    """
     pairs: list[tuple[dict[str, object], Event]] = []
     for said in raw:
         try:
@@ -166,4 +170,6 @@ def read_log(use_case: UseCase, raw: Sequence[dict[str, object]]) -> Log:
         except Refused:
             continue
     pairs.sort(key=lambda pair: parse_time(str(pair[0]["event_time"])))
-    return Log([said for said, _ in pairs], [event for _, event in pairs])
+    events = [event for _, event in pairs]
+    base = base_rows(use_case, events)
+    return Log([said for said, _ in pairs], with_base(use_case, base, events), base)

@@ -16,10 +16,12 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from data_contracts import point_in_time
 from data_contracts.clock import day_of
+from data_contracts.dimension import AsOf, Dimension, DimensionRow
 from data_contracts.features import FeatureGroup
 from data_contracts.states import State, decode, encode, idle_keys, read
 from data_contracts.use_case import UseCase
 from spark_jobs.admission import Admission, SeenEvents
+from spark_jobs.attributes import filled
 from spark_jobs.columns import arrivals, codes, to_events, with_key
 from spark_jobs.folding import base_rows, forgets_nothing, horizon
 from spark_jobs.gate import judge
@@ -31,6 +33,10 @@ from spark_jobs.writer import BatchWriter
 
 class Killed(Exception):
     """The writer died here."""
+
+
+Loads = Sequence[tuple[str, DimensionRow]]
+"""Rows of dimensions to be loaded, each with the dimension's name."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,21 @@ class MemoryTables:
         return pa.concat_tables([self.schema.empty_table(), *tables])
 
 
+@dataclass
+class MemoryDimensions:
+    """Rows in the order in which they were loaded, and how many each batch began with."""
+
+    declared: Sequence[Dimension]
+    rows: list[tuple[str, DimensionRow]] = field(default_factory=list[tuple[str, DimensionRow]])
+    begun: dict[int, int] = field(default_factory=dict[int, int])
+
+    def fill(self, events: pa.Table, seq: int) -> pa.Table:
+        """The events of batch `seq` with what was loaded when it first began."""
+        rows = self.rows[: self.begun.setdefault(seq, len(self.rows))]
+        tables = {d.name: AsOf(row for name, row in rows if name == d.name) for d in self.declared}
+        return filled(self.declared, tables, events)
+
+
 @dataclass(frozen=True)
 class Backfill:
     """A backfill between its read and its commit."""
@@ -120,10 +141,14 @@ class Rehearsal(Protocol):
     as_of: int
     """The latest arrival of any event (µs); queries are at or after it."""
 
-    def take(self, records: Sequence[Record], killed: str = "") -> None:
+    def load(self, rows: Loads) -> None:
+        """Load rows of dimensions."""
+        ...
+
+    def take(self, records: Sequence[Record], killed: str = "", amid: Loads = ()) -> None:
         """The next micro-batch. `killed`: "" or where the writer dies before the batch runs again:
         `online` (amid the states of the first group), `between` (amid those of the last),
-        `before` or `after` (the append of the events)."""
+        `before` or `after` (the append of the events). `amid` is loaded between the two runs."""
         ...
 
     def again(self, records: Sequence[Record], seq: int) -> None:
@@ -164,11 +189,16 @@ class MemoryRehearsal:
         schema = to_arrow_schema(events_schema(use_case.contract), timezone="UTC")
         self.online = MemoryStates()
         self.tables = MemoryTables(schema)
+        self.dimensions = MemoryDimensions(use_case.declared.dimensions)
         self.seq = 0
         self.as_of = np.iinfo(np.int64).min
         self._writer = self._restarted()
 
-    def take(self, records: Sequence[Record], killed: str = "") -> None:
+    def load(self, rows: Loads) -> None:
+        """See `Rehearsal`."""
+        self.dimensions.rows += rows
+
+    def take(self, records: Sequence[Record], killed: str = "", amid: Loads = ()) -> None:
         """See `Rehearsal`."""
         gated = self.gate(records)
         seq = self.seq + 1
@@ -179,6 +209,7 @@ class MemoryRehearsal:
             with suppress(Killed):
                 self._writer.take(gated, seq)
             self.online.dies_at, self.tables.dies_at = None, ""
+            self.load(amid)
             self._writer = self._restarted(below=seq)
         self._writer.take(gated, seq)
         self.seq = seq
@@ -258,7 +289,8 @@ class MemoryRehearsal:
     def _restarted(self, below: int = 1) -> BatchWriter:
         seen = SeenEvents()
         seen.add(self.tables.upto(below - 1))
-        return BatchWriter(lambda: self.use_case.groups, self.online, self.tables, seen)
+        parts = (self.online, self.tables, seen, self.dimensions)
+        return BatchWriter(lambda: self.use_case.groups, *parts)
 
     def _held(
         self, group: FeatureGroup, today: str, also_later: bool = False

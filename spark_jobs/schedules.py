@@ -3,19 +3,21 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from data_contracts.clock import DAY, SECOND, duration, format_time
+from data_contracts.dimension import DimensionRow
 from data_contracts.features import FeatureGroup
-from data_contracts.keys import Key, key_in, text_of
+from data_contracts.keys import Key, Part, key_in, text_of
 from data_contracts.record import Event
 from data_contracts.use_case import UseCase
 from data_contracts.windows import Lifetime, Session, Sliding, Tumbling, Window, hop_of
-from spark_jobs.rehearsal import Record
+from spark_jobs.drawn_dimensions import Base, keys_met, placed
+from spark_jobs.rehearsal import Loads, Record
 
 Kill = Literal["", "online", "between", "before", "after"]
 KILLS: tuple[Kill, ...] = ("online", "between", "before", "after")
@@ -39,6 +41,10 @@ class Batch:
     """A backfill reads right after it, and commits after the batch that follows."""
     upkeep: bool = False
     """Right after it tables are compacted, old tiles folded, and idle states removed."""
+    loads: Loads = ()
+    """Rows of dimensions that are loaded right before it."""
+    amid: Loads = ()
+    """Rows that are loaded between its death and its rerun; after it, where it lives."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class Log:
 
     raw: Sequence[Mapping[str, Any]]
     events: Sequence[Event]
+    """With what the dimensions hold of them."""
+    dimensions: Base = field(default_factory=dict[str, Mapping[Part, DimensionRow]])
 
     @cached_property
     def digest(self) -> str:
@@ -99,9 +107,15 @@ def draw(
     every = dict.fromkeys(group.key_fields for group in use_case.groups)
     keys = {names: _keys(rng, use_case, log, chosen, names) for names in every}
     keys[fields] = tuple(dict.fromkeys((key, *keys[fields])))
+    batches, dimensions = _batches(rng, records), use_case.declared.dimensions
+    if dimensions:
+        pairs = zip(chosen, moved.tolist(), strict=True)
+        events = [{**log.events[i], "event_time": at} for i, at in pairs]
+        batches, met = _loaded(rng, use_case, log, batches, events, chosen.index(centre), fields)
+        keys[fields] = tuple(dict.fromkeys((*keys[fields], *met)))
     inside = [end + _soon(rng, leaves - moment) for _ in range(8)]
     moments = (leaves - 1, leaves, leaves + 1, *inside)
-    return Schedule(tuple(_batches(rng, records)), keys, moments, feature_of(focus))
+    return Schedule(tuple(batches), keys, moments, feature_of(focus))
 
 
 def _moved(rng: np.random.Generator, times: np.ndarray, end: int) -> np.ndarray:
@@ -216,6 +230,29 @@ def _batches(rng: np.random.Generator, records: Sequence[Record]) -> list[Batch]
         again, reads = rng.random() < 0.2, rng.random() < 0.3
         drawn.append(Batch(tuple(records[first:last]), killed, bool(again), bool(reads)))
     return [replace(batch, upkeep=bool(rng.random() < 0.3)) for batch in drawn]
+
+
+def _loaded(
+    rng: np.random.Generator,
+    use_case: UseCase,
+    log: Log,
+    batches: Sequence[Batch],
+    events: Sequence[Event],
+    centre: int,
+    fields: tuple[str, ...],
+) -> tuple[list[Batch], list[Key]]:
+    """The batches with rows of dimensions loaded before and amid them, half of the latter dying;
+    and the keys that the centre (index into the events) has under these rows."""
+    focal, dimensions = events[centre], use_case.declared.dimensions
+    ids = [{said["event_id"] for r in batch.records if (said := r.said)} for batch in batches]
+    own = next((i for i, held in enumerate(ids) if focal["event_id"] in held), 0)
+    rows = placed(rng, dimensions, log.dimensions, events, focal, own, len(batches))
+    found: list[Batch] = []
+    for batch, (before, amid) in zip(batches, rows, strict=True):
+        dies = not batch.killed and amid and rng.random() < 0.5
+        killed = KILLS[rng.integers(len(KILLS))] if dies else batch.killed
+        found.append(replace(batch, loads=tuple(before), amid=tuple(amid), killed=killed))
+    return found, keys_met(dimensions, rows, fields, focal)
 
 
 def _line(said: Mapping[str, Any]) -> bytes:

@@ -2,10 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from data_contracts.use_case import UseCase
 from spark_jobs.comparison import Known, Mismatch, rehearse
 from spark_jobs.schedules import Batch, Schedule
+
+_CALM: tuple[dict[str, Any], ...] = (
+    {"killed": ""},
+    {"again": False},
+    {"reads": False},
+    {"upkeep": False},
+    {"loads": ()},
+    {"amid": ()},
+)
+"""A batch without one of the things that may befall it."""
 
 
 def shrunk(use_case: UseCase, schedule: Schedule, mismatch: Mismatch) -> Mismatch:
@@ -21,7 +32,9 @@ def shrunk(use_case: UseCase, schedule: Schedule, mismatch: Mismatch) -> Mismatc
                 break
     known = Known(use_case)
     for batch in small.batches:
+        known.load(batch.loads)
         known.add(batch.records)
+        known.load(batch.amid)
     return replace(found, events=tuple(known.events))
 
 
@@ -39,7 +52,7 @@ def _smaller(schedule: Schedule) -> Iterator[Schedule]:
                 cuts.append((replace(batch, records=records[:j] + records[j + 1 :]),))
         cuts += [
             (replace(batch, **calm),)
-            for calm in ({"killed": ""}, {"again": False}, {"reads": False}, {"upkeep": False})
+            for calm in _CALM
             if any(getattr(batch, name) for name in calm)
         ]
         for cut in cuts:

@@ -19,12 +19,13 @@ from data_contracts.states import State, read
 from data_contracts.use_case import UseCase, load_use_case
 from spark_jobs.admission import Admission
 from spark_jobs.columns import arrivals
+from spark_jobs.dimensions import append_rows
 from spark_jobs.events import load_events
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.maintenance import maintain
 from spark_jobs.materialize import rebuild
 from spark_jobs.point_in_time import NO_LIMIT, at_query_times
-from spark_jobs.rehearsal import Killed, Record
+from spark_jobs.rehearsal import Killed, Loads, Record
 from spark_jobs.schemas import RAW
 from spark_jobs.session import spark_session
 from spark_jobs.stream import MicroBatches
@@ -85,7 +86,13 @@ class SparkRehearsal:
         self._seq = 0
         self._writer = MicroBatches(spark, use_case, self.lake)
 
-    def take(self, records: Sequence[Record], killed: str = "") -> None:
+    def load(self, rows: Loads) -> None:
+        """See `Rehearsal`."""
+        for dimension in self.use_case.declared.dimensions:
+            mine = [row for name, row in rows if name == dimension.name]
+            append_rows(self.use_case, self.lake, dimension, mine)
+
+    def take(self, records: Sequence[Record], killed: str = "", amid: Loads = ()) -> None:
         """See `Rehearsal`."""
         if killed and self._by_signal and not self.kill_signals:
             self._killed_by_signal(records, killed)
@@ -94,6 +101,7 @@ class SparkRehearsal:
                 mortal = Mortal(self._spark, self.use_case, self.lake, killed)
                 mortal.process(self._frame(records), self._seq)
         if killed:
+            self.load(amid)
             self._writer = MicroBatches(self._spark, self.use_case, self.lake)
         self._writer.process(self._frame(records), self._seq)
         self._seq += 1

@@ -22,6 +22,7 @@ from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry, lacking_views
 from spark_jobs.admission import Admission, Row, seen_events
+from spark_jobs.attributes import PinnedDimensions
 from spark_jobs.checkpoint import (
     checkpoint_of,
     consumed,
@@ -100,7 +101,8 @@ class MicroBatches:
     def _take(self, raw: DataFrame, seq: int) -> None:
         if self._writer is None:
             seen = seen_events(self._spark, self._lake, below_seq=seq)
-            self._writer = BatchWriter(self._keeper.live, self.online, self, seen)
+            dimensions = PinnedDimensions(self._use_case, self._lake)
+            self._writer = BatchWriter(self._keeper.live, self.online, self, seen, dimensions)
         gated = raw.transform(with_verdict(self._use_case.contract)).toArrow()
         self.events += self._writer.take(self._not_recorded(gated), seq)
         self.done += 1

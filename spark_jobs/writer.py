@@ -1,10 +1,12 @@
 """The order of a micro-batch, over whichever store and tables hold its outcome.
 
-What makes a batch that is taken twice change nothing: dedupe against events of a *lower* seq; merge
-into the packed online state (keys that carry the seq already are skipped); then one append.
+What makes a batch that is taken twice change nothing: dedupe against events of a *lower* seq; take
+over what the dimensions held when it first began; merge into the packed online state (keys that
+carry the seq already are skipped); then one append.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import pyarrow as pa
@@ -35,6 +37,14 @@ class Tables(Protocol):
         ...
 
 
+class Dimensions(Protocol):
+    """Tables from which events take the fields that they do not carry."""
+
+    def fill(self, events: pa.Table, seq: int) -> pa.Table:
+        """The events of batch `seq` with what the tables held when it was first begun."""
+        ...
+
+
 class BatchWriter:
     """Takes gated micro-batches in the order of their seq; `live` gives the groups to keep up."""
 
@@ -44,15 +54,19 @@ class BatchWriter:
         online: States,
         tables: Tables,
         seen: SeenEvents,
+        dimensions: Dimensions,
     ) -> None:
         self._live = live
         self._online = online
         self._tables = tables
         self._seen = seen
+        self._dimensions = dimensions
 
     def take(self, gated: pa.Table, seq: int) -> int:
         """Take the records of batch `seq` (schema `gated_schema`); returns how many are events."""
         admission = self._seen.admit(gated, seq)
+        # Only now: what an event says itself, by which duplicates are found, is not touched.
+        admission = replace(admission, events=self._dimensions.fill(admission.events, seq))
         self._merge_online(admission.events, seq)
         self._tables.append(admission, seq)
         self._seen.add(admission.events)

@@ -12,6 +12,7 @@ from dagster_project.progress import reporter
 from dagster_project.stages.features import materialize_online
 from data_contracts.clock import SystemClock
 from data_contracts.results import read_result, write_result
+from spark_jobs.attributes import without_attribute
 from spark_jobs.conservation import conservation
 from spark_jobs.epochs import begin_epoch
 from spark_jobs.events import load_events, with_day
@@ -30,8 +31,9 @@ def ingest_files(deployment: Deployment, files: Sequence[Path]) -> dict[str, Any
     """Land `files` (canonical JSON lines) and process all that has landed, in Kafka too.
 
     A file that is missing, empty or binary is refused by name before any is taken. `waiting` is in
-    the result when records landed meanwhile; RuntimeError when earlier ones were left behind, and
-    before anything is done when there is another writer.
+    the result when records landed meanwhile, `without_attribute` when dimensions are declared: how
+    many events of the lake have a dimension's key but not its attribute. RuntimeError when earlier
+    ones were left behind, and before anything is done when there is another writer.
     """
     lake = deployment.lake
     with writer_lease(lake.stream):
@@ -40,6 +42,7 @@ def ingest_files(deployment: Deployment, files: Sequence[Path]) -> dict[str, Any
         reporter().stage("ingest")
         ingest_available(deployment.spark, deployment.use_case, lake)
         after = conserved(deployment)
+        lacking = _without_attribute(deployment)
     if (left := before["records"] + before["waiting"] - after["records"]) > 0:
         raise RuntimeError(f"{lake.landing}: {left} records were there and not read: report this")
     result = {
@@ -47,10 +50,18 @@ def ingest_files(deployment: Deployment, files: Sequence[Path]) -> dict[str, Any
         "already_landed": len(files) - landed,
         "added": {name: after[name] - before[name] for name in COUNTS},
         **({"waiting": after["waiting"]} if after["waiting"] else {}),
+        **({"without_attribute": lacking} if lacking else {}),
         "conservation": after,
     }
     write_result(lake, "events", result)
     return result
+
+
+def _without_attribute(deployment: Deployment) -> dict[str, int]:
+    use_case, lake, spark = deployment.use_case, deployment.lake, deployment.spark
+    if not (use_case.declared.dimensions and exists(spark, lake.events)):
+        return {}
+    return without_attribute(use_case, load_events(spark, use_case, lake))
 
 
 def begin_anew(deployment: Deployment) -> None:

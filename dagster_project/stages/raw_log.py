@@ -4,18 +4,21 @@ from typing import Any
 
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
+from dagster_project.stages.dimension import load_beside
 from data_contracts.results import write_result
 from spark_jobs.imports import import_log
 
 
 def import_raw_log(deployment: Deployment) -> dict[str, Any]:
-    """Import the raw log; the last days, whose labels still mature, are held out for replay."""
+    """Import the raw log, and load the dimensions beside it; the last days, whose labels still
+    mature, are held out for replay."""
     report = reporter()
     report.stage(f"import {deployment.raw_log.name}")
     use_case, lake = deployment.use_case, deployment.lake
     imported = import_log(
         use_case, lake, deployment.raw_log, lambda rows: report.detail(f"{rows:,} rows")
     )
+    load_beside(deployment, deployment.raw_log)
     held_out = imported.held_out(use_case.label.window)
     result = {
         "rows": imported.rows,

@@ -2,6 +2,7 @@
 
     {day}.jsonl            what arrived that day, in order of arrival, one event a line
     malformed/{day}.jsonl  what arrived that day and breaks the contract
+    dimensions/item.jsonl  the items' categories, for clicks and purchases carry none
     truth/                 `data_contracts.world.truth`
     world.json             parameters and counts
 
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from data_contracts.clock import DAY, day_of, format_time
+from data_contracts.dimension import DIMENSIONS
 from data_contracts.world.generator import MALFORMED, records
 from data_contracts.world.lines import rendered
 from data_contracts.world.parameters import Parameters
@@ -69,6 +71,7 @@ def write_world(
         made = Path(place) / "world"
         made.mkdir()
         summary = _write(parameters, _Folder(made), on_progress)
+        _write_items(parameters, made / DIMENSIONS)
         (made / MANIFEST).write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
         os.replace(made, out)
     return summary
@@ -104,6 +107,15 @@ def _write(
         "truth": truth,
         "parameters": asdict(parameters),
     }
+
+
+def _write_items(parameters: Parameters, folder: Path) -> None:
+    folder.mkdir()
+    since = format_time(parameters.origin)
+    with open(folder / "item.jsonl", "w", encoding="utf-8", newline="\n") as file:
+        for item, category in enumerate(Population(parameters).category.tolist()):
+            row = {"item_id": f"i{item}", "valid_from": since, "category": f"c{category}"}
+            file.write(json.dumps(row, separators=(",", ":")) + "\n")
 
 
 def _append(people: Population, folder: _Folder, name: str, part: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from data_contracts.aggregates import Count, Mean
 from data_contracts.derived import Rate
+from data_contracts.dimension import Dimension
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
 from data_contracts.evaluation import Evaluation, Slice
 from data_contracts.features import FeatureGroup
@@ -44,6 +45,15 @@ USE_CASE = Declaration(
             owner="platform",
             description="How often the item was shown, clicked and bought",
         ),
+        FeatureGroup(
+            name="taste",
+            entity=("user_id", "category"),
+            aggregates=COUNTS,
+            windows=(Sliding("24h"), Sliding("7d")),
+            derived=DERIVED,
+            owner="platform",
+            description="What the simulated user did with items of the category",
+        ),
     ),
     label=Label(
         on="impression",
@@ -51,6 +61,7 @@ USE_CASE = Declaration(
         match={"event_id": "impression_id"},
         within="30m",
     ),
+    dimensions=(Dimension("item", key="item_id", attributes=("category",)),),
     request_field="request_id",
     assumed_lag="5s",
     evaluation=Evaluation(

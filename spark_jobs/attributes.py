@@ -1,0 +1,133 @@
+"""What events and rows take from dimensions; a micro-batch takes what it found when it first began.
+
+A batch notes the versions that it begins with before it writes anything. Killed and run again, or
+run again after its commit, it finds the same attributes and so the same keys, whatever was loaded
+meanwhile.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as sf
+from pyspark.sql.types import StructField, StructType
+
+from data_contracts.dimension import AsOf, Dimension
+from data_contracts.lake import Lake
+from data_contracts.use_case import UseCase
+from spark_jobs.columns import micros
+from spark_jobs.dimensions import NONE, newest_version, stored_rows
+from spark_jobs.schemas import event_fields
+
+_LOG = "dimensions.jsonl"
+
+
+class PinnedDimensions:
+    """The dimensions of a lake as the micro-batches of its one writer see them."""
+
+    def __init__(self, use_case: UseCase, lake: Lake) -> None:
+        self._declared = use_case.declared.dimensions
+        self._lake = lake
+        self._begun = begun_with(lake) if self._declared else {}
+        self._read: dict[str, tuple[int, AsOf]] = {}
+
+    def fill(self, events: pa.Table, seq: int) -> pa.Table:
+        """See `writer.Dimensions`."""
+        if not self._declared or not len(events):
+            return events
+        if seq not in self._begun:
+            self._begun[seq] = self._begin(seq)
+        begun = self._begun[seq]
+        tables = {d.name: self._table(d, begun.get(d.name, NONE)) for d in self._declared}
+        return filled(self._declared, tables, events)
+
+    def _begin(self, seq: int) -> Mapping[str, int]:
+        now = {d.name: newest_version(self._lake, d) for d in self._declared}
+        path = self._lake.stream / _LOG
+        path.parent.mkdir(parents=True, exist_ok=True)
+        note = json.dumps({"seq": seq, "versions": now})
+        with open(path, "a", encoding="utf-8") as log:
+            # A note that a kill cut short ends at the next one's line break.
+            log.write(f"\n{note}\n" if log.tell() else f"{note}\n")
+            log.flush()
+            os.fsync(log.fileno())
+        return now
+
+    def _table(self, dimension: Dimension, version: int) -> AsOf:
+        read, table = self._read.get(dimension.name, (NONE, AsOf()))
+        if read != version:
+            table = AsOf(stored_rows(self._lake, dimension, version))
+            self._read[dimension.name] = version, table
+        return table
+
+
+def begun_with(lake: Lake) -> dict[int, Mapping[str, int]]:
+    """seq -> the version of each dimension with which its batch first began."""
+    path, found = lake.stream / _LOG, dict[int, Mapping[str, int]]()
+    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+        try:
+            note = json.loads(line or "{}")
+        except ValueError:
+            continue
+        if note:
+            found.setdefault(note["seq"], note["versions"])
+    return found
+
+
+def filled(
+    dimensions: Sequence[Dimension],
+    tables: Mapping[str, AsOf],
+    rows: pa.Table,
+    time: str = "event_time",
+) -> pa.Table:
+    """The rows with the attributes at their `time` that they lack."""
+    for dimension in dimensions:
+        keys = rows[dimension.key].to_pylist()
+        at = tables[dimension.name].at
+        found = [at(key, t) for key, t in zip(keys, micros(rows[time]).tolist(), strict=True)]
+        for place, name in enumerate(dimension.attributes):
+            values = [values and values[place] for values in found]
+            column = pa.chunked_array([pa.array(values, rows[name].type)])
+            column = pc.call_function("coalesce", [rows[name], column])
+            index = rows.schema.get_field_index(name)
+            rows = rows.set_column(index, rows.schema.field(index), column)
+    return rows
+
+
+def with_declared(
+    use_case: UseCase, lake: Lake, rows: DataFrame, wanted: Sequence[str], time: str
+) -> DataFrame:
+    """`rows` with those of the `wanted` event fields that they lack and a dimension has, as of the
+    column `time`; where the dimension's key is missing too, they stay as they are."""
+    held, dimensions = set(rows.columns), use_case.declared.dimensions
+    mine = [d for d in dimensions if d.key in held and ({*d.attributes} & {*wanted}) - held]
+    if not mine or time not in held:
+        return rows
+    tables = {d.name: AsOf(stored_rows(lake, d, newest_version(lake, d))) for d in mine}
+    fields = {field.name: field for field in event_fields(use_case.contract)}
+    gained = [n for d in mine for n in d.attributes if n not in held]
+    schema = StructType([*rows.schema, *(StructField(n, fields[n].dataType) for n in gained)])
+    for name in gained:
+        rows = rows.withColumn(name, sf.lit(None).cast(fields[name].dataType))
+
+    def fill(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield from filled(mine, tables, pa.Table.from_batches([batch]), time).to_batches()
+
+    return rows.mapInArrow(fill, schema)
+
+
+def without_attribute(use_case: UseCase, events: DataFrame) -> dict[str, int]:
+    """Attribute -> how many events have the dimension's key and lack it: the key was unknown, or no
+    row of it held yet, when they were taken. They belong to no key that has the attribute."""
+    pairs = [(name, d.key) for d in use_case.declared.dimensions for name in d.attributes]
+    if not pairs:
+        return {}
+    lacking = [
+        sf.count_if(sf.col(key).isNotNull() & sf.col(name).isNull()).alias(name)
+        for name, key in pairs
+    ]
+    return events.agg(*lacking).collect()[0].asDict()
