@@ -1,4 +1,4 @@
-"""Pictures of a model on held-out rows: reliability diagram and ROC curve, as PNG files."""
+"""Pictures of a model on held-out rows: reliability, ROC and scores, as PNG files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +10,12 @@ from data_contracts.evidence import auc
 
 
 def draw(labels: np.ndarray, scores: Mapping[str, np.ndarray], folder: Path) -> None:
-    """Write `reliability.png` and `roc.png` over the scores (float[n]) of each named model."""
+    """Write `reliability.png`, `roc.png` and `scores.png` over the scores (float[n]) of each named
+    model."""
     folder.mkdir(parents=True, exist_ok=True)
     _reliability(labels, scores).savefig(folder / "reliability.png", dpi=110)
     _roc(labels, scores).savefig(folder / "roc.png", dpi=110)
+    _histograms(labels, scores).savefig(folder / "scores.png", dpi=110)
 
 
 def _reliability(labels: np.ndarray, scores: Mapping[str, np.ndarray], bins: int = 10) -> Figure:
@@ -45,6 +47,20 @@ def _roc(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> Figure:
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
     axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
     axes.legend()
+    return figure
+
+
+def _histograms(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> Figure:
+    figure = Figure(figsize=(5, 2 * len(scores) + 0.5), layout="constrained")
+    columns = figure.subplots(len(scores), 1, squeeze=False, sharex=True)[:, 0]
+    edges = np.linspace(0, max(float(score.max()) for score in scores.values()), 41)
+    for axes, (name, score) in zip(columns, scores.items(), strict=True):
+        for said, rows in (("negative", labels <= 0), ("positive", labels > 0)):
+            share = np.histogram(score[rows], edges)[0] / max(int(rows.sum()), 1)
+            axes.stairs(share, edges, fill=True, alpha=0.5, label=said)
+        axes.set(ylabel="share of rows", title=name)
+    columns[0].legend()
+    columns[-1].set_xlabel("predicted probability")
     return figure
 
 
