@@ -277,10 +277,6 @@ def _check(use_case: UseCase) -> None:
     declared.evaluation.check(contract.fields, use_case.feature_names)
     if unknown := set(use_case.inputs) - set(contract.fields):
         raise ValueError(f"inputs {sorted(unknown)} are not in the contract")
-    sides = {*names, *(c.field for c in declared.model.categorical)}
-    sides |= {number.field for number in declared.model.numeric}
-    if unknown := set(declared.model.item) - sides:
-        raise ValueError(f"model: item {sorted(unknown)}: name inputs or feature groups")
     if declared.model.schedule not in SCHEDULES:
         raise ValueError(f"model: schedule {declared.model.schedule!r}: {' or '.join(SCHEDULES)}")
     if not 0 < declared.model.negative_rate <= 1:
@@ -302,6 +298,10 @@ def _check(use_case: UseCase) -> None:
     for number in declared.model.numeric:
         if contract.fields[number.field].type not in ("integer", "number"):
             raise ValueError(f"numeric input {number.field!r} is no number in the contract")
+    sides = {*names, *(c.field for c in declared.model.categorical)}
+    sides |= {number.field for number in declared.model.numeric}
+    if unknown := set(declared.model.item) - sides:
+        raise ValueError(f"model: item {sorted(unknown)}: name inputs or feature groups")
     if declared.request_field not in (None, *contract.fields):
         raise ValueError(f"request_field {declared.request_field!r} is not in the contract")
     if not re.fullmatch(r"\d{4}-\d\d-\d\d", declared.start):

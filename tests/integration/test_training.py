@@ -26,7 +26,7 @@ from training.engine import Engine
 from training.evaluate import BOOTSTRAPPED
 from training.export import GOLDEN_ROWS, verify_golden
 from training.registry import Registry
-from training.train import Choices, TrainedVersion, train
+from training.train import TrainedVersion, train
 
 ARROW = {
     "string": pa.string(),
@@ -308,41 +308,6 @@ def test_the_dataset_digest_ignores_the_layout_of_the_files(
     first, shuffled = (read_dataset(trained.use_case, each) for each in (trained.lake, lake))
     assert first.digest == shuffled.digest
     assert (first.delta_version, shuffled.delta_version) == (0, 1)
-
-
-def test_rows_in_files_are_the_rows_in_memory(
-    trained: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = read_dataset(trained.use_case, trained.lake)
-    monkeypatch.setattr("training.batches.IN_MEMORY", 0)
-    monkeypatch.setattr("training.data.AT_ONCE", 100)
-    found = read_dataset(trained.use_case, trained.lake)
-    assert isinstance(found.splits["train"].dense, np.memmap)
-    assert expected.digest == found.digest
-    assert np.array_equal(expected.splits["test"].dense, found.splits["test"].dense)
-
-
-def test_a_search_leaves_its_trials_below_the_run_and_a_champion_to_begin_with(
-    trained: Trained, tmp_path: Path
-) -> None:
-    lake = Lake(tmp_path, "clicks")
-    copytree(trained.lake.training_set, lake.training_set)
-    with pytest.raises(ValueError, match="champion of clicks is none yet, not logistic"):
-        train(trained.use_case, lake, "logistic", choices=Choices(warm_start=True))
-    first = train(trained.use_case, lake, "logistic", choices=Choices(search=2))
-    client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
-    below = f"tags.`mlflow.parentRunId` = '{first.run_id}'"
-    experiment = client.get_run(first.run_id).info.experiment_id
-    assert ["trial 1", "trial 0"] == [
-        run.info.run_name for run in client.search_runs([experiment], below)
-    ]
-    warm = train(trained.use_case, lake, "logistic", choices=Choices(warm_start=True))
-    curves = [
-        client.get_metric_history(run, "logistic.validation") for run in (first.run_id, warm.run_id)
-    ]
-    best = min(point.value for point in curves[0])
-    assert best == pytest.approx(curves[1][0].value, rel=1e-4)
-    assert not (lake.home / "training").exists()
 
 
 def champion_bundle(trained: Trained, folder: Path) -> tuple[Path, Manifest]:

@@ -1,0 +1,50 @@
+"""How a version may be trained: on rows in files, after a search, from the champion's weights."""
+
+import numpy as np
+import pytest
+from deltalake import write_deltalake
+from mlflow import MlflowClient
+
+from data_contracts.lake import Lake
+from data_contracts.use_case import load_use_case
+from tests.integration.test_training import training_set
+from training.data import read_dataset
+from training.train import Choices, train
+
+CLICKS = load_use_case("clicks")
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    lake = Lake(tmp_path_factory.mktemp("lake"), "clicks")
+    write_deltalake(lake.training_set, training_set(CLICKS, every=6))
+    return lake
+
+
+def test_rows_in_files_are_the_rows_in_memory(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = read_dataset(CLICKS, lake)
+    monkeypatch.setattr("training.batches.IN_MEMORY", 0)
+    monkeypatch.setattr("training.data.AT_ONCE", 100)
+    found = read_dataset(CLICKS, lake)
+    assert isinstance(found.splits["train"].dense, np.memmap)
+    assert expected.digest == found.digest
+    assert np.array_equal(expected.splits["test"].dense, found.splits["test"].dense)
+
+
+def test_a_search_leaves_its_trials_below_the_run_and_a_champion_to_begin_with(lake: Lake) -> None:
+    with pytest.raises(ValueError, match="champion of clicks is none yet, not logistic"):
+        train(CLICKS, lake, "logistic", choices=Choices(warm_start=True))
+    first = train(CLICKS, lake, "logistic", choices=Choices(search=2))
+    client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+    below = f"tags.`mlflow.parentRunId` = '{first.run_id}'"
+    experiment = client.get_run(first.run_id).info.experiment_id
+    assert ["trial 1", "trial 0"] == [
+        run.info.run_name for run in client.search_runs([experiment], below)
+    ]
+    warm = train(CLICKS, lake, "logistic", choices=Choices(warm_start=True))
+    curves = [
+        client.get_metric_history(run, "logistic.validation") for run in (first.run_id, warm.run_id)
+    ]
+    best = min(point.value for point in curves[0])
+    assert best == pytest.approx(curves[1][0].value, rel=1e-4)
+    assert not (lake.home / "training").exists()
