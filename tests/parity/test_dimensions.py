@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from dagster_project.deployment import Deployment
+from dagster_project.stages.events import ingest_files
 from data_contracts import dimension as dimensions
 from data_contracts.clock import HOUR, MINUTE
 from data_contracts.dimension import Dimension, DimensionRow
@@ -24,6 +26,7 @@ from data_contracts.windows import Lifetime, Sliding
 from serving.dimensions import DimensionReader
 from serving.features import FeatureReader
 from spark_jobs import rehearsal
+from spark_jobs.attributes import without_attribute
 from spark_jobs.comparison import Known, rehearse
 from spark_jobs.dataset import build_dataset
 from spark_jobs.dimensions import append_rows
@@ -118,12 +121,15 @@ def test_a_batch_that_died_in_spark_comes_back_with_the_keys_that_it_began_with(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     use_case, batch = alone(stocked()), dying().batches[0]
+    nowhere = {**impression("z", NOON, "u1", 7), "policy": None}
+    batch = replace(batch, records=(*batch.records, *records([nowhere], "unknown item")))
     known, lake = Known(use_case), SparkRehearsal(spark, use_case, tmp_path)
     known.load(batch.loads)
     known.add(batch.records)
     lake.load(batch.loads)
     lake.take(batch.records, "between", batch.amid)
-    assert ["a", "a", "a", "b", "b"] == held_policies(spark, lake)
+    assert ["a", "a", "a", "b", "b", None] == held_policies(spark, lake)
+    assert {"policy": 1} == without_attribute(use_case, load(spark, lake.lake.events))
     for key in (("u1", "a"), ("u1", "b"), ("u1", "c")):
         wanted = oracle_features(PAIR, known.events, key, NOON + HOUR)
         assert wanted == lake.served(PAIR, [text_of(key)], NOON + HOUR)[0].tolist()
@@ -142,7 +148,7 @@ def test_through_spark_delta_and_feast_too(spark: SparkSession, tmp_path: Path) 
 @pytest.mark.full
 def test_drawn_schedules_through_the_real_parts(spark: SparkSession, tmp_path: Path) -> None:
     use_case = stocked()
-    found = prove(use_case, read_log(use_case, unsaid()), 3, 8, RealParts(spark, tmp_path, 3, 0))
+    found = prove(use_case, read_log(use_case, unsaid()), 2, 8, RealParts(spark, tmp_path, 2, 0))
     assert found.holds, found.outcome.mismatches[0].told()
 
 
@@ -225,6 +231,18 @@ def test_training_rows_own_labels_and_served_rows_have_the_same_values(
     served = reader.read_now([{"policy": None, **row} for row in full], q)
     assert wanted == served.values[:, -len(names) :].tolist()
     reader.close()
+
+
+@pytest.mark.full
+def test_an_ingest_counts_the_events_that_lack_an_attribute(
+    spark: SparkSession, lake: Lake
+) -> None:
+    deployment = Deployment()
+    vars(deployment).update(use_case=stocked(), lake=lake, spark=spark)
+    events = load(spark, lake.events).toArrow().to_pylist()
+    lacking = [e for e in events if e["item_id"] is not None and e["policy"] is None]
+    assert {"policy": len(lacking)} == ingest_files(deployment, [])["without_attribute"]
+    assert {12, 9} == {event["item_id"] for event in lacking}
 
 
 @pytest.mark.full
