@@ -131,10 +131,13 @@ def bootstrap(
     labels, scores = np.asarray(labels), np.asarray(scores)
     if not len(labels):
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
+    # Draws of rows in order of their scores are in order too, and sorting them again costs nothing.
+    order = np.argsort(scores, kind="stable")
+    labels, scores = labels[order], scores[order]
     rng = np.random.default_rng(seed)
     values: list[float] = []
     for _ in range(draws):
-        pick = rng.integers(0, len(labels), len(labels))
+        pick = np.sort(rng.integers(0, len(labels), len(labels)))
         values.append(metric(labels[pick], scores[pick]))
     known = [value for value in values if value == value]
     found = metric(labels, scores)

@@ -8,7 +8,7 @@ import numpy as np
 
 from data_contracts.evidence import Estimate, paired_difference
 from data_contracts.gate_rules import Level, Mode, Rule, Stage, alpha_of
-from data_contracts.judging import KINDS, Evidence, Verdict
+from data_contracts.judging import KINDS, Evidence, Interval, Verdict
 from data_contracts.off_policy import OffPolicyValue
 from data_contracts.sequences import Split, Sums
 
@@ -22,12 +22,17 @@ class Check:
     value: str
     limit: str
     n: int
+    interval: Interval = None
     level: Level = "required"
     mode: Mode = "enforce"
     kind: str = "fact"
     """Of `judging.KINDS`."""
     evidence: Evidence = field(default_factory=dict[str, Any])
     """JSON-ready; without it the check cannot be made again."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self) | {"interval": list(self.interval) if self.interval else None}
 
     @property
     def counts(self) -> bool:
@@ -65,7 +70,7 @@ class Decision:
             "verdict": self.verdict,
             "advice": self.advice,
             "promotes": self.promotes,
-            "checks": [asdict(check) for check in self.checks],
+            "checks": [check.as_dict() for check in self.checks],
         }
 
     def table(self) -> list[tuple[str, ...]]:

@@ -10,8 +10,10 @@ from data_contracts.evidence import Estimate
 from data_contracts.sequences import LEAST_UNITS, Split, Sums, interval, sample_ratio
 
 Verdict = Literal["pass", "fail", "cannot judge"]
-Answer = tuple[Verdict, str, str, int]
-"""(verdict, value, limit, rows or units it rests on), the middle two for people."""
+Interval = tuple[float, float] | None
+"""Of the value; None where there is none."""
+Answer = tuple[Verdict, str, str, int, Interval]
+"""(verdict, value, limit, rows or units it rests on, interval); value and limit are for people."""
 Evidence = Mapping[str, Any]
 
 
@@ -22,6 +24,11 @@ def _number(value: float | None) -> float:
 def _estimate(raw: Evidence) -> Estimate:
     value, low, high = (_number(raw[name]) for name in ("value", "low", "high"))
     return Estimate(value, low, high, int(raw["n"]))
+
+
+def _interval(estimate: Estimate) -> Interval:
+    low, high = estimate.low, estimate.high
+    return (low, high) if abs(low) < float("inf") and abs(high) < float("inf") else None
 
 
 def _shown(estimate: Estimate, digits: int = 5) -> str:
@@ -40,18 +47,18 @@ def not_worse(estimate: Estimate, margin: float) -> Verdict:
 
 
 def _fact(e: Evidence) -> Answer:
-    return "pass" if e["holds"] else "fail", e["value"], e["limit"], int(e["n"])
+    return "pass" if e["holds"] else "fail", e["value"], e["limit"], int(e["n"]), None
 
 
 def _absent(_: Evidence) -> Answer:
-    return "cannot judge", "no evidence", "evidence", 0
+    return "cannot judge", "no evidence", "evidence", 0, None
 
 
 def _same(e: Evidence) -> Answer:
     found, declared = dict(e["found"]), dict(e["declared"])
     differ = sorted(k for k in {*found, *declared} if found.get(k) != declared.get(k))
-    value = f"{', '.join(differ[:3])} differ" if differ else f"{len(found)} equal"
-    return "fail" if differ else "pass", value, e["limit"], len(declared)
+    value = f"{', '.join(differ[:3])} differ" if differ else "equal"
+    return "fail" if differ else "pass", value, e["limit"], int(e["n"]), None
 
 
 def _at_most(e: Evidence) -> Answer:
@@ -59,15 +66,16 @@ def _at_most(e: Evidence) -> Answer:
     verdict: Verdict = "pass" if value <= limit else "fail"
     if int(e["n"]) < int(e.get("least", 0)):
         verdict = "cannot judge"
-    return verdict, f"{value:.4g}{unit}", f"<= {limit:.4g}{unit}", int(e["n"])
+    return verdict, f"{value:.4g}{unit}", f"<= {limit:.4g}{unit}", int(e["n"]), None
 
 
 def _difference(e: Evidence) -> Answer:
     margin, limit = float(e["margin"]), f"{e['of']} difference < {e['margin']:g}"
     if e.get("reason"):
-        return "cannot judge", e["reason"], limit, int(e["n"])
+        return "cannot judge", e["reason"], limit, int(e["n"]), None
     estimate = _estimate(e)
-    return not_worse(estimate, margin), _shown(estimate), limit, estimate.n
+    verdict = not_worse(estimate, margin)
+    return verdict, _shown(estimate), limit, estimate.n, _interval(estimate)
 
 
 def _slices(e: Evidence) -> Answer:
@@ -75,14 +83,15 @@ def _slices(e: Evidence) -> Answer:
     limit = f"log loss difference < {margin:g} on each part"
     parts = {name: _estimate(raw) for name, raw in e["parts"].items()}
     if not parts:
-        return "cannot judge", "no part has rows enough", limit, 0
+        return "cannot judge", "no part has rows enough", limit, 0, None
     verdicts = {not_worse(each, margin) for each in parts.values()}
     verdict: Verdict = "pass" if verdicts == {"pass"} else "cannot judge"
     worst = max(parts, key=lambda name: parts[name].value)
     if "fail" in verdicts:
         verdict = "fail"
         worst = max(parts, key=lambda name: parts[name].low)
-    return verdict, f"{worst}: {_shown(parts[worst])}", limit, parts[worst].n
+    found = parts[worst]
+    return verdict, f"{worst}: {_shown(found)}", limit, found.n, _interval(found)
 
 
 def _between(e: Evidence) -> Answer:
@@ -93,17 +102,18 @@ def _between(e: Evidence) -> Answer:
     elif estimate.high < 1 / most or estimate.low > most:
         verdict = "fail"
     shown = f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
-    return verdict, shown, f"{1 / most:.3g} … {most:.3g}", estimate.n
+    return verdict, shown, f"{1 / most:.3g} … {most:.3g}", estimate.n, _interval(estimate)
 
 
 def _policy(e: Evidence) -> Answer:
     estimate, own = _estimate(e), float(e["own"])
     limit = f"> {own * (1 - e['margin']):.6f}, the log's {own:.6f} less {e['margin']:.0%}"
     if e.get("doubt"):
-        return "cannot judge", e["doubt"], limit, estimate.n
+        return "cannot judge", e["doubt"], limit, estimate.n, _interval(estimate)
     gap = Estimate(own - estimate.value, own - estimate.high, own - estimate.low, estimate.n)
     shown = f"{estimate.value:.6f} [{estimate.low:.6f}, {estimate.high:.6f}]"
-    return not_worse(gap, own * float(e["margin"])), shown, limit, estimate.n
+    verdict = not_worse(gap, own * float(e["margin"]))
+    return verdict, shown, limit, estimate.n, _interval(estimate)
 
 
 def _sequence(e: Evidence) -> Answer:
@@ -112,14 +122,15 @@ def _sequence(e: Evidence) -> Answer:
     limit = f"{e['of']} difference {better}{margin:.0%} of the champion's"
     if not sums.judgeable:
         fewest = min(sums.units)
-        return "cannot judge", f"{fewest} units in an arm, needs {LEAST_UNITS}", limit, fewest
+        return "cannot judge", f"{fewest} units in an arm, needs {LEAST_UNITS}", limit, fewest, None
     if sums.impressions < int(e.get("least", 0)):
         told = f"{sums.impressions} impressions, needs {e['least']}"
-        return "cannot judge", told, limit, sums.impressions
+        return "cannot judge", told, limit, sums.impressions, None
     found = interval(sums, float(e["alpha"]), float(e["tuned_at"]))
     gap = Estimate(-found.value, -found.high, -found.low, found.n)
     verdict = not_worse(gap if e["higher_is_better"] else found, margin * sums.champion)
-    return verdict, f"{_shown(found)}, champion {sums.champion:.5f}", limit, sums.impressions
+    shown = f"{_shown(found)}, champion {sums.champion:.5f}"
+    return verdict, shown, limit, sums.impressions, _interval(found)
 
 
 def _ratio(e: Evidence) -> Answer:
@@ -131,7 +142,7 @@ def _ratio(e: Evidence) -> Answer:
     verdict: Verdict = "fail" if against >= most else "pass"
     if verdict == "pass" and min(candidate, units - candidate) < LEAST_UNITS:
         verdict = "cannot judge"
-    return verdict, told, f"evidence < {most:.3g}", units
+    return verdict, told, f"evidence < {most:.3g}", units, None
 
 
 KINDS: dict[str, Callable[[Evidence], Answer]] = {

@@ -10,7 +10,7 @@ import torch
 from deltalake import DeltaTable
 from torch import nn
 
-from data_contracts.delong import auc_interval
+from data_contracts.delong import auc_difference, auc_interval
 from data_contracts.evaluation import cut
 from data_contracts.evidence import (
     Estimate,
@@ -127,6 +127,25 @@ def evaluate_slices(
         name: evaluate(labels[mask], scores[mask], confidence, SLICE_DRAWS)
         for name, mask in held.parts.items()
     }
+
+
+def with_gains(
+    metrics: Mapping[str, Mapping[str, Estimate]],
+    labels: np.ndarray,
+    scores: Mapping[str, np.ndarray],
+    model: str,
+    confidence: float,
+) -> dict[str, dict[str, Estimate]]:
+    """The metrics, and for each model but `model` its `auc_gain`: how far `model`'s AUC is above.
+
+    Paired on the same rows (DeLong).
+    """
+    gains = {
+        name: {"auc_gain": auc_difference(labels, scores[model], each, confidence)}
+        for name, each in scores.items()
+        if name != model
+    }
+    return {name: {**each, **gains.get(name, {})} for name, each in metrics.items()}
 
 
 def worst_slice(slices: Slices, least: int) -> str | None:

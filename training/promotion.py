@@ -27,7 +27,7 @@ from data_contracts.gates import (
     worst_part,
 )
 from data_contracts.use_case import UseCase
-from data_contracts.views import digests_of
+from data_contracts.views import digests_of, joint_digest
 from training.batches import Rows
 from training.engine import Engine, latency_p99_ms
 from training.export import verify_golden
@@ -115,9 +115,17 @@ def _inputs(manifest: Manifest) -> tuple[object, ...]:
 
 
 def _definitions(use_case: UseCase, manifest: Manifest, rule: Rule) -> Check:
+    theirs, ours = dict(manifest.feature_digests), digests_of(use_case.groups)
+    differ = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+
+    def told(contract: str, features: dict[str, str]) -> dict[str, str | None]:
+        joint = {"contract": contract, "features": joint_digest(features)}
+        return joint | {name: features.get(name) for name in differ}
+
     evidence = {
-        "found": {"contract": manifest.contract_version, **manifest.feature_digests},
-        "declared": {"contract": use_case.contract.version, **digests_of(use_case.groups)},
+        "found": told(manifest.contract_version, theirs),
+        "declared": told(use_case.contract.version, ours),
+        "n": len(ours),
         "limit": "the declared contract and the digests of the declared features",
     }
     return made(rule, "definitions", "same", evidence)

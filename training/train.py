@@ -24,6 +24,7 @@ from training.evaluate import (
     plain,
     predict,
     read_held,
+    with_gains,
     worst_slice,
 )
 from training.export import export_bundle, verify_graph
@@ -119,6 +120,7 @@ def train(
     confidence, judging = use_case.declared.gates.confidence, use_case.declared.evaluation
     held = read_held(use_case, lake, dataset.delta_version, len(test.labels))
     metrics = evaluate_all(test.labels, scores, confidence, held, judging.top)
+    metrics = with_gains(metrics, test.labels, scores, model, confidence)
     slices = evaluate_slices(test.labels, scores[model], held, confidence)
     worst = worst_slice(slices, judging.least)
     with tempfile.TemporaryDirectory() as home:

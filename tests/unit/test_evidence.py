@@ -75,7 +75,7 @@ def test_an_interval_stays_within_the_range_of_its_metric(metric: Metric) -> Non
 
 
 def test_an_interval_that_the_shift_leads_past_one_ends_there() -> None:
-    scores = np.random.default_rng(39).random(12).round(2)
+    scores = np.random.default_rng(6).random(12).round(2)
     found = bootstrap(auc, np.arange(12) % 4 == 0, scores)
     assert found.low < found.value < found.high == 1.0
 

@@ -197,7 +197,7 @@ def every_kind() -> list[Check]:
     def rule(check: str, stage: Stage = "offline") -> Rule:
         return rules[stage, check]
 
-    same = {"found": {"a": "1"}, "declared": {"a": "2"}, "limit": "equal"}
+    same = {"found": {"a": "1"}, "declared": {"a": "2"}, "n": 1, "limit": "equal"}
     fact = {"holds": True, "value": "3 rows equal", "limit": "equal", "n": 3}
     between = {**Estimate(1.0, 0.9, 1.1, 50).as_dict(), "limit": 1.25}
     return [
@@ -225,6 +225,8 @@ def test_a_decision_is_made_again_from_its_json_to_the_letter() -> None:
     again = recompute(json.loads(written))
     assert decided.as_dict() == json.loads(written) == again.as_dict()
     assert decided.table() == again.table()
+    shown = {check.name: check.interval is not None for check in again.checks}
+    assert shown["CTR"] is False and shown["paired log loss"] and shown["worst slice"]
 
 
 def test_an_edited_verdict_or_figure_does_not_survive_being_made_again() -> None:
