@@ -75,7 +75,8 @@ def normalised_entropy(labels: np.ndarray, scores: np.ndarray) -> float:
     rate = float(np.mean(np.asarray(labels) > 0)) if len(labels) else 0.0
     if not 0 < rate < 1:
         return float("nan")
-    return float(log_loss(labels, scores) / -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate)))
+    entropy = -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
+    return float(log_loss(labels, scores) / entropy)
 
 
 def calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 15) -> float:

@@ -53,8 +53,11 @@ Slices = dict[str, dict[str, Estimate]]
 """Part -> metric -> estimate."""
 
 
-def read_held(use_case: UseCase, lake: Lake, delta_version: int, rows: int) -> Held:
-    """Users, requests and parts of the `rows` test rows of the training set at that version."""
+def read_held(use_case: UseCase, lake: Lake, delta_version: int, labels: np.ndarray) -> Held:
+    """Users, requests and parts of the test rows of the training set at that version.
+
+    `labels` float[n]: of the rows as they were scored, by which a different order shows.
+    """
     declared, request = use_case.declared.evaluation, use_case.declared.request_field
     wanted = [*declared.columns, *([request] if request else [])]
     table = DeltaTable(lake.training_set, delta_version)
@@ -63,18 +66,27 @@ def read_held(use_case: UseCase, lake: Lake, delta_version: int, rows: int) -> H
             f"{lake.training_set}: lacks {lacking}, by which use case {use_case.name} is judged: "
             f"run `headrace backfill --use-case {use_case.name}`"
         )
-    names = list(dict.fromkeys([*wanted, "q", "event_id"]))
+    names = list(dict.fromkeys([*wanted, "q", "event_id", "label"]))
     test = table.to_pyarrow_table(columns=names, filters=pc.field("split") == "test").sort_by(
         [("q", "ascending"), ("event_id", "ascending")]
     )
-    if test.num_rows != rows:
-        raise ValueError(f"{lake.training_set}: {test.num_rows} test rows, {rows} were scored")
+    if not np.array_equal(test["label"].to_numpy(), labels):
+        raise ValueError(
+            f"{lake.training_set}: its {test.num_rows} test rows are not the {len(labels)} that "
+            "were scored, or lie in another order: train again"
+        )
     columns = {name: np.array(test[name].to_pylist(), object) for name in wanted}
     return Held(
-        columns[declared.user].astype(str) if declared.user else None,
-        columns[request].astype(str) if request else None,
+        _keys(columns[declared.user]) if declared.user else None,
+        _keys(columns[request]) if request else None,
         cut(declared, columns),
     )
+
+
+def _keys(values: np.ndarray) -> np.ndarray:
+    """A row without a value is of no key but its own."""
+    own = (f"\0{row}" for row in range(len(values)))
+    return np.array([key if v is None else str(v) for v, key in zip(values, own, strict=True)])
 
 
 def predict(model: nn.Module, rows: Rows) -> np.ndarray:

@@ -118,7 +118,7 @@ def train(
     scores = {name: predict(each.model, test) for name, each in fitted.items()}
     scores["constant"] = predict(Constant(dataset.seen(spec)), test)
     confidence, judging = use_case.declared.gates.confidence, use_case.declared.evaluation
-    held = read_held(use_case, lake, dataset.delta_version, len(test.labels))
+    held = read_held(use_case, lake, dataset.delta_version, test.labels)
     metrics = evaluate_all(test.labels, scores, confidence, held, judging.top)
     metrics = with_gains(metrics, test.labels, scores, model, confidence)
     slices = evaluate_slices(test.labels, scores[model], held, confidence)

@@ -1,11 +1,17 @@
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from data_contracts.delong import auc_difference, auc_interval
 from data_contracts.evaluation import Evaluation, Slice, cut
 from data_contracts.evidence import Estimate, auc, average_precision, normalised_entropy
+from data_contracts.lake import Lake
 from data_contracts.ranking import grouped_auc, precision_at, ratio
-from training.evaluate import Held, evaluate, evaluate_slices, worst_slice
+from data_contracts.use_case import load_use_case
+from training.evaluate import Held, evaluate, evaluate_slices, read_held, worst_slice
 
 
 def clicks(n: int, seed: int = 5, decimals: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -144,3 +150,35 @@ def test_the_worst_slice_is_the_one_where_scores_say_least_among_those_with_rows
     assert worst_slice(slices, 200) == "p = 2"
     assert worst_slice(slices, 501) is None
     assert slices["p = 1"]["auc"] == evaluate(labels[part == 1], scores[part == 1], 0.95)["auc"]
+
+
+def test_rows_that_are_judged_in_another_order_than_they_were_scored_are_refused(
+    tmp_path: Path,
+) -> None:
+    use_case, lake = load_use_case("clicks"), Lake(tmp_path, "clicks")
+    table = pa.table(
+        {
+            "q": [3, 1, 2, 1, 9],
+            "event_id": ["c", "b", "x", "a", "t"],
+            "label": [1, 0, 1, 0, 1],
+            "split": ["test"] * 4 + ["train"],
+            "user_id": ["u", None, "u", None, "t"],
+            "position": [1, 2, 3, 1, 1],
+            "user_impressions_24h": [0.0, 5.0, 30.0, 1.0, 1.0],
+            "request_id": ["r"] * 5,
+        }
+    )
+    write_deltalake(lake.training_set, table)
+    held = read_held(use_case, lake, 0, np.array([0, 0, 1, 1], np.float32))
+    assert held.users is not None and ["u", "u"] == held.users[2:].tolist()
+    assert 3 == len(set(held.users))
+    assert [0, 3] == np.flatnonzero(held.parts["position = 1"]).tolist()
+    assert [2] == np.flatnonzero(held.parts["user_impressions_24h >= 20"]).tolist()
+    for other in ([1, 0, 0, 1], [0, 1, 1]):
+        with pytest.raises(ValueError, match="another order"):
+            read_held(use_case, lake, 0, np.array(other, np.float32))
+    write_deltalake(
+        lake.training_set, table.drop_columns("position"), mode="overwrite", schema_mode="overwrite"
+    )
+    with pytest.raises(ValueError, match=r"lacks \['position'\].*headrace backfill"):
+        read_held(use_case, lake, 1, np.zeros(4))
