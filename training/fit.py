@@ -87,6 +87,8 @@ class CtrModule(LightningModule):
             ],
             lr=self.spec.learning_rate,
         )
+        if self.spec.schedule == "constant":
+            return optimiser
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: factor(self.spec.schedule, step, steps)

@@ -1,22 +1,26 @@
-"""`headrace bench …`: benchmarks of a checkout, programs of their own under `tests/`."""
+"""`headrace bench …`: the benchmarks of a checkout, programs of their own under `tests/`."""
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
+from training.models.names import MODELS
+
 CHECKOUT = Path(__file__).parents[2]
-PROGRAMS = "tests.benchmarks"
+OutOption = Annotated[Path | None, typer.Option("--out", help="Folder of the JSON results.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add this command."""
     bench = typer.Typer(help="Measurements beside peers, in one run.")
-    bench.callback()(lambda: None)
     bench.command()(features)
     bench.command()(gates)
+    bench.command()(training)
+    bench.command()(models)
     app.add_typer(bench, name="bench")
 
 
@@ -28,36 +32,61 @@ def features(
         str, typer.Option(help="Engines of the training sets between commas; without it all.")
     ] = "",
     world: Annotated[str, typer.Option(help="Events behind the states read online.")] = "5m",
-    out: Annotated[Path | None, typer.Option(help="Folder of the JSON results.")] = None,
+    out: OutOption = None,
 ) -> None:
     """Training set, backfill and online read beside DuckDB, Polars and Spark's range join."""
     given = {"sizes": sizes, "runs": str(runs), "parts": parts, "world": world}
     if engines:
         given["engines"] = engines
-    _run("features", given, out)
+    _start("features", given, out)
 
 
 def gates(
     releases: Annotated[int, typer.Option(min=1, help="Simulated A/A releases.")] = 1000,
     faulty: Annotated[int, typer.Option(min=1, help="Releases of each faulty kind.")] = 400,
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder of the JSON result.")] = None,
+    out: OutOption = None,
 ) -> None:
     """False and true alarms of the release checks in simulated releases, beside fixed rules."""
     given = {"releases": str(releases), "faulty": str(faulty), "seed": str(seed)}
-    _run("gates", given, out)
+    _start("gates", given, out)
 
 
-def _run(name: str, given: dict[str, str], out: Path | None) -> NoReturn:
-    module = f"{PROGRAMS}.{name}"
-    program = CHECKOUT.joinpath(*module.split(".")).with_suffix(".py")
-    if not program.is_file():
-        raise typer.BadParameter(f"{program}: no such file: run this in a checkout of Headrace")
+def training(
+    rows: Annotated[str, typer.Option(help="Training rows.")] = "100k",
+    batches: Annotated[str, typer.Option(help="Sizes of a batch.")] = "512,2048",
+    models: Annotated[str, typer.Option(help="Modules of the zoo.")] = "logistic,dcn_v2",
+    runs: Annotated[int, typer.Option(min=1, help="Interleaved runs of each loop.")] = 3,
+    out: OutOption = None,
+) -> None:
+    """Our loop's samples a second beside a bare PyTorch loop's."""
+    given = {"rows": rows, "batches": batches, "models": models, "runs": str(runs)}
+    _start("training_loop", given, out)
+
+
+def models(
+    models: Annotated[str, typer.Option(help="Models of the zoo.")] = ",".join(MODELS),
+    events: Annotated[str, typer.Option(help="Records of the generated world.")] = "200k",
+    deskdrop: Annotated[Path | None, typer.Option(help="The Deskdrop log.")] = None,
+    out: OutOption = None,
+) -> None:
+    """Every model on Deskdrop, and on the generated world beside its truth."""
+    given = {"models": models, "events": events}
+    if deskdrop is not None:
+        given["deskdrop"] = str(deskdrop.resolve())
+    _start("models", given, out)
+
+
+def _start(program: str, given: Mapping[str, str], out: Path | None) -> NoReturn:
+    path = CHECKOUT / "tests/benchmarks" / f"{program}.py"
+    if not path.is_file():
+        raise typer.BadParameter(f"{path}: no such file: run this in a checkout of Headrace")
     if out is not None:
         given = {**given, "out": str(out.resolve())}
     options = [text for name, value in given.items() for text in (f"--{name}", value)]
+    command = [sys.executable, "-m", f"tests.benchmarks.{program}", *options]
     try:
-        done = subprocess.run([sys.executable, "-m", module, *options], cwd=CHECKOUT, check=False)
+        done = subprocess.run(command, cwd=CHECKOUT, check=False)
     except KeyboardInterrupt:
         raise typer.Abort from None
     raise typer.Exit(done.returncode)
