@@ -16,50 +16,17 @@ from data_contracts.batch_table import BatchTable
 from data_contracts.clock import DAY, duration
 from data_contracts.contract import Contract, read_contract
 from data_contracts.dimension import Dimension, check_dimensions
-from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
+from data_contracts.encoding import HOUR_OF_DAY
 from data_contracts.evaluation import Evaluation
 from data_contracts.feature_rules import check_group
 from data_contracts.features import FeatureGroup
 from data_contracts.gate_rules import Rule, check_rules, effective
 from data_contracts.labels import Label
+from data_contracts.model_spec import ModelSpec
 
 CONTRACT = "events.odcs.yaml"
-SCHEDULES = ("constant", "cosine")
 Canonical = Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
 """A raw row of the source's log to its canonical events (JSON-ready dicts)."""
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """The model and how it is trained."""
-
-    categorical: tuple[Categorical, ...]
-    numeric: tuple[Numeric, ...] = ()
-    item: tuple[str, ...] = ()
-    """The item's side of two towers: categorical and numeric fields, and feature groups."""
-    embedding_dim: int | None = None
-    """Width of every embedding that declares none; by rule where None."""
-    cross_layers: int = 2
-    hidden: tuple[int, ...] = (64, 32)
-    dropout: float = 0.1
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-5
-    batch_size: int = 512
-    max_epochs: int = 12
-    patience: int = 2
-    """Epochs without a better validation log loss before training stops."""
-    schedule: str = "constant"
-    """Of the learning rate: `constant`, or `cosine` with a short rise."""
-    gradient_clip: float | None = None
-    """The largest norm of a step's gradient."""
-    negative_rate: float = 1.0
-    """Share of the negatives trained on; the graph's logit is corrected for it."""
-    precision: str = "32-true"
-    """As Lightning names it, e.g. `bf16-mixed`."""
-    accelerator: str = "cpu"
-    devices: int = 1
-    """More than one train together (DDP)."""
-    seed: int = 7
 
 
 @dataclass(frozen=True)
@@ -277,31 +244,7 @@ def _check(use_case: UseCase) -> None:
     declared.evaluation.check(contract.fields, use_case.feature_names)
     if unknown := set(use_case.inputs) - set(contract.fields):
         raise ValueError(f"inputs {sorted(unknown)} are not in the contract")
-    if declared.model.schedule not in SCHEDULES:
-        raise ValueError(f"model: schedule {declared.model.schedule!r}: {' or '.join(SCHEDULES)}")
-    if not 0 < declared.model.negative_rate <= 1:
-        raise ValueError(f"model: negative_rate {declared.model.negative_rate}: above 0, at most 1")
-    for column in declared.model.categorical:
-        if column.min_count < 1 or (column.dim is not None and column.dim < 1):
-            raise ValueError(f"input {column.field!r}: min_count and dim begin at 1")
-        least = 25 if column.field == HOUR_OF_DAY else 2
-        if column.buckets < least:
-            raise ValueError(f"input {column.field!r}: {column.buckets} buckets, needs {least}")
-        if column.field == HOUR_OF_DAY:
-            continue
-        kind = contract.fields[column.field].type
-        if kind in ("timestamp", "number"):
-            raise ValueError(
-                f"categorical input {column.field!r} is a {kind} in the contract: "
-                "name a string, integer or boolean field"
-            )
-    for number in declared.model.numeric:
-        if contract.fields[number.field].type not in ("integer", "number"):
-            raise ValueError(f"numeric input {number.field!r} is no number in the contract")
-    sides = {*names, *(c.field for c in declared.model.categorical)}
-    sides |= {number.field for number in declared.model.numeric}
-    if unknown := set(declared.model.item) - sides:
-        raise ValueError(f"model: item {sorted(unknown)}: name inputs or feature groups")
+    declared.model.check(contract, names)
     if declared.request_field not in (None, *contract.fields):
         raise ValueError(f"request_field {declared.request_field!r} is not in the contract")
     if not re.fullmatch(r"\d{4}-\d\d-\d\d", declared.start):

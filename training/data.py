@@ -15,7 +15,8 @@ from pytorch_lightning import LightningDataModule
 
 from data_contracts.encoding import encode_dense, encode_ids
 from data_contracts.lake import Lake
-from data_contracts.use_case import ModelSpec, UseCase
+from data_contracts.model_spec import ModelSpec
+from data_contracts.use_case import UseCase
 from training.batches import InOrder, Rows, Shuffled, kept_rows, room
 from training.statistics import Seen, observe
 

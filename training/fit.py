@@ -15,7 +15,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from data_contracts.use_case import ModelSpec
+from data_contracts.model_spec import ModelSpec
 from training.data import TrainingData
 from training.fitted import Epoch, Fitted, OnEpoch, better_untrained, check_finite
 from training.models.names import TREES

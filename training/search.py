@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from data_contracts.use_case import ModelSpec
+from data_contracts.model_spec import ModelSpec
 from training.data import Dataset, TrainingData
 from training.fit import fit
 from training.models.names import TREES

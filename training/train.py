@@ -13,8 +13,9 @@ from data_contracts.bundle import MANIFEST, open_bundle
 from data_contracts.evidence import Estimate
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
+from data_contracts.model_spec import ModelSpec
 from data_contracts.results import read_result
-from data_contracts.use_case import ModelSpec, UseCase
+from data_contracts.use_case import UseCase
 from training.data import Dataset, TrainingData, read_dataset
 from training.engine import Engine
 from training.evaluate import (

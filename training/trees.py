@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from data_contracts.use_case import ModelSpec
+from data_contracts.model_spec import ModelSpec
 from training.batches import Rows
 from training.data import TrainingData
 from training.fitted import Epoch, Fitted, OnEpoch, better_untrained

@@ -7,7 +7,8 @@ from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
 from data_contracts.evaluation import Evaluation, Slice
 from data_contracts.features import FeatureGroup
 from data_contracts.labels import Label
-from data_contracts.use_case import Declaration, ModelSpec
+from data_contracts.model_spec import ModelSpec
+from data_contracts.use_case import Declaration
 from data_contracts.windows import Sliding, Tumbling
 
 WINDOWS = (Sliding("10m"), Sliding("1h"), Sliding("24h"), Tumbling("1d"))

@@ -16,8 +16,9 @@ from deltalake import DeltaTable
 from dagster_project.quiet import quiet
 from data_contracts.evidence import auc, bootstrap, log_loss
 from data_contracts.lake import Lake
+from data_contracts.model_spec import ModelSpec
 from data_contracts.results import write_result
-from data_contracts.use_case import ModelSpec, UseCase, load_use_case
+from data_contracts.use_case import UseCase, load_use_case
 from data_contracts.world.log import write_world
 from data_contracts.world.parameters import Parameters
 from spark_jobs.imports import import_log

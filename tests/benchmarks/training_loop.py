@@ -18,7 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dagster_project.quiet import quiet
 from data_contracts.encoding import Categorical
-from data_contracts.use_case import ModelSpec
+from data_contracts.model_spec import ModelSpec
 from tests.benchmarks.features import size
 from tests.benchmarks.machine import machine
 from tests.benchmarks.tables import markdown

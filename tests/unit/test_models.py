@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from data_contracts.bundle import GRAPH, check_golden
 from data_contracts.encoding import Categorical
 from data_contracts.evidence import auc
-from data_contracts.use_case import ModelSpec
+from data_contracts.model_spec import ModelSpec
 from training.batches import Rows
 from training.data import Dataset, TrainingData
 from training.engine import Engine

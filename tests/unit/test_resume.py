@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from data_contracts.evidence import log_loss
-from data_contracts.use_case import ModelSpec
+from data_contracts.model_spec import ModelSpec
 from tests.unit.test_models import SPEC as PLAIN
 from tests.unit.test_models import data, rows
 from tests.unit.test_models import signal as said

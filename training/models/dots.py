@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from data_contracts.use_case import ModelSpec
+from data_contracts.model_spec import ModelSpec
 from training.models.inputs import (
     Embeddings,
     Numerics,

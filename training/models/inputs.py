@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from data_contracts.encoding import Categorical
-from data_contracts.use_case import ModelSpec
+from data_contracts.model_spec import ModelSpec
 from training.statistics import Seen
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from data_contracts.use_case import ModelSpec
+from data_contracts.model_spec import ModelSpec
 from training.models.inputs import Embeddings, Numerics, first_answer
 from training.statistics import Seen
 

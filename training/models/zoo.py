@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from data_contracts.use_case import ModelSpec
+from data_contracts.model_spec import ModelSpec
 from training.models.crossed import DCNv2, MaskNet
 from training.models.dots import DLRM, TwoTower
 from training.models.factorised import FM, DeepFM

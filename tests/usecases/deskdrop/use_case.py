@@ -6,7 +6,8 @@ from data_contracts.encoding import HOUR_OF_DAY, Categorical
 from data_contracts.evaluation import Evaluation, Slice
 from data_contracts.features import FeatureGroup
 from data_contracts.labels import Label
-from data_contracts.use_case import Declaration, ModelSpec
+from data_contracts.model_spec import ModelSpec
+from data_contracts.use_case import Declaration
 from data_contracts.windows import Sliding
 
 REACTIONS = ("like", "bookmark", "comment", "follow")

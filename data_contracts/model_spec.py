@@ -1,0 +1,71 @@
+"""The model of a use case: its inputs, its sizes and how it is trained."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from data_contracts.contract import Contract
+from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
+
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The model and how it is trained."""
+
+    categorical: tuple[Categorical, ...]
+    numeric: tuple[Numeric, ...] = ()
+    item: tuple[str, ...] = ()
+    """The item's side of two towers: categorical and numeric fields, and feature groups."""
+    embedding_dim: int | None = None
+    """Width of every embedding that declares none; by rule where None."""
+    cross_layers: int = 2
+    hidden: tuple[int, ...] = (64, 32)
+    dropout: float = 0.1
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    batch_size: int = 512
+    max_epochs: int = 12
+    patience: int = 2
+    """Epochs without a better validation log loss before training stops."""
+    schedule: str = "constant"
+    """Of the learning rate: `constant`, or `cosine` with a short rise."""
+    gradient_clip: float | None = None
+    """The largest norm of a step's gradient."""
+    negative_rate: float = 1.0
+    """Share of the negatives trained on; the graph's logit is corrected for it."""
+    precision: str = "32-true"
+    """As Lightning names it, e.g. `bf16-mixed`."""
+    accelerator: str = "cpu"
+    devices: int = 1
+    """More than one train together (DDP)."""
+    seed: int = 7
+
+    def check(self, contract: Contract, groups: Collection[str]) -> None:
+        """Raise ValueError naming an input that the contract cannot give, or a figure that cannot
+        be; `groups` are the names of the use case's feature groups."""
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"model: schedule {self.schedule!r}: {' or '.join(SCHEDULES)}")
+        if not 0 < self.negative_rate <= 1:
+            raise ValueError(f"model: negative_rate {self.negative_rate}: above 0, at most 1")
+        for column in self.categorical:
+            if column.min_count < 1 or (column.dim is not None and column.dim < 1):
+                raise ValueError(f"input {column.field!r}: min_count and dim begin at 1")
+            least = 25 if column.field == HOUR_OF_DAY else 2
+            if column.buckets < least:
+                raise ValueError(f"input {column.field!r}: {column.buckets} buckets, needs {least}")
+            if column.field == HOUR_OF_DAY:
+                continue
+            kind = contract.fields[column.field].type
+            if kind in ("timestamp", "number"):
+                raise ValueError(
+                    f"categorical input {column.field!r} is a {kind} in the contract: "
+                    "name a string, integer or boolean field"
+                )
+        for number in self.numeric:
+            if contract.fields[number.field].type not in ("integer", "number"):
+                raise ValueError(f"numeric input {number.field!r} is no number in the contract")
+        sides = {*groups, *(c.field for c in self.categorical)}
+        sides |= {number.field for number in self.numeric}
+        if unknown := set(self.item) - sides:
+            raise ValueError(f"model: item {sorted(unknown)}: name inputs or feature groups")
