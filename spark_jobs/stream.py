@@ -215,8 +215,12 @@ def running_stream(spark: SparkSession, use_case: UseCase, lake: Lake) -> Iterat
         try:
             yield RunningStream(spark, query, batches, lake)
             query.processAllAvailable()
-        finally:
-            query.stop()
+        except BaseException:
+            # What ended the stream is what is told, not that a dying JVM could not stop it.
+            with suppress(Exception):
+                query.stop()
+            raise
+        query.stop()
 
 
 @contextmanager
