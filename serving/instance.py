@@ -23,6 +23,8 @@ from serving.isolation import FOLDERS, choose_ports, environment, write_proxy
 from serving.processes import adopt_orphans, kill_descendants
 from serving.settings import Settings
 
+FAILED = "serving.instance: "
+"""What the line on stderr begins with that says why there is no instance."""
 _POLL_S = 0.1
 
 
@@ -47,7 +49,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 0
     except Exception as error:
-        print(f"serving.instance: {error}", file=sys.stderr)
+        print(f"{FAILED}{error}", file=sys.stderr)
         return 1
     finally:
         _on_signals(signal.SIG_IGN)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from serving.instance import FAILED
 from serving.settings import Settings
 
 _STOP_S = 60.0
@@ -22,7 +23,7 @@ _TAIL_LINES = 30
 
 
 class NotReady(RuntimeError):
-    """The server did not become ready; the message ends with the tail of its log."""
+    """The server did not become ready; the message says why, or ends with the tail of its log."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def running(settings: Settings, timeout: float = 240.0) -> Generator[RunningServ
                 raise NotReady(f"server not ready within {timeout:g} s:\n{_tail(log.name)}")
             if not answer:
                 process.wait()
-                raise NotReady(f"server ended with {process.returncode}:\n{_tail(log.name)}")
+                raise NotReady(_why(process.returncode, log.name))
             yield RunningServer(json.loads(answer)["url"], process.pid, process)
         finally:
             server.stop()
@@ -89,6 +90,14 @@ def _first_line(process: subprocess.Popen[bytes], timeout: float) -> bytes | Non
         if not selector.select(max(0.0, end - time.monotonic())):
             return None
     return stdout.readline()
+
+
+def _why(code: int, path: str) -> str:
+    """What the server said of its end; the tail of its log where it said nothing."""
+    said = [line for line in Path(path).read_text(errors="replace").splitlines() if FAILED in line]
+    if said:
+        return said[-1].split(FAILED, 1)[1]
+    return f"server ended with {code}:\n{_tail(path)}"
 
 
 def _tail(path: str) -> str:

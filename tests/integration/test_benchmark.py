@@ -64,10 +64,11 @@ def test_the_ratios_of_the_targets_follow_from_the_medians() -> None:
         row("headrace", 10, 2.0),
         row("headrace", 10, 3.0, "hot"),
         row("duckdb_frames", 10, 12.0),
+        row("headrace", 30, 7.0),
         {"engine": "polars_expert", "log": "even", "size": 10, "gave_up": "more than 12 GiB"},
     ]
     assert [
         "10: DuckDB's range frames / Headrace = 6.00",
         "10: hot / even = 1.50",
-        "10: 10 / 10 events = 1.00",
+        "30: 30 / 10 events = 3.50",
     ] == verdicts(rows)
