@@ -127,5 +127,10 @@ class Lake:
         return (self.root / "mlflow" / "artifacts").resolve()
 
     @property
+    def ledger(self) -> Path:
+        """SQLite: the moves of every model from stage to stage."""
+        return (self.root / "mlflow" / "ledger.db").resolve()
+
+    @property
     def dagster_home(self) -> Path:
         return (self.root / "dagster").resolve()

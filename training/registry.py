@@ -19,6 +19,7 @@ from data_contracts.bundle import Manifest, open_bundle
 from data_contracts.evidence import Estimate
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
+from data_contracts.stages import CHAMPION
 from data_contracts.views import joint_digest
 
 BUNDLE = "bundle"
@@ -27,8 +28,8 @@ BUNDLE_DIGEST = "bundle_sha256"
 """Tag of a model version: the digest of its bundle's manifest."""
 CERTIFICATE = "parity_certificate.json"
 """Artifact of a run: the proof that the engines agree on its features."""
-CHAMPION = "champion"
-CHALLENGER = "challenger"
+_STAMP = "ledger_head"
+"""Tag of a registered model: the last row of its ledger."""
 
 _PACKAGES = ("torch", "pytorch-lightning", "onnx", "onnxruntime", "numpy", "mlflow", "deltalake")
 
@@ -138,21 +139,26 @@ class Registry:
         self._client.set_terminated(run_id)
         return str(created.version)
 
-    def set_alias(self, name: str, alias: str, version: str) -> None:
-        """Point `alias` of model `name` at `version`."""
-        self._client.set_registered_model_alias(name, alias, version)
+    def set_alias(self, name: str, alias: str, version: str | None) -> None:
+        """Point `alias` of model `name` at `version`, or delete it; only `training.moves` asks."""
+        if version is None:
+            self._client.delete_registered_model_alias(name, alias)
+        else:
+            self._client.set_registered_model_alias(name, alias, version)
+
+    def stamp(self, name: str) -> str | None:
+        """What `set_stamp` wrote last; None before that."""
+        found = self._model(name)
+        return found.tags.get(_STAMP) if found else None
+
+    def set_stamp(self, name: str, stamp: str) -> None:
+        """Write the last row of a model's ledger beside its versions."""
+        self._client.set_registered_model_tag(name, _STAMP, stamp)
 
     def aliases(self, name: str) -> dict[str, str]:
         """Alias -> version of model `name`, read at once; empty when nothing is registered."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            found = self._client.get_registered_model(name).aliases
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return {}
-        return {alias: str(version) for alias, version in found.items()}
+        found = self._model(name)
+        return {alias: str(version) for alias, version in found.aliases.items()} if found else {}
 
     def champion(self, name: str) -> Version | None:
         """The version under the alias `champion`, or None."""
@@ -202,6 +208,16 @@ class Registry:
         """Copy a version's bundle below `folder`, unverified; returns where it lies."""
         folder.mkdir(parents=True, exist_ok=True)
         return Path(self._client.download_artifacts(version.run_id, BUNDLE, str(folder)))
+
+    def _model(self, name: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)

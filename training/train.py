@@ -15,6 +15,7 @@ from data_contracts.gates import Decision
 from data_contracts.lake import Lake
 from data_contracts.model_spec import ModelSpec
 from data_contracts.results import read_result
+from data_contracts.stages import CHALLENGER, CHAMPION
 from data_contracts.use_case import UseCase
 from training.data import Dataset, TrainingData, read_dataset
 from training.engine import Engine
@@ -32,9 +33,10 @@ from training.export import export_bundle, verify_graph
 from training.fit import Checkpoint, fit
 from training.fitted import Fitted, OnEpoch
 from training.models.linear import Constant
+from training.moves import Moves
 from training.plots import draw
 from training.promotion import decide
-from training.registry import CERTIFICATE, CHALLENGER, CHAMPION, Registry, Trial
+from training.registry import CERTIFICATE, Registry, Trial
 from training.search import Search, search
 
 BASELINE = "logistic"
@@ -100,6 +102,8 @@ def train(
     dataset = read_dataset(use_case, lake)
     test = dataset.splits["test"]
     registry = Registry(lake)
+    moves = Moves(registry, lake, use_case.name, "headrace train")
+    moves.recover()
     found: Search | None = None
     if choices.search:
         tell = lambda done: report("search", done / choices.search)  # noqa: E731
@@ -152,7 +156,7 @@ def train(
     name, digest = use_case.name, manifest.digest()
     version = registry.register(name, run_id, digest, decision)
     alias = CHAMPION if decision.promotes else CHALLENGER
-    registry.set_alias(name, alias, version)
+    moves.promote(version, alias)
     rmtree(states, ignore_errors=True)
     if (lake.reports / CERTIFICATE).exists():
         certificate = read_result(lake, CERTIFICATE.removesuffix(".json"))

@@ -276,7 +276,8 @@ def test_a_champion_made_for_other_features_cannot_be_compared_and_is_followed(
 def test_the_registry_lists_every_version_and_its_aliases(history: History) -> None:
     registry = Registry(history.lake)
     assert [each.version for each in registry.versions("clicks")] == ["4", "3", "2", "1"]
-    assert registry.aliases("clicks") == {"challenger": "3", "champion": "4"}
+    aliases = {"challenger": "3", "champion": "4", "previous_champion": "2"}
+    assert registry.aliases("clicks") == aliases
     assert registry.champion("nothing") is None
 
 

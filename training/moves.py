@@ -1,0 +1,226 @@
+"""Every move of a model version from stage to stage: gated, in the ledger, whole after a crash."""
+
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from getpass import getuser
+from typing import Any
+
+from data_contracts.clock import Clock, SystemClock, format_time
+from data_contracts.gates import Decision
+from data_contracts.lake import Lake
+from data_contracts.ledger import DONE, INTENT, Row, aliases_after, faults, follow, open_intent
+from data_contracts.ledger_store import LedgerStore
+from data_contracts.stages import (
+    CHALLENGER,
+    CHAMPION,
+    MoveRefused,
+    demoted,
+    differences,
+    following,
+    kept,
+    promoted,
+)
+from training.registry import Registry
+
+AGAINST = "against champion "
+"""How the title of a decision names the champion that it was made against."""
+
+
+@dataclass(frozen=True)
+class Override:
+    """Who answers for a move that no gate passed, and why."""
+
+    name: str
+    reason: str
+
+    def __post_init__(self) -> None:
+        for field, text in asdict(self).items():
+            if not text.strip():
+                raise ValueError(f"override: no {field}: who answers for this move, and why?")
+
+
+class Moves:
+    """The moves of one model. One process of a machine moves it at a time."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        lake: Lake,
+        model: str,
+        actor: str = "",
+        clock: Clock | None = None,
+    ) -> None:
+        """`actor`: who moves, for the ledger; the user of the process when empty."""
+        self._registry = registry
+        self._store = LedgerStore(lake.ledger)
+        self._lock = lake.ledger.with_name(f"{model}.lock")
+        self._model = model
+        self._actor = actor or getuser()
+        self._clock = clock or SystemClock()
+
+    def promote(
+        self,
+        version: str,
+        to: str | None = None,
+        override: Override | None = None,
+        decision: Decision | None = None,
+    ) -> Row:
+        """Put `version` under the stage `to` (the next one when None); returns the move's row.
+
+        `decision`: what a release decided; the one that the version was registered with when None.
+        Raises MoveRefused, before anything changes, where it does not promote (a challenger needs
+        no gate) or was made against another champion than today's, and there is no override.
+        """
+        with self._alone() as rows:
+            before = self._aliases(rows)
+            own = self._registry.version(self._model, version)
+            stage = to or following(before, version)
+            after = promoted(before, version, stage)
+            decided = decision.as_dict() if decision else self._registry.decision(own)
+            if stage != CHALLENGER and override is None:
+                _check_gates(version, decided)
+                if decision is None:
+                    _check_rival(version, str(decided["stage"]), before.get(CHAMPION))
+            return self._make(rows, "promote", version, stage, before, after, decided, override)
+
+    def demote(self, version: str, override: Override) -> Row:
+        """Take `version` from its stage; a champion's place goes to the previous one."""
+        with self._alone() as rows:
+            before = self._aliases(rows)
+            after = demoted(before, version)
+            return self._make(rows, "demote", version, None, before, after, None, override)
+
+    def recover(self) -> bool:
+        """Finish the move that a dead process left open; whether there was one."""
+        with self._alone(recover=False) as rows:
+            return self._recover(rows)
+
+    def history(self) -> list[Row]:
+        """The ledger, oldest row first."""
+        return self._store.rows(self._model)
+
+    def verify(self) -> list[str]:
+        """What is wrong with the ledger, or between it and the registry; empty when it is sound.
+
+        A move that is under way or was interrupted is no fault.
+        """
+        rows = self.history()
+        found = faults(rows, self._registry.stamp(self._model))
+        if found or not rows:
+            return found
+        for row in rows:
+            said = row.said
+            if row.kind == INTENT and said["bundle"] != self._digest(said["version"]):
+                found.append(f"row {row.seq}: version {said['version']} has another bundle now")
+        if open_intent(rows) is None:
+            try:
+                self._aliases(rows)
+            except MoveRefused as refused:
+                found.append(str(refused))
+        return found
+
+    @contextmanager
+    def _alone(self, recover: bool = True) -> Iterator[list[Row]]:
+        """The ledger while no other process of this machine moves the model."""
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._lock, "a", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise MoveRefused(
+                    f"model {self._model}: another process is moving it: try again"
+                ) from None
+            rows = self.history()
+            if recover:
+                self._recover(rows)
+            yield rows
+
+    def _recover(self, rows: list[Row]) -> bool:
+        stamp = self._registry.stamp(self._model)
+        if found := faults(rows, stamp):
+            raise MoveRefused(
+                f"model {self._model}: its ledger is damaged: {found[0]}: "
+                "see `headrace models verify`"
+            )
+        if not rows:
+            return False
+        if rows[-1].stamp != stamp:
+            self._registry.set_stamp(self._model, rows[-1].stamp)
+        intent = open_intent(rows)
+        if intent is not None:
+            self._finish(rows, intent)
+        return intent is not None
+
+    def _make(
+        self,
+        rows: list[Row],
+        action: str,
+        version: str,
+        to: str | None,
+        before: Mapping[str, str],
+        after: Mapping[str, str],
+        decided: Mapping[str, Any] | None,
+        override: Override | None,
+    ) -> Row:
+        body = {
+            "action": action, "version": version, "bundle": self._digest(version), "to": to,
+            "before": dict(before), "after": dict(after), "decision": decided,
+            "override": asdict(override) if override else None,
+        }  # fmt: skip
+        intent = self._append(rows, INTENT, body)
+        self._finish(rows, intent)
+        return intent
+
+    def _finish(self, rows: list[Row], intent: Row) -> None:
+        said = intent.said
+        for alias, version in differences(said["before"], said["after"]).items():
+            self._registry.set_alias(self._model, alias, version)
+        self._append(rows, DONE, {"intent": intent.seq})
+
+    def _append(self, rows: list[Row], kind: str, body: Mapping[str, Any]) -> Row:
+        now = format_time(self._clock.now())
+        row = follow(rows, self._model, kind, now, self._actor, body)
+        self._store.append(row)
+        rows.append(row)
+        self._registry.set_stamp(self._model, row.stamp)
+        return row
+
+    def _aliases(self, rows: list[Row]) -> dict[str, str]:
+        """The registry's, which are the ledger's; MoveRefused naming one that is not."""
+        found = kept(self._registry.aliases(self._model))
+        told = aliases_after(rows) if rows else found
+        for alias, version in differences(told, found).items():
+            raise MoveRefused(
+                f"model {self._model}: alias {alias} is {version or 'gone'}, the ledger says "
+                f"{told.get(alias, 'none')}: set it back in MLflow, then move it by "
+                "`headrace models`"
+            )
+        return found
+
+    def _digest(self, version: str) -> str:
+        return self._registry.version(self._model, version).digest
+
+
+def _check_gates(version: str, decided: Mapping[str, Any]) -> None:
+    if decided["promotes"]:
+        return
+    checks = ", ".join(
+        f"{check['name']} ({check['verdict']})"
+        for check in decided["checks"]
+        if check["verdict"] != "pass" and (check["level"], check["mode"]) == ("required", "enforce")
+    )
+    raise MoveRefused(
+        f"version {version}: its gates do not allow it: {checks or 'nothing was judged'}: "
+        "train a better one, or name who overrides them and why"
+    )
+
+
+def _check_rival(version: str, title: str, champion: str | None) -> None:
+    rival = title.removeprefix(AGAINST) if title.startswith(AGAINST) else None
+    if rival != champion:
+        raise MoveRefused(
+            f"version {version}: was judged against {rival or 'no champion'}, the champion is "
+            f"{champion or 'none'} now: train again, or name who overrides that and why"
+        )
