@@ -48,6 +48,7 @@ COMMANDS = (
     "doctor",
     "data",
     "model",
+    "models",
     "serve",
     "demo",
     "ui",

@@ -31,7 +31,7 @@ class Row:
     """UTC, RFC 3339."""
     actor: str
     body: str
-    """Canonical JSON: of an intent its action, version, bundle, the aliases before and after,
+    """JSON: of an intent its action, version, bundle, the aliases before and after,
     decision and override; of a done row the seq of its intent."""
     previous: str
     hash: str
@@ -48,9 +48,12 @@ class Row:
         return f"{self.seq}:{self.hash}"
 
 
-def canonical(body: Mapping[str, Any]) -> str:
-    """JSON with sorted keys; ValueError for a number that JSON does not have."""
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def written(body: Mapping[str, Any]) -> str:
+    """Strict JSON, in the order of `body`, on which the evidence of a decision may rest.
+
+    Raises ValueError for a number that JSON does not have.
+    """
+    return json.dumps(body, separators=(",", ":"), allow_nan=False)
 
 
 def follow(
@@ -58,12 +61,20 @@ def follow(
 ) -> Row:
     """The row that comes after `rows`."""
     previous = rows[-1].hash if rows else GENESIS
-    fields = (model, len(rows) + 1, kind, time, actor, canonical(body), previous)
+    fields = (model, len(rows) + 1, kind, time, actor, written(body), previous)
     return Row(*fields, hash=_hash(*fields))
 
 
 def _hash(*fields: str | int) -> str:
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
+
+
+def stands(decided: Mapping[str, Any]) -> bool:
+    """Whether a decision, as read from JSON, is what its own evidence leads to."""
+    try:
+        return json.loads(written(recompute(decided).as_dict())) == decided
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def open_intent(rows: Sequence[Row]) -> Row | None:
@@ -140,9 +151,8 @@ def _move(said: Mapping[str, Any]) -> list[str]:
     decided, override = said["decision"], said["override"]
     promotes = False
     if decided is not None:
-        again = recompute(decided)
-        promotes = again.promotes
-        if canonical(again.as_dict()) != canonical(decided):
+        promotes = recompute(decided).promotes
+        if not stands(decided):
             found.append("its decision is not what its evidence leads to")
     overridden = bool(override and override["name"].strip() and override["reason"].strip())
     if to != CHALLENGER and not promotes and not overridden:

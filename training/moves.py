@@ -1,6 +1,7 @@
 """Every move of a model version from stage to stage: gated, in the ledger, whole after a crash."""
 
 import fcntl
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,7 +11,17 @@ from typing import Any
 from data_contracts.clock import Clock, SystemClock, format_time
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
-from data_contracts.ledger import DONE, INTENT, Row, aliases_after, faults, follow, open_intent
+from data_contracts.ledger import (
+    DONE,
+    INTENT,
+    Row,
+    aliases_after,
+    faults,
+    follow,
+    open_intent,
+    stands,
+    written,
+)
 from data_contracts.ledger_store import LedgerStore
 from data_contracts.stages import (
     CHALLENGER,
@@ -71,17 +82,21 @@ class Moves:
 
         `decision`: what a release decided; the one that the version was registered with when None.
         Raises MoveRefused, before anything changes, where it does not promote (a challenger needs
-        no gate) or was made against another champion than today's, and there is no override.
+        no gate), is not what its evidence leads to, or was made against another champion than
+        today's, and there is no override.
         """
         with self._alone() as rows:
             before = self._aliases(rows)
             own = self._registry.version(self._model, version)
             stage = to or following(before, version)
             after = promoted(before, version, stage)
-            decided = decision.as_dict() if decision else self._registry.decision(own)
+            raw = decision.as_dict() if decision else self._registry.decision(own)
+            decided = json.loads(written(raw)) if raw else None
+            if decided is not None and not stands(decided):
+                decided = None
             if stage != CHALLENGER and override is None:
                 _check_gates(version, decided)
-                if decision is None:
+                if decision is None and decided is not None:
                     _check_rival(version, str(decided["stage"]), before.get(CHAMPION))
             return self._make(rows, "promote", version, stage, before, after, decided, override)
 
@@ -203,7 +218,12 @@ class Moves:
         return self._registry.version(self._model, version).digest
 
 
-def _check_gates(version: str, decided: Mapping[str, Any]) -> None:
+def _check_gates(version: str, decided: Mapping[str, Any] | None) -> None:
+    if decided is None:
+        raise MoveRefused(
+            f"version {version}: has no decision that its evidence leads to: train again, or name "
+            "who overrides that and why"
+        )
     if decided["promotes"]:
         return
     checks = ", ".join(

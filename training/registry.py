@@ -174,16 +174,23 @@ class Registry:
         found = self._client.search_model_versions(f"name = '{name}'")
         return [_version(each) for each in sorted(found, key=lambda v: -int(v.version))]
 
-    def decision(self, version: Version) -> dict[str, Any]:
+    def decision(self, version: Version) -> dict[str, Any] | None:
         """The decision under which a version was registered, as `Decision.as_dict` gave it."""
         tags = self._client.get_model_version(version.name, version.version).tags
-        return json.loads(tags["decision"])
+        return json.loads(tags["decision"]) if "decision" in tags else None
+
+    def manifest(self, version: Version) -> Manifest:
+        """What a version's bundle, verified, says of itself."""
+        with tempfile.TemporaryDirectory() as home:
+            return open_bundle(self.download(version, Path(home)), version.digest)
 
     def features(self, version: Version) -> dict[str, str]:
         """Feature -> digest of what a version takes, as its bundle's manifest says."""
-        with tempfile.TemporaryDirectory() as home:
-            folder = self.download(version, Path(home))
-            return dict(open_bundle(folder, version.digest).feature_digests)
+        return dict(self.manifest(version).feature_digests)
+
+    def dataset(self, version: Version) -> str:
+        """Digest of the training set that a version was fitted and tested on."""
+        return str(self._client.get_run(version.run_id).data.tags.get("dataset_digest", ""))
 
     def attach_certificate(self, version: Version, certificate: Mapping[str, Any]) -> bool:
         """Attach a parity certificate (`spark_jobs.proof`) to a version, as an artifact of its run

@@ -1,5 +1,6 @@
 """Moves through MLflow's registry and the ledger: gates, overrides, crashes, two writers."""
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -116,6 +117,15 @@ def test_what_was_judged_against_another_champion_is_refused(lake: Lake) -> None
         moves.promote(late, "champion")
     moves.promote(late, "champion", decision=judged("canary of release 7"))
     assert late == Registry(lake).aliases(NAME)["champion"]
+
+
+def test_a_decision_that_was_edited_in_the_registry_carries_no_move(lake: Lake) -> None:
+    edited = judged("against champion 1", latency=9.0).as_dict()
+    edited |= {"verdict": "pass", "promotes": True}
+    client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+    client.set_model_version_tag(NAME, "3", "decision", json.dumps(edited))
+    with pytest.raises(MoveRefused, match="has no decision that its evidence leads to"):
+        moves_of(lake).promote("3", "shadow")
 
 
 def test_without_a_stage_a_version_takes_the_next_one(lake: Lake) -> None:

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from data_contracts.gate_rules import Rule
-from data_contracts.gates import Decision, limit_check
+from data_contracts.gates import Decision, limit_check, made
 from data_contracts.ledger import (
     DONE,
     INTENT,
     Row,
     aliases_after,
-    canonical,
     faults,
     follow,
     open_intent,
+    written,
 )
 from data_contracts.ledger_store import LedgerStore
 from data_contracts.stages import MoveRefused, promoted
@@ -147,6 +147,16 @@ def test_a_move_that_does_not_lead_where_it_says_is_found() -> None:
     assert told == faults(rows, rows[-1].stamp)
 
 
+def test_evidence_keeps_its_order_on_which_a_tie_of_slices_rests() -> None:
+    gap = {"value": 0.0, "low": 0.0, "high": 0.0, "n": 300}
+    evidence = {"margin": 0.0, "parts": {"hour=9": gap, "hour=10": gap}}
+    slices = made(Rule("worst slice", "offline", "advisory"), "worst slice", "slices", evidence)
+    said = move("1", {})
+    fast = limit_check(RULE, "latency p99", 1.0, 5.0, 21, " ms")
+    rows = ledger({**said, "decision": Decision("first version", (fast, slices)).as_dict()})
+    assert [] == faults(rows, rows[-1].stamp)
+
+
 def test_a_damaged_body_is_told_and_not_raised() -> None:
     rows = sound()
     rows[2] = replace(rows[2], body="{")
@@ -164,7 +174,7 @@ def test_an_interrupted_move_is_open_and_no_fault() -> None:
 
 def test_a_body_has_no_number_that_json_lacks() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        canonical({"value": float("nan")})
+        written({"value": float("nan")})
 
 
 def test_the_table_takes_a_row_of_each_number_once(tmp_path: Path) -> None:

@@ -1,0 +1,216 @@
+"""`headrace models list | show | compare | promote | demote | history | verify`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dagster_project.cli import DebugOption, JobFailed, JsonOption, RootOption, UseCaseOption, run
+from dagster_project.deployment import Deployment
+
+Root = Path(".headrace")
+Version = Annotated[str, typer.Argument(help="A version's number.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    models = typer.Typer(help="Registered versions: what they are, how they move, and the ledger.")
+    models.command("list")(list_)
+    for command in (show, compare, promote, demote, history, verify):
+        models.command()(command)
+    app.add_typer(models, name="models")
+
+
+def list_(
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Root,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Every version with its aliases and the verdict of its gates."""
+
+    def work(deployment: Deployment) -> dict[str, Any]:
+        from dagster_project.stages.models import list_versions
+
+        return list_versions(deployment)
+
+    columns = ("version", "aliases", "model", "verdict", "bundle")
+    run(work, Deployment(use_case, root), json, debug, _rows("versions", columns))
+
+
+def show(
+    version: Version,
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Root,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """One version: its figures, the checks of its gates, its moves."""
+
+    def work(deployment: Deployment) -> dict[str, Any]:
+        from dagster_project.stages.models import show_version
+
+        return show_version(deployment, version)
+
+    run(work, Deployment(use_case, root), json, debug, _version)
+
+
+def compare(
+    first: Version,
+    second: Version,
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Root,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Two versions side by side; their figures compare only on the same test rows."""
+
+    def work(deployment: Deployment) -> dict[str, Any]:
+        from dagster_project.stages.models import compare_versions
+
+        return compare_versions(deployment, first, second)
+
+    run(work, Deployment(use_case, root), json, debug, _compared)
+
+
+def promote(
+    version: Version,
+    to: Annotated[
+        str | None, typer.Option(help="challenger, shadow, canary or champion; else the next.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Who overrides the gates.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why they are overridden.")] = None,
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Root,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Move a version on, if its gates allow it or someone overrides them."""
+    if (by is None) != (reason is None):
+        raise typer.BadParameter("--by and --reason: an override needs both")
+
+    def work(deployment: Deployment) -> dict[str, Any]:
+        from dagster_project.stages.models import promote_version
+        from training.moves import Override
+
+        override = Override(by, reason) if by is not None and reason is not None else None
+        return promote_version(deployment, version, to, override)
+
+    run(work, Deployment(use_case, root), json, debug)
+
+
+def demote(
+    version: Version,
+    by: Annotated[str, typer.Option(help="Who takes it back.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Root,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Take a version from its stage; a champion gives way to the previous one."""
+
+    def work(deployment: Deployment) -> dict[str, Any]:
+        from dagster_project.stages.models import demote_version
+        from training.moves import Override
+
+        return demote_version(deployment, version, Override(by, reason))
+
+    run(work, Deployment(use_case, root), json, debug)
+
+
+def history(
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Root,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Every move, oldest first."""
+
+    def work(deployment: Deployment) -> dict[str, Any]:
+        from dagster_project.stages.models import history as told
+
+        return told(deployment)
+
+    columns = ("row", "time", "actor", "action", "version", "to", "verdict", "override")
+    run(work, Deployment(use_case, root), json, debug, _rows("moves", columns))
+
+
+def verify(
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Root,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make every decision of the ledger again and look for what was edited, lost or cut."""
+
+    def work(deployment: Deployment) -> dict[str, Any]:
+        from dagster_project.stages.models import verify as verified
+
+        found = verified(deployment)
+        if found["faults"]:
+            raise JobFailed(f"the ledger is not sound: {'; '.join(found['faults'])}")
+        return found
+
+    run(work, Deployment(use_case, root), json, debug)
+
+
+def _rows(entry: str, columns: tuple[str, ...]) -> Callable[[dict[str, Any]], None]:
+    def present(found: dict[str, Any]) -> None:
+        table = Table(box=None, pad_edge=False)
+        for column in columns:
+            table.add_column(column)
+        for row in found[entry]:
+            table.add_row(*(_cell(row[column]) for column in columns))
+        Console().print(table)
+
+    return present
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{value['name']}: {value['reason']}"
+    if isinstance(value, list):
+        return ", ".join(value)
+    text = "" if value is None else str(value)
+    return text[:12] if len(text) == 64 else text
+
+
+def _version(found: dict[str, Any]) -> None:
+    console = Console()
+    for name in ("version", "aliases", "model", "verdict", "bundle", "run_id", "features"):
+        console.print(f"{name:10} {_cell(found[name])}", highlight=False)
+    table = Table("metric", "value", "interval", box=None, pad_edge=False)
+    for name, figure in found["metrics"].items():
+        table.add_row(name, *_figure(figure))
+    console.print(table)
+    checks = Table("gate", "counts as", "verdict", "value", "limit", box=None, pad_edge=False)
+    for check in (found["decision"] or {"checks": ()})["checks"]:
+        checks.add_row(
+            *(str(check[name]) for name in ("name", "level", "verdict", "value", "limit"))
+        )
+    console.print(checks)
+
+
+def _compared(found: dict[str, Any]) -> None:
+    one, other = found["versions"]
+    table = Table("metric", f"version {one}", "", f"version {other}", "", box=None, pad_edge=False)
+    for name, pair in found["metrics"].items():
+        table.add_row(name, *(text for figure in pair for text in _figure(figure)))
+    console = Console()
+    console.print(table)
+    rows = "the same" if found["same_test_rows"] else "OTHER: the figures do not compare"
+    console.print(f"test rows: {rows}", highlight=False)
+    differ = ", ".join(found["features_that_differ"]) or "none"
+    console.print(f"features that differ: {differ}", highlight=False)
+
+
+def _figure(figure: dict[str, Any] | None) -> tuple[str, str]:
+    if figure is None or figure["value"] is None:
+        return "", ""
+    low, high = (figure[end] for end in ("low", "high"))
+    known = low is not None and high is not None
+    return f"{figure['value']:.5f}", f"[{low:.5f}, {high:.5f}]" if known else ""

@@ -1,0 +1,121 @@
+"""The registered versions of a use case: what they are, how they compare, how they move."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagster_project.deployment import Deployment
+from data_contracts.ledger import INTENT, Row
+from data_contracts.stages import stage_of
+from training.moves import Moves, Override
+from training.registry import Registry, Version
+
+
+def list_versions(deployment: Deployment) -> dict[str, Any]:
+    """Every version, newest first, with its aliases and verdict."""
+    registry, name = Registry(deployment.lake), deployment.use_case.name
+    aliases = registry.aliases(name)
+    return {"versions": [_summary(each, aliases) for each in registry.versions(name)]}
+
+
+def show_version(deployment: Deployment, number: str) -> dict[str, Any]:
+    """One version: its bundle, figures, the decision it was registered with, its moves."""
+    registry, version = _version(deployment, number)
+    manifest = registry.manifest(version)
+    moves = [_told(row) for row in _moves(deployment).history() if row.kind == INTENT]
+    return {
+        **_summary(version, registry.aliases(version.name)),
+        "run_id": version.run_id,
+        "contract_version": manifest.contract_version,
+        "features": len(manifest.features),
+        "metrics": manifest.metrics.get(version.model, {}),
+        "decision": registry.decision(version),
+        "moves": [move for move in moves if move["version"] == number],
+    }
+
+
+def compare_versions(deployment: Deployment, first: str, second: str) -> dict[str, Any]:
+    """The figures of two versions side by side, each on its own test rows, and what differs."""
+    registry, one = _version(deployment, first)
+    other = _version(deployment, second)[1]
+    manifests = [registry.manifest(each) for each in (one, other)]
+    figures = [m.metrics.get(v.model, {}) for m, v in zip(manifests, (one, other), strict=True)]
+    digests = [dict(manifest.feature_digests) for manifest in manifests]
+    differ = sorted(k for k in {*digests[0], *digests[1]} if digests[0].get(k) != digests[1].get(k))
+    same = len({registry.dataset(each) for each in (one, other)}) == 1
+    return {
+        "versions": [first, second],
+        "models": [one.model, other.model],
+        "same_test_rows": same,
+        "features_that_differ": differ,
+        "metrics": {
+            name: [figure.get(name) for figure in figures]
+            for name in dict.fromkeys([*figures[0], *figures[1]])
+        },
+    }
+
+
+def promote_version(
+    deployment: Deployment, number: str, to: str | None, override: Override | None
+) -> dict[str, Any]:
+    """Move a version to stage `to`, or the one after its own."""
+    _version(deployment, number)
+    return _told(_moves(deployment).promote(number, to, override))
+
+
+def demote_version(deployment: Deployment, number: str, override: Override) -> dict[str, Any]:
+    """Take a version from its stage."""
+    _version(deployment, number)
+    return _told(_moves(deployment).demote(number, override))
+
+
+def history(deployment: Deployment) -> dict[str, Any]:
+    """Every move, oldest first."""
+    rows = _moves(deployment).history()
+    return {"moves": [_told(row) for row in rows if row.kind == INTENT]}
+
+
+def verify(deployment: Deployment) -> dict[str, Any]:
+    """How many rows the ledger has, and what is wrong with it."""
+    moves = _moves(deployment)
+    return {"rows": len(moves.history()), "faults": moves.verify()}
+
+
+def _moves(deployment: Deployment) -> Moves:
+    return Moves(Registry(deployment.lake), deployment.lake, deployment.use_case.name)
+
+
+def _version(deployment: Deployment, number: str) -> tuple[Registry, Version]:
+    registry, name = Registry(deployment.lake), deployment.use_case.name
+    found = {each.version: each for each in registry.versions(name)}
+    if number not in found:
+        known = ", ".join(sorted(found, key=int)) or "none yet: run `headrace train`"
+        raise ValueError(f"model {name} version {number}: is not registered; versions are {known}")
+    return registry, found[number]
+
+
+def _summary(version: Version, aliases: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "version": version.version,
+        "stage": stage_of(aliases, version.version),
+        "aliases": sorted(alias for alias, held in aliases.items() if held == version.version),
+        "model": version.model,
+        "verdict": version.verdict,
+        "bundle": version.digest,
+    }
+
+
+def _told(row: Row) -> dict[str, Any]:
+    said = row.said
+    decided = said["decision"]
+    return {
+        "row": row.seq,
+        "time": row.time,
+        "actor": row.actor,
+        "action": said["action"],
+        "version": said["version"],
+        "to": said["to"],
+        "verdict": decided["verdict"] if decided else None,
+        "override": said["override"],
+        "before": said["before"],
+        "after": said["after"],
+    }
