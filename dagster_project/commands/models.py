@@ -1,4 +1,4 @@
-"""`headrace models list | show | compare | promote | demote | history | verify`."""
+"""`headrace models list | show | compare | promote | demote | history | verify | plan`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dagster_project.cli import DebugOption, JobFailed, JsonOption, RootOption, UseCaseOption, run
+from dagster_project.commands.plan import plan
 from dagster_project.deployment import Deployment
 
 Root = Path(".headrace")
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     models = typer.Typer(help="Registered versions: what they are, how they move, and the ledger.")
     models.command("list")(list_)
-    for command in (show, compare, promote, demote, history, verify):
+    for command in (show, compare, promote, demote, history, verify, plan):
         models.command()(command)
     app.add_typer(models, name="models")
 
