@@ -16,6 +16,8 @@ MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 GOLDEN = "golden.json"
 FORMAT = 2
+KINDS = (".json", ".npz", ".onnx")
+"""What members may be: read without running or unpickling anything (`.npz` with no objects)."""
 LOGIT_TOLERANCE = 1e-4
 """Golden scores may differ by this much in the logit: batch sizes change the last bits."""
 
@@ -78,7 +80,7 @@ def open_bundle(folder: Path, digest: str) -> Manifest:
     `digest` is the one under which the version is registered.
     """
     path = folder / MANIFEST
-    if not path.is_file():
+    if path.is_symlink() or not path.is_file():
         raise BundleRefused(f"{folder}: no {MANIFEST}: export the version again")
     content = path.read_bytes()
     if (found := hashlib.sha256(content).hexdigest()) != digest:
@@ -132,6 +134,28 @@ def check_inputs(manifest: Manifest, ids: np.ndarray, dense: np.ndarray) -> None
         raise BundleRefused(f"dense[{names[column]}]: not finite")
 
 
+def golden_rows(folder: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`ids`, `dense` and the expected float64[rows] `scores` of an opened bundle's golden rows.
+
+    Raises BundleRefused naming a column that is missing, shorter or beyond the boundary.
+    """
+    path = folder / GOLDEN
+    kinds = {"ids": np.int64, "dense": np.float32, "scores": np.float64}
+    try:
+        raw = json.loads(path.read_bytes())
+        found = {name: np.asarray(raw[name], kind) for name, kind in kinds.items()}
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise BundleRefused(f"{path}: needs ids, dense and scores: {error!r}") from error
+    ids, dense, scores = found.values()
+    if not len(ids) == len(dense) == scores.size or scores.ndim != 1:
+        told = ", ".join(f"{name} {list(each.shape)}" for name, each in found.items())
+        raise BundleRefused(f"{path}: a golden row is missing: {told}")
+    if not len(manifest.categorical):
+        ids = ids.reshape(len(scores), 0)
+    check_inputs(manifest, ids, dense)
+    return ids, dense, scores
+
+
 def check_golden(expected: np.ndarray, scores: np.ndarray) -> None:
     """Raise BundleRefused when a golden row's logit moved by more than `LOGIT_TOLERANCE`."""
     if expected.shape != scores.shape or not expected.size:
@@ -158,6 +182,8 @@ def _verify(folder: Path, name: str, member: Member) -> None:
     path = folder / name
     if Path(name).name != name or path.is_symlink() or not path.is_file():
         raise BundleRefused(f"{folder}: member {name!r} is no plain file of the bundle")
+    if path.suffix not in KINDS:
+        raise BundleRefused(f"{folder}: member {name!r} may unpickle or run: only {KINDS} may be")
     if path.stat().st_size != member.bytes:
         raise BundleRefused(
             f"{path}: {path.stat().st_size} bytes, the manifest says {member.bytes}"

@@ -7,16 +7,14 @@
 import asyncio
 import heapq
 import itertools
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
-from data_contracts.bundle import GOLDEN, BundleRefused, check_golden, check_inputs
+from data_contracts.bundle import GRAPH, BundleRefused, check_golden, check_inputs, golden_rows
 from serving.loader import Bundle
 
 MAX_ROWS = 256
@@ -53,9 +51,12 @@ class Model:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        self._session = ort.InferenceSession(
-            bundle.graph.read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+        # As bytes: the engine then reads no other file that the graph may name.
+        graph = bundle.graph.read_bytes()
+        try:
+            self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise BundleRefused(f"{GRAPH}: the engine cannot load it: {error}") from error
         self._check_golden()
 
     def run(self, ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
@@ -76,13 +77,7 @@ class Model:
         return scores
 
     def _check_golden(self) -> None:
-        golden: dict[str, Any] = json.loads((self.bundle.folder / GOLDEN).read_text())
-        try:
-            expected = np.asarray(golden["scores"], np.float64)
-            ids = np.asarray(golden["ids"], np.int64).reshape(len(expected), -1)
-            dense = np.asarray(golden["dense"], np.float32).reshape(len(expected), -1)
-        except (KeyError, ValueError) as error:
-            raise BundleRefused(f"{GOLDEN}: needs ids, dense and scores: {error!r}") from error
+        ids, dense, expected = golden_rows(self.bundle.folder, self.bundle.manifest)
         check_golden(expected, self.run(ids, dense))
         single = [self.run(ids[i : i + 1], dense[i : i + 1])[0] for i in range(len(ids))]
         check_golden(expected, np.array(single))

@@ -16,7 +16,8 @@ class Engine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        graph = (folder / GRAPH).as_posix()
+        # As bytes: the engine then reads no other file that the graph may name.
+        graph = (folder / GRAPH).read_bytes()
         self._session = onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
 
     def score(self, ids: np.ndarray, dense: np.ndarray) -> np.ndarray:

@@ -12,7 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data_contracts.bundle import GOLDEN, GRAPH, Manifest, check_golden, check_inputs, seal
+from data_contracts.bundle import (
+    GOLDEN,
+    GRAPH,
+    Manifest,
+    check_golden,
+    check_inputs,
+    golden_rows,
+    seal,
+)
 from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of
 from training.batches import Rows
@@ -90,12 +98,10 @@ def verify_graph(manifest: Manifest, engine: Engine, model: nn.Module, rows: Row
         check_golden(expected, np.concatenate(parts))
 
 
-def verify_golden(folder: Path, engine: Engine) -> int:
+def verify_golden(folder: Path, manifest: Manifest, engine: Engine) -> int:
     """Score a bundle's golden rows; their number, or BundleRefused when a logit moved."""
-    golden = json.loads((folder / GOLDEN).read_text())
-    ids = np.asarray(golden["ids"], np.int64)
-    dense = np.asarray(golden["dense"], np.float32)
-    check_golden(np.asarray(golden["scores"]), engine.score(ids, dense))
+    ids, dense, expected = golden_rows(folder, manifest)
+    check_golden(expected, engine.score(ids, dense))
     return len(ids)
 
 

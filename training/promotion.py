@@ -62,7 +62,7 @@ def decide(
     rules = {rule.check: rule for rule in gates.rules if rule.stage == "offline"}
     checks = [
         _definitions(use_case, manifest, rules["definitions"]),
-        _golden(folder, engine, rules["golden rows"]),
+        _golden(folder, manifest, engine, rules["golden rows"]),
         limit_check(
             rules["latency p99"], "latency p99", latency, gates.max_latency_ms, LATENCY_ROWS, " ms"
         ),
@@ -131,10 +131,10 @@ def _definitions(use_case: UseCase, manifest: Manifest, rule: Rule) -> Check:
     return made(rule, "definitions", "same", evidence)
 
 
-def _golden(folder: Path, engine: Engine, rule: Rule) -> Check:
+def _golden(folder: Path, manifest: Manifest, engine: Engine, rule: Rule) -> Check:
     evidence: dict[str, Any] = {"limit": f"logits within {LOGIT_TOLERANCE:g}"}
     try:
-        rows = verify_golden(folder, engine)
+        rows = verify_golden(folder, manifest, engine)
     except BundleRefused as refused:
         evidence |= {"holds": False, "value": str(refused), "n": 0}
     else:

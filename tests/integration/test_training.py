@@ -179,7 +179,7 @@ def test_the_registered_bundle_scores_its_golden_rows(trained: Trained, tmp_path
     folder, manifest = champion_bundle(trained, tmp_path)
     assert set(manifest.members) == {"model.onnx", "golden.json", "weights.npz"}
     assert manifest.features == trained.use_case.feature_names
-    assert verify_golden(folder, Engine(folder)) == GOLDEN_ROWS
+    assert verify_golden(folder, manifest, Engine(folder)) == GOLDEN_ROWS
     golden = json.loads((folder / "golden.json").read_text())
     assert len(set(golden["scores"])) > GOLDEN_ROWS // 2
     assert b"training/models" not in (folder / "model.onnx").read_bytes()

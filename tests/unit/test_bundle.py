@@ -81,6 +81,11 @@ def link_graph(folder: Path) -> None:
     (folder / GRAPH).symlink_to(folder.parent / "elsewhere")
 
 
+def link_manifest(folder: Path) -> None:
+    (folder / MANIFEST).rename(folder.parent / "elsewhere")
+    (folder / MANIFEST).symlink_to(folder.parent / "elsewhere")
+
+
 def make_graph_a_folder(folder: Path) -> None:
     (folder / GRAPH).unlink()
     (folder / GRAPH).mkdir()
@@ -108,6 +113,7 @@ TAMPERED: dict[Callable[[Path], None], str] = {
     change_graph: f"{GRAPH}: sha256 differs",
     lengthen_graph: f"{GRAPH}: 6 bytes, the manifest says 5",
     link_graph: f"'{GRAPH}' is no plain file",
+    link_manifest: f"no {MANIFEST}",
     make_graph_a_folder: f"'{GRAPH}' is no plain file",
     add_stray: "holds .'weights.pkl'., which the manifest does not list",
     add_deep_stray: "holds .'data/weights.bin'.",
