@@ -5,8 +5,6 @@ run again after its commit, it finds the same attributes and so the same keys, w
 meanwhile.
 """
 
-import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
@@ -18,6 +16,7 @@ from pyspark.sql.types import StructField, StructType
 from data_contracts.dimension import AsOf, Dimension
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
+from spark_jobs.batch_notes import batch_notes, note_batch
 from spark_jobs.columns import micros
 from spark_jobs.dimensions import NONE, newest_version, stored_rows
 from spark_jobs.schemas import event_fields
@@ -46,14 +45,7 @@ class PinnedDimensions:
 
     def _begin(self, seq: int) -> Mapping[str, int]:
         now = {d.name: newest_version(self._lake, d) for d in self._declared}
-        path = self._lake.stream / _LOG
-        path.parent.mkdir(parents=True, exist_ok=True)
-        note = json.dumps({"seq": seq, "versions": now})
-        with open(path, "a", encoding="utf-8") as log:
-            # A note that a kill cut short ends at the next one's line break.
-            log.write(f"\n{note}\n" if log.tell() else f"{note}\n")
-            log.flush()
-            os.fsync(log.fileno())
+        note_batch(self._lake.stream / _LOG, seq, "versions", now)
         return now
 
     def _table(self, dimension: Dimension, version: int) -> AsOf:
@@ -66,15 +58,7 @@ class PinnedDimensions:
 
 def begun_with(lake: Lake) -> dict[int, Mapping[str, int]]:
     """seq -> the version of each dimension with which its batch first began."""
-    path, found = lake.stream / _LOG, dict[int, Mapping[str, int]]()
-    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
-        try:
-            note = json.loads(line or "{}")
-        except ValueError:
-            continue
-        if note:
-            found.setdefault(note["seq"], note["versions"])
-    return found
+    return batch_notes(lake.stream / _LOG, "versions")
 
 
 def filled(

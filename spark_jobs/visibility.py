@@ -4,7 +4,6 @@ The stream notes when the states of a batch were written. An event that had arri
 took its first batch came from elsewhere, by import or replay: for it the use case assumes a lag.
 """
 
-import json
 import time
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from pyspark.sql import functions as sf
 from data_contracts.clock import duration
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
+from spark_jobs.batch_notes import batch_notes, note_batch
 from spark_jobs.events import arrival
 
 _LOG = "visible_at.jsonl"
@@ -33,24 +33,12 @@ class Visibility:
 def note_visible(lake: Lake, seq: int) -> None:
     """Note that all states of batch `seq` are written now; of a batch that comes again the first
     note counts."""
-    lake.stream.mkdir(parents=True, exist_ok=True)
-    note = json.dumps({"seq": seq, "visible_at": time.time_ns() // 1000})
-    with open(lake.stream / _LOG, "a", encoding="utf-8") as log:
-        # A note that a kill cut short ends at the next one's line break.
-        log.write(f"\n{note}\n" if log.tell() else f"{note}\n")
+    note_batch(lake.stream / _LOG, seq, "visible_at", time.time_ns() // 1000)
 
 
 def visible_at(lake: Lake) -> dict[int, int]:
     """seq -> when its states were written (µs)."""
-    path, found = lake.stream / _LOG, dict[int, int]()
-    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
-        try:
-            note = json.loads(line or "{}")
-        except ValueError:
-            continue
-        if note:
-            found.setdefault(note["seq"], note["visible_at"])
-    return found
+    return batch_notes(lake.stream / _LOG, "visible_at")
 
 
 def with_known_at(

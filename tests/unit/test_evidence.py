@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn import metrics
 
 from data_contracts.evidence import (
     RANGES,
@@ -89,7 +90,6 @@ def calibrated(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("decimals", [1, 2, 12])
 def test_auc_and_log_loss_equal_sklearns_also_with_ties(decimals: int) -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
     labels, scores = calibrated(4000)
     scores = scores.round(decimals).clip(0.01, 0.99)
     assert auc(labels, scores) == pytest.approx(metrics.roc_auc_score(labels, scores), abs=1e-12)

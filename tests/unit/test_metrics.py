@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from sklearn import metrics
 
 from data_contracts.delong import auc_difference, auc_interval
 from data_contracts.evaluation import Evaluation, Slice, cut
@@ -23,7 +24,6 @@ def clicks(n: int, seed: int = 5, decimals: int = 12) -> tuple[np.ndarray, np.nd
 
 @pytest.mark.parametrize("decimals", [1, 2, 12])
 def test_average_precision_equals_sklearns_also_with_ties(decimals: int) -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
     labels, scores = clicks(3000, decimals=decimals)
     expected = metrics.average_precision_score(labels, scores)
     assert average_precision(labels, scores) == pytest.approx(expected, abs=1e-12)
@@ -31,7 +31,6 @@ def test_average_precision_equals_sklearns_also_with_ties(decimals: int) -> None
 
 
 def test_normalised_entropy_of_the_base_rate_is_one_and_of_better_scores_less() -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
     labels, scores = clicks(3000)
     base = np.full(len(labels), labels.mean())
     assert normalised_entropy(labels, base) == pytest.approx(1.0)

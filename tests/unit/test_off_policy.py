@@ -4,6 +4,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from sklearn import linear_model as linear
+from sklearn import model_selection as selection
 
 from data_contracts.off_policy import Modelled, off_policy_value, slate_value, tabular_model
 from data_contracts.use_case import load_use_case
@@ -41,8 +43,6 @@ def sample() -> Sample:
 
 def quickstart_model(sample: Sample) -> Modelled:
     """The published quickstart's: logistic regression per slot on user and item, three folds."""
-    linear = pytest.importorskip("sklearn.linear_model")
-    selection = pytest.importorskip("sklearn.model_selection")
     features = np.array([row["user_id"].split("-") for row in sample.rows])
     context = np.concatenate(
         [features[:, [j]] == np.unique(features[:, j])[1:] for j in range(4)], axis=1

@@ -2,6 +2,7 @@ from math import comb, sqrt
 
 import numpy as np
 import pytest
+import ville
 
 from data_contracts.sequences import (
     LEAST_UNITS,
@@ -19,7 +20,6 @@ ALPHA, TUNED = 0.02, 3_000.0
 
 
 def test_the_boundary_equals_villes_normal_mixture_and_its_precision_is_the_best() -> None:
-    ville = pytest.importorskip("ville")
     assert precision(TUNED, ALPHA) == pytest.approx(ville.best_rho(TUNED, ALPHA), rel=1e-3)
     for time in (1.0, 250.0, 3_000.0, 1e6):
         expected = ville.normal_mixture(time, ALPHA, precision(TUNED, ALPHA))
@@ -27,7 +27,6 @@ def test_the_boundary_equals_villes_normal_mixture_and_its_precision_is_the_best
 
 
 def test_with_one_impression_a_unit_the_interval_is_villes_asymptotic_sequence() -> None:
-    ville = pytest.importorskip("ville")
     gaps = np.random.default_rng(4).standard_t(5, 4_000) * 0.1 + 0.003
     theirs = ville.AsymptoticCS(alpha=ALPHA, t_opt=int(TUNED)).update(gaps)
     for n in (LEAST_UNITS, 1_000, 4_000):
