@@ -11,6 +11,7 @@ from data_contracts.sequences import LEAST_UNITS, boundary
 
 RAMP = (0.01, 0.05, 0.25, 0.50)
 """Shares of the candidate; CTR is judged at the last one."""
+_POWER = 0.9
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Plan:
 
 
 def plan(
-    rules: Sequence[Rule], traffic: Traffic, alpha: float, max_days: float, power: float = 0.9
+    rules: Sequence[Rule], traffic: Traffic, alpha: float, max_days: float, power: float = _POWER
 ) -> Plan:
     """When each enforced, required gate passes with probability `power` a candidate that is equal.
 
@@ -106,6 +107,15 @@ def plan(
         spent = least / traffic.impressions_per_day
         needs.append(Need(rule.check, rule.stage, share, weight, round(least), spent))
     return Plan(tuple(needs), max_days)
+
+
+def weights(rules: Sequence[Rule], traffic: Traffic, alpha: float) -> dict[str, float]:
+    """Check -> weight at which its sequence shall be narrowest, for every sequence that is on."""
+    return {
+        rule.check: _weight(rule, traffic, alpha_of(rule.check, rules, alpha), _POWER)
+        for rule in rules
+        if rule.check in ("CTR", "paired log loss") and rule.mode != "off"
+    }
 
 
 def _weight(rule: Rule, traffic: Traffic, alpha: float, power: float) -> float:

@@ -25,9 +25,10 @@ class Rule:
     """How much worse still passes. Nats of log loss offline; in a release a share of the
     champion's figure (log loss, CTR), of the log's own reward for the value of a policy."""
     limit: float = 0.0
-    """The most that a figure may be, for gates that limit one."""
+    """The most that a figure may be, for gates that limit one; of latency and mean score in a
+    canary how many times the champion's."""
     least: int = 0
-    """Impressions below which nothing is judged."""
+    """Impressions (of errors, latency and scores: requests) below which nothing is judged."""
 
     def covers(self, check: str) -> bool:
         """Whether the check of this name is under this rule."""
@@ -46,6 +47,8 @@ DEFAULTS = (
     Rule("better than champion", "offline"),
     Rule("paired log loss", "shadow", margin=0.02),
     Rule("errors", "canary", limit=0.001, least=1_000),
+    Rule("latency p99", "canary", limit=1.5, least=1_000),
+    Rule("score shift", "canary", limit=2.0, least=1_000),
     Rule("sample ratio", "canary"),
     Rule("CTR", "canary", margin=0.05),
 )

@@ -145,6 +145,17 @@ def _ratio(e: Evidence) -> Answer:
     return verdict, told, f"evidence < {most:.3g}", units, None
 
 
+def _no_harm(e: Evidence) -> Answer:
+    verdict, value, limit, n, found = KINDS[e["kind"]](e["evidence"])
+    return (
+        "fail" if verdict == "fail" else "pass",
+        value,
+        f"no harm beyond doubt ({limit})",
+        n,
+        found,
+    )
+
+
 KINDS: dict[str, Callable[[Evidence], Answer]] = {
     "fact": _fact,
     "absent": _absent,
@@ -156,5 +167,6 @@ KINDS: dict[str, Callable[[Evidence], Answer]] = {
     "policy": _policy,
     "sequence": _sequence,
     "ratio": _ratio,
+    "no harm": _no_harm,
 }
 """Kind of evidence -> its judge."""

@@ -132,5 +132,20 @@ class Lake:
         return (self.root / "mlflow" / "ledger.db").resolve()
 
     @property
+    def rollouts(self) -> Path:
+        """SQLite: plans, requests and replicas' reports of every model's rollout."""
+        return (self.root / "rollouts.db").resolve()
+
+    @property
+    def bundles(self) -> Path:
+        """Bundles that replicas have downloaded, by digest; verified whenever one is opened."""
+        return self.root / "bundles"
+
+    @property
+    def shadow_scores(self) -> Path:
+        """Delta: one row per prediction that a candidate scored a copy of."""
+        return self.home / "shadow_scores"
+
+    @property
     def dagster_home(self) -> Path:
         return (self.root / "dagster").resolve()

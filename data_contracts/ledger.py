@@ -77,6 +77,11 @@ def stands(decided: Mapping[str, Any]) -> bool:
         return False
 
 
+def fails(decided: Mapping[str, Any] | None) -> bool:
+    """Whether a decision, as read from JSON, stands and has a required check that failed."""
+    return decided is not None and decided.get("verdict") == "fail" and stands(decided)
+
+
 def open_intent(rows: Sequence[Row]) -> Row | None:
     """The move that was begun last and is not done."""
     return rows[-1] if rows and rows[-1].kind == INTENT else None
@@ -155,7 +160,8 @@ def _move(said: Mapping[str, Any]) -> list[str]:
         if not stands(decided):
             found.append("its decision is not what its evidence leads to")
     overridden = bool(override and override["name"].strip() and override["reason"].strip())
-    if to != CHALLENGER and not promotes and not overridden:
+    allowed = promotes if to else fails(decided)
+    if to != CHALLENGER and not allowed and not overridden:
         found.append("was made without a passed gate and without an override")
     return found
 

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 
 CHALLENGER = "challenger"
+SHADOW = "shadow"
+CANARY = "canary"
 CHAMPION = "champion"
 PREVIOUS = "previous_champion"
 """The version that a demoted champion gives way to."""
-PATH = (CHALLENGER, "shadow", "canary", CHAMPION)
+PATH = (CHALLENGER, SHADOW, CANARY, CHAMPION)
 """From registered to served; a version is under one of them at most."""
 ALIASES = (*PATH, PREVIOUS)
 """All that the ledger keeps; others are the user's own."""

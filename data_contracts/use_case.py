@@ -23,6 +23,7 @@ from data_contracts.features import FeatureGroup
 from data_contracts.gate_rules import Rule, check_rules, effective
 from data_contracts.labels import Label
 from data_contracts.model_spec import ModelSpec
+from data_contracts.rollout import Rollout
 
 CONTRACT = "events.odcs.yaml"
 Canonical = Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
@@ -108,6 +109,7 @@ class Declaration:
     """Field that joins rows of one page; without it every row is its own request."""
     split: Split = field(default_factory=Split)
     gates: Gates = field(default_factory=Gates)
+    rollout: Rollout = field(default_factory=Rollout)
     retrain: Retrain = field(default_factory=Retrain)
     evaluation: Evaluation = field(default_factory=Evaluation)
     off_policy: OffPolicy | None = None
@@ -241,6 +243,9 @@ def _check(use_case: UseCase) -> None:
     check_dimensions(declared.dimensions, contract)
     declared.label.check(contract)
     declared.gates.check()
+    declared.rollout.check()
+    if declared.rollout.unit and declared.rollout.unit not in use_case.inputs:
+        raise ValueError(f"rollout: unit {declared.rollout.unit!r} is no input of the model")
     declared.evaluation.check(contract.fields, use_case.feature_names)
     if unknown := set(use_case.inputs) - set(contract.fields):
         raise ValueError(f"inputs {sorted(unknown)} are not in the contract")

@@ -11,7 +11,7 @@ from serving.application import application
 from serving.auth import demand
 from serving.body import documented, json_response, read_json, schema_of, validate
 from serving.events import EventsResponse, events_schema
-from serving.predict import PredictResponse, request_model
+from serving.predict_body import PredictResponse, request_model
 from serving.replica import Replica, open_replica
 from serving.root import root_app
 from serving.settings import Settings
@@ -27,6 +27,7 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         replica = await asyncio.to_thread(opened)
+        replica.begin()
         app.state.replica = replica
         yield
         await replica.close()

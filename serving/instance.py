@@ -22,6 +22,7 @@ from typing import IO, NoReturn
 from serving.isolation import FOLDERS, choose_ports, environment, write_proxy
 from serving.processes import adopt_orphans, kill_descendants
 from serving.settings import Settings
+from serving.supervised import Supervised, controller_command
 
 FAILED = "serving.instance: "
 """What the line on stderr begins with that says why there is no instance."""
@@ -43,9 +44,14 @@ def main(arguments: list[str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="hr-", dir=FOLDERS))
     try:
         url = _start(settings, folder)
-        print(json.dumps({"url": url, "ready": True, "pid": os.getpid()}), file=answer, flush=True)
-        while True:
-            signal.pause()
+        controller = Supervised(controller_command(settings))
+        try:
+            told = {"url": url, "ready": True, "pid": os.getpid()}
+            print(json.dumps(told), file=answer, flush=True)
+            while True:
+                signal.pause()
+        finally:
+            controller.stop()
     except KeyboardInterrupt:
         return 0
     except Exception as error:

@@ -1,16 +1,21 @@
-"""The registry's side of serving: the champion's bundle, downloaded and verified before use."""
+"""The bundles that a replica serves: fetched once, kept by digest, verified whenever opened."""
 
+import logging
 import os
+import re
+import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_contracts.bundle import GRAPH, BundleRefused, Manifest, open_bundle
 from data_contracts.lake import Lake
+from data_contracts.rollout import Target
+from data_contracts.stages import CHAMPION
 from data_contracts.use_case import UseCase
+from serving.registry import Registry
 
-ALIAS = "champion"
-TAG = "bundle_sha256"
-ARTIFACT = "bundle"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,39 +34,62 @@ class Bundle:
         return self.folder / GRAPH
 
 
-def load_champion(use_case: UseCase, lake: Lake, folder: Path) -> Bundle:
-    """Download the champion of `use_case` into `folder` and verify it.
-
-    Raises BundleRefused naming what is missing or differs: no champion, no digest tag, a member
-    that is not what was registered, other inputs or another contract.
-    """
-    # Imported here: it takes seconds, and only the start of a replica needs it.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    client = MlflowClient(tracking_uri=lake.mlflow_uri, registry_uri=lake.mlflow_uri)
-    try:
-        version = client.get_model_version_by_alias(use_case.name, ALIAS)
-    except MlflowException as error:
+def registered_champion(use_case: UseCase, lake: Lake) -> Target:
+    """The version under the alias `champion`; BundleRefused where there is none."""
+    registry = Registry(lake)
+    number = registry.aliases(use_case.name).get(CHAMPION)
+    if number is None:
         raise BundleRefused(
-            f"model {use_case.name}: no version has the alias {ALIAS}: run `headrace train`"
-        ) from error
-    label = f"model {use_case.name} version {version.version}"
-    digest = version.tags.get(TAG)
-    if not digest or not version.run_id:
-        raise BundleRefused(f"{label}: has no tag {TAG} or no run: register it again")
+            f"model {use_case.name}: no version has the alias {CHAMPION}: run `headrace train`"
+        )
+    return registry.version(use_case.name, number)
+
+
+def load(use_case: UseCase, lake: Lake, target: Target) -> Bundle:
+    """The bundle of a version, verified; from the registry unless it was fetched before.
+
+    Raises BundleRefused naming what is missing or differs: a member that is not what was
+    registered, other inputs or another contract.
+    """
+    label = f"model {use_case.name} version {target.version}"
     try:
-        client.download_artifacts(version.run_id, ARTIFACT, str(folder))
-    except (MlflowException, OSError) as error:
-        raise BundleRefused(f"{label}: its bundle cannot be read: {error}") from error
-    try:
-        manifest = open_bundle(folder / ARTIFACT, digest)
+        if not re.fullmatch("[0-9a-f]{64}", target.digest):
+            raise BundleRefused(f"its digest {target.digest!r} is no sha256: register it again")
+        manifest = _kept(use_case, lake, target)
         check_definitions(use_case, manifest)
     except BundleRefused as error:
         raise BundleRefused(f"{label}: {error}") from error
-    return Bundle(use_case.name, str(version.version), digest, manifest, folder / ARTIFACT)
+    folder = lake.bundles / target.digest
+    return Bundle(use_case.name, target.version, target.digest, manifest, folder)
+
+
+def _kept(use_case: UseCase, lake: Lake, target: Target) -> Manifest:
+    """The manifest of the copy that is kept; a copy that was damaged is fetched again."""
+    folder = lake.bundles / target.digest
+    if folder.is_dir():
+        try:
+            return open_bundle(folder, target.digest)
+        except BundleRefused:
+            _log.exception("%s: fetching it again", folder)
+            shutil.rmtree(folder)
+    _fetch(use_case, lake, target, folder)
+    return open_bundle(folder, target.digest)
+
+
+def _fetch(use_case: UseCase, lake: Lake, target: Target, kept: Path) -> None:
+    part = lake.bundles / f".{target.digest[:16]}-{secrets.token_hex(6)}"
+    part.mkdir(parents=True)
+    try:
+        found = Registry(lake).download(use_case.name, target.version, part)
+        open_bundle(found, target.digest)
+        try:
+            os.rename(found, kept)
+        except OSError:
+            # Another replica was first; what it put there is verified like this one.
+            if not kept.is_dir():
+                raise
+    finally:
+        shutil.rmtree(part)
 
 
 def check_definitions(use_case: UseCase, manifest: Manifest) -> None:

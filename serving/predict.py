@@ -1,116 +1,64 @@
 """`POST /{use_case}/v1/predict`: candidates in, scores out, and a record of how they came about."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+import numpy as np
 
 from data_contracts.clock import Clock, ReplayClock, format_time, parse_time
 from data_contracts.encoding import encode_dense, encode_ids
 from data_contracts.online import view_name
 from data_contracts.predictions import PredictionLog, prediction_id
-from data_contracts.record import check_value
+from data_contracts.tally import Tally
 from data_contracts.use_case import UseCase
+from serving.arms import Arm, Arms, Name, Snapshot
 from serving.auth import Role, demand
 from serving.dimensions import DimensionReader
-from serving.features import FeatureReader, Served
+from serving.features import Served
+from serving.predict_body import Fields, PredictRequest
 from serving.problem import Problem, unprocessable
-from serving.scorer import Batcher, Model, ScoreFailed, Scores
+from serving.scorer import ScoreFailed, Scores
+from serving.shadow import Copy, Shadow
 
 _log = logging.getLogger(__name__)
 
-_PYTHON = {"string": str, "integer": int, "number": float, "boolean": bool, "timestamp": int}
+_STEPS_KEPT = 8
 
 
-def _is_time(text: str) -> str:
-    parse_time(text)
-    return text
+@dataclass(frozen=True)
+class _Answer:
+    """What one arm made of a request."""
 
-
-class Fields(BaseModel):
-    """Input fields of a row; the subclass of a use case has those that its model takes."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class PredictRequest(Fields):
-    """Score candidates. A field is looked up in the candidate, then in context, then here."""
-
-    request_id: Annotated[str, Field(min_length=1, max_length=128)]
-    """The client's: sent again it gives the same prediction ids, from the same version."""
-    event_time: Annotated[str, AfterValidator(_is_time)] | None = None
-    """RFC 3339; the query time of a replayed request (role operate, replay clock)."""
-    context: Fields | None = None
-    candidates: list[Fields]
-
-
-class Prediction(BaseModel):
-    """One candidate's score and the state of the features behind it, by feature group."""
-
-    prediction_id: str
-    score: float
-    state_seq: dict[str, int | None]
-    """The micro-batch up to which the state holds events; null where there was no state."""
-    features_age_s: dict[str, float | None]
-    """q minus the state's as-of."""
-
-
-class PredictResponse(BaseModel):
-    """Scores in the order of the candidates."""
-
-    request_id: str
-    model: str
-    version: str
-    q: str
-    """The query time of all features, RFC 3339."""
-    predictions: list[Prediction]
-    flags: dict[str, bool]
-    """`defaults_used`: some key had no state; `store_failed`: the online store was not read."""
-
-
-def request_model(use_case: UseCase, max_candidates: int) -> type[PredictRequest]:
-    """The request of one use case: its inputs, each checked as the event contract says."""
-    fields: dict[str, Any] = {}
-    for name in use_case.inputs:
-        declared = use_case.contract.fields[name]
-        checked = BeforeValidator(partial(check_value, declared))
-        kind = Annotated[_PYTHON[declared.type] | None, checked]
-        fields[name] = (kind, Field(default=None, description=declared.description))
-    row = create_model("Row", __base__=Fields, **fields)
-    own = {k: v for k, v in fields.items() if k not in PredictRequest.model_fields}
-    context: Any = (row | None, None)
-    rows: Any = Annotated[list[row], Field(min_length=1, max_length=max_candidates)]
-    return create_model(
-        "PredictRequest",
-        __base__=PredictRequest,
-        context=context,
-        candidates=(rows, ...),
-        **own,
-    )
+    arm: Arm
+    served: Served
+    ids: np.ndarray
+    dense: np.ndarray
+    scores: Scores
+    features_ms: float
 
 
 @dataclass
 class Predictor:
-    """Answers predict requests of one use case with one model."""
+    """Answers predict requests of one use case, by the arm that a request's unit is assigned to."""
 
     use_case: UseCase
     clock: Clock
-    reader: FeatureReader
     dimensions: DimensionReader
-    model: Model
-    batcher: Batcher
+    arms: Arms
+    shadow: Shadow
     log: PredictionLog
     timeout_ms: int
-    definitions: str
-    """Digest over the model's features, by which a record tells what was served."""
+    candidate_timeout_ms: int
     answered: int = 0
     log_failures: int = 0
     """Answers whose record the prediction log refused."""
+    tallies: dict[str, dict[Name, Tally]] = field(default_factory=dict[str, dict[Name, Tally]])
+    """Step of a release (`Plan.step`) -> arm -> what was counted."""
 
     async def answer(self, request: PredictRequest, roles: Collection[Role]) -> dict[str, Any]:
         """The response to one request (shape: PredictResponse); Problem where there is none."""
@@ -119,25 +67,29 @@ class Predictor:
         rows = await self.dimensions.filled(self._rows(request), asked)
         if isinstance(self.clock, ReplayClock):
             self.clock.advance(asked)
-        keys = [{name: row[name] for name in self.use_case.entities} for row in rows]
-        served = await self.reader.read(keys, asked)
-        features_ms = (time.monotonic() - started) * 1000
-        spec = self.use_case.model
-        ids = encode_ids(spec.categorical, rows, [served.q] * len(rows))
-        dense = encode_dense(spec.numeric, rows, served.values)
-        scores = await self._score(ids, dense, started + self.timeout_ms / 1000)
-        bundle = self.model.bundle
+        snapshot = self.arms.now
+        unit = self._unit(request, rows)
+        assigned = snapshot.assigned(unit)
+        found, failure = None, None
+        if assigned == "candidate":
+            found, failure = await self._by_candidate(snapshot, rows, asked)
+        if found is None:
+            found = await self._by_champion(snapshot.champion, rows, asked, started)
+        total_ms = (time.monotonic() - started) * 1000
+        self._count(snapshot, assigned, found, failure, total_ms)
+        bundle, served = found.arm.bundle, found.served
         names = [
             prediction_id(self.use_case.name, bundle.version, request.request_id, i)
             for i in range(len(rows))
         ]
         self.answered += 1
         latency = {
-            "features": round(features_ms, 3),
-            "queue": round(scores.queue_ms, 3),
-            "model": round(scores.model_ms, 3),
-            "total": round((time.monotonic() - started) * 1000, 3),
+            "features": round(found.features_ms, 3),
+            "queue": round(found.scores.queue_ms, 3),
+            "model": round(found.scores.model_ms, 3),
+            "total": round(total_ms, 3),
         }
+        groups = found.arm.reader.reading
         self._record(
             {
                 "use_case": self.use_case.name,
@@ -149,22 +101,101 @@ class Predictor:
                 "q": served.q,
                 "inputs": rows,
                 "feature_names": bundle.manifest.features,
-                "definitions": self.definitions,
+                "definitions": found.arm.definitions,
                 "features": served.values.tolist(),
-                "views": [view_name(group) for group in self.reader.reading.groups],
-                "view_of": self.reader.reading.view_of(),
+                "views": [view_name(group) for group in groups.groups],
+                "view_of": groups.view_of(),
                 "seqs": served.seqs.tolist(),
                 "as_ofs": served.as_ofs,
                 "defaults_used": served.defaults_used,
                 "store_failed": served.store_failed,
-                "scores": scores.values.tolist(),
+                "scores": found.scores.values.tolist(),
                 "model": bundle.name,
                 "version": bundle.version,
                 "bundle": bundle.digest,
                 "latency_ms": latency,
+                "epoch": snapshot.plan.epoch,
+                "release": snapshot.plan.release,
+                "canary_bps": snapshot.plan.canary_bps,
+                "unit": unit,
+                "arm": assigned,
+                "fallback": failure,
             }
         )
-        return self._response(request, names, served, scores)
+        if snapshot.plan.shadow_bps and (candidate := self.arms.exposed(snapshot)):
+            copy = Copy(snapshot, candidate, request.request_id, names, rows, served.q)
+            same = candidate.definitions == found.arm.definitions
+            self.shadow.offer(copy, (found.ids, found.dense) if same else None)
+        return self._response(request, names, found)
+
+    def _unit(self, request: PredictRequest, rows: Sequence[Mapping[str, Any]]) -> str:
+        """What is assigned to an arm as a whole: the declared field, else the request."""
+        declared = self.use_case.declared.rollout.unit
+        value = rows[0].get(declared) if declared else None
+        return request.request_id if value is None else str(value)
+
+    async def _by_candidate(
+        self, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]], asked: int
+    ) -> tuple[_Answer | None, str | None]:
+        """The candidate's answer, or why the champion has to give one."""
+        arm, candidate = self.arms.exposed(snapshot), snapshot.candidate
+        if arm is None or candidate is None:
+            return None, "not exposed"
+        within = self.candidate_timeout_ms / 1000
+        try:
+            async with asyncio.timeout(within):
+                found = await self._by(arm, rows, asked, time.monotonic() + within)
+        except TimeoutError:
+            reason = f"no answer within {self.candidate_timeout_ms} ms"
+            candidate.breaker.failed(reason, fatal=False)
+            return None, "timeout"
+        except Exception as error:
+            # Whatever a bad model raises, the champion answers.
+            candidate.breaker.failed(str(error), fatal=True)
+            _log.exception("rollout: version %s gave no answer", arm.bundle.version)
+            return None, type(error).__name__
+        candidate.breaker.answered(found.ids, found.dense, found.scores.values)
+        return found, None
+
+    async def _by_champion(
+        self, arm: Arm, rows: Sequence[Mapping[str, Any]], asked: int, started: float
+    ) -> _Answer:
+        try:
+            return await self._by(arm, rows, asked, started + self.timeout_ms / 1000)
+        except TimeoutError as error:
+            detail = f"{error}: {self.timeout_ms} ms: send less at once, or try again"
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"}
+            ) from None
+        except ScoreFailed as error:
+            raise Problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error)) from error
+
+    async def _by(
+        self, arm: Arm, rows: Sequence[Mapping[str, Any]], asked: int, deadline: float
+    ) -> _Answer:
+        started = time.monotonic()
+        keys = [{name: row[name] for name in self.use_case.entities} for row in rows]
+        served = await arm.reader.read(keys, asked)
+        features_ms = (time.monotonic() - started) * 1000
+        spec = self.use_case.model
+        ids = encode_ids(spec.categorical, rows, [served.q] * len(rows))
+        dense = encode_dense(spec.numeric, rows, served.values)
+        scores = await arm.batcher.score(ids, dense, deadline)
+        return _Answer(arm, served, ids, dense, scores, features_ms)
+
+    def _count(
+        self, snapshot: Snapshot, arm: Name, found: _Answer, failure: str | None, ms: float
+    ) -> None:
+        """Add the request to its arm's tally; only the last few steps are kept."""
+        arms = self.tallies.setdefault(snapshot.plan.step, {})
+        tally = arms.setdefault(arm, Tally())
+        if failure is None:
+            values = found.scores.values
+            tally.answered(ms, len(values), float(values.sum()))
+        else:
+            tally.failed(failure, ms)
+        for step in [*self.tallies][:-_STEPS_KEPT]:
+            del self.tallies[step]
 
     def _query_time(self, request: PredictRequest, roles: Collection[Role]) -> int:
         if request.event_time is None:
@@ -197,17 +228,6 @@ class Predictor:
             raise unprocessable(missing)
         return rows
 
-    async def _score(self, ids: Any, dense: Any, deadline: float) -> Scores:
-        try:
-            return await self.batcher.score(ids, dense, deadline)
-        except TimeoutError as error:
-            detail = f"{error}: {self.timeout_ms} ms: send less at once, or try again"
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"}
-            ) from None
-        except ScoreFailed as error:
-            raise Problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error)) from error
-
     def _record(self, record: Mapping[str, Any]) -> None:
         try:
             self.log.append(record)
@@ -217,12 +237,13 @@ class Predictor:
             _log.exception("prediction log: %s is not recorded", record["request_id"])
 
     def _response(
-        self, request: PredictRequest, names: list[str], served: Served, scores: Scores
+        self, request: PredictRequest, names: list[str], found: _Answer
     ) -> dict[str, Any]:
-        groups = [group.name for group in self.reader.reading.groups]
+        served, scores, bundle = found.served, found.scores.values, found.arm.bundle
+        groups = [group.name for group in found.arm.reader.reading.groups]
         predictions: list[dict[str, Any]] = []
         for name, score, seqs, as_ofs in zip(
-            names, scores.values.tolist(), served.seqs.tolist(), served.as_ofs, strict=True
+            names, scores.tolist(), served.seqs.tolist(), served.as_ofs, strict=True
         ):
             known = _oldest(groups, [seq or None for seq in seqs])
             ages = {
@@ -239,8 +260,8 @@ class Predictor:
             )
         return {
             "request_id": request.request_id,
-            "model": self.model.bundle.name,
-            "version": self.model.bundle.version,
+            "model": bundle.name,
+            "version": bundle.version,
             "q": format_time(served.q),
             "predictions": predictions,
             "flags": {"defaults_used": served.defaults_used, "store_failed": served.store_failed},

@@ -2,25 +2,24 @@
 
 import re
 import secrets
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
+from data_contracts.lake import Lake
 from data_contracts.predictions import PredictionLog
-from data_contracts.views import joint_digest
+from data_contracts.rollout_store import RolloutStore
+from serving.arms import Arms
 from serving.auth import Keys, OpenAccess
 from serving.dimensions import DimensionReader
 from serving.events import Collector
-from serving.features import FeatureReader
 from serving.landing import LandingLog
-from serving.loader import load_champion
 from serving.predict import Predictor
-from serving.scorer import Batcher, Model
 from serving.settings import Settings
+from serving.shadow import Shadow
+from serving.watch import Watch
 
 
-@dataclass(frozen=True)
+@dataclass
 class Replica:
     """An open replica; its bundle is verified and its golden rows have been scored."""
 
@@ -29,33 +28,46 @@ class Replica:
     keys: Keys | OpenAccess
     predictor: Predictor
     collector: Collector
-    folder: tempfile.TemporaryDirectory[str]
+    lake: Lake
+    poll_s: float
+    watch: Watch | None = field(default=None, init=False)
 
     def status(self) -> dict[str, Any]:
-        """Model, version and counters since the start; JSON-ready."""
-        bundle = self.predictor.model.bundle
+        """Model, version, plan and counters since the start; JSON-ready."""
+        predictor, arms = self.predictor, self.predictor.arms
+        bundle, plan = arms.now.champion.bundle, arms.now.plan
         return {
             "model": bundle.name,
             "version": bundle.version,
             "bundle": bundle.digest,
             "replica": self.name,
             "boot": self.boot,
-            "predictions": self.predictor.answered,
-            "prediction_log_failures": self.predictor.log_failures,
-            "feature_store_failures": self.predictor.reader.failures,
-            "dimension_failures": self.predictor.dimensions.failures,
+            "epoch": plan.epoch,
+            "stage": plan.stage,
+            "candidate": plan.candidate and plan.candidate.version,
+            "breaker": next(iter(arms.broken().values()), None),
+            "predictions": predictor.answered,
+            "prediction_log_failures": predictor.log_failures,
+            "feature_store_failures": arms.feature_failures,
+            "dimension_failures": predictor.dimensions.failures,
             "events_accepted": self.collector.accepted,
             "events_refused": self.collector.refused,
             "landing_log_failures": self.collector.log_failures,
         }
 
+    def begin(self) -> None:
+        """Follow the plans from now on; needs a running event loop."""
+        store = RolloutStore(self.lake.rollouts, self.predictor.use_case.name)
+        self.watch = Watch(self.predictor, store, self.name, self.boot, self.poll_s)
+
     async def close(self) -> None:
         """Finish what is under way and close the logs."""
-        await self.predictor.batcher.close()
+        await self.predictor.shadow.close()
+        if self.watch is not None:
+            await self.watch.close()
+        await self.predictor.arms.close()
         await self.collector.log.close()
-        self.predictor.reader.close()
         self.predictor.log.close()
-        self.folder.cleanup()
 
 
 def open_replica(settings: Settings, name: str) -> Replica:
@@ -66,30 +78,23 @@ def open_replica(settings: Settings, name: str) -> Replica:
     """
     use_case = settings.load()
     lake = settings.lake()
-    folder = tempfile.TemporaryDirectory(prefix="headrace-bundle-")
-    try:
-        model = Model(load_champion(use_case, lake, Path(folder.name)), settings.threads)
-        reader = FeatureReader(use_case, lake, model.bundle.manifest.feature_digests)
-        dimensions = DimensionReader(use_case, lake)
-    except BaseException:
-        folder.cleanup()
-        raise
+    arms = Arms(use_case, lake, settings)
+    dimensions = DimensionReader(use_case, lake)
     clock = settings.make_clock()
-    reader.read_now([dict.fromkeys(use_case.entities)], clock.now())
     name = re.sub(r"[^A-Za-z0-9]+", "_", name)
     boot = secrets.token_hex(6)
+    log = PredictionLog(lake.prediction_log, name, boot)
     predictor = Predictor(
         use_case=use_case,
         clock=clock,
-        reader=reader,
         dimensions=dimensions,
-        model=model,
-        batcher=Batcher(model),
-        log=PredictionLog(lake.prediction_log, name, boot),
+        arms=arms,
+        shadow=Shadow(use_case, log),
+        log=log,
         timeout_ms=settings.timeout_ms,
-        definitions=joint_digest(model.bundle.manifest.feature_digests),
+        candidate_timeout_ms=settings.candidate_timeout_ms,
     )
     landing = LandingLog(lake.landing, name, boot)
     collector = Collector(use_case.contract, clock, landing, settings.max_events)
     keys = Keys(lake.keys) if settings.auth else OpenAccess()
-    return Replica(name, boot, keys, predictor, collector, folder)
+    return Replica(name, boot, keys, predictor, collector, lake, settings.poll_s)

@@ -10,6 +10,7 @@ import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -83,10 +84,18 @@ class Model:
         check_golden(expected, np.array(single))
 
 
+class Engine(Protocol):
+    """What scores rows: a model in this process, or in another one."""
+
+    def run(self, ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
+        """float64[rows] scores of `ids` int64[rows, C] and `dense` float32[rows, D]."""
+        ...
+
+
 class Batcher:
     """Runs what is queued whenever the model is free, the earliest deadline first."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Engine) -> None:
         self._model = model
         self._queue: list[tuple[float, int, _Waiting]] = []
         self._order = itertools.count()
@@ -105,8 +114,9 @@ class Batcher:
             self._flusher = asyncio.create_task(self._flush())
         return await done
 
-    async def close(self) -> None:
-        """Wait for what is being scored."""
+    async def close(self, grace: float = 0.0) -> None:
+        """Wait for what is being scored, after `grace` seconds in which more may come."""
+        await asyncio.sleep(grace)
         if self._flusher is not None:
             await self._flusher
         self._thread.shutdown()

@@ -41,6 +41,15 @@ class Settings(BaseModel):
     timeout_ms: int = Field(default=2000, ge=1)
     """A request still unscored after this long is refused with 503."""
 
+    candidate_timeout_ms: int = Field(default=250, ge=1)
+    """A candidate that has not answered a request after this long leaves it to the champion."""
+    candidate_hang_s: float = Field(default=2.0, gt=0)
+    """A candidate's process that says nothing for this long is ended."""
+    lease_s: float = Field(default=5.0, gt=0)
+    """Without a sign of the rollout's controller for this long only the champion answers."""
+    poll_s: float = Field(default=1.0, gt=0)
+    """How often a replica looks for a new plan and says what it counted."""
+
     def lake(self) -> Lake:
         """Where the use case's data lies."""
         return Lake(self.root, self.load().name)

@@ -1,6 +1,7 @@
 """The prediction log in Delta, joined with the labels that have matured since."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,18 @@ from spark_jobs.labels import label_rows
 from spark_jobs.tables import exists, load, replace
 
 _TIME = pa.timestamp("us", "UTC")
+_RELEASE = pa.schema(
+    [
+        ("unit", pa.string()),
+        ("arm", pa.string()),
+        ("epoch", pa.int64()),
+        ("release", pa.int64()),
+        ("canary_bps", pa.int64()),
+        ("fallback", pa.string()),
+    ]
+)
+"""How the plan of a rollout assigned a request (null in records made before there was one):
+whom the unit belongs to, and why the champion answered in place of the candidate."""
 _KEY_TYPES = {"string": pa.string(), "integer": pa.int64()}
 
 
@@ -52,11 +65,14 @@ def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Coll
     no prediction at all.
     """
     readings = [read_log(path) for path in sorted(lake.prediction_log.glob(f"*{SUFFIX}"))]
-    records = [record for reading in readings for record in reading.records]
+    logged = [record for reading in readings for record in reading.records]
+    records = [record for record in logged if "shadow" not in record]
     if not records:
         raise ValueError(f"{lake.prediction_log}: no prediction yet: run `headrace replay`")
-    _insert(spark, lake, prediction_rows(use_case, records))
-    predictions = load(spark, lake.predictions)
+    _insert(spark, lake.predictions, prediction_rows(use_case, records))
+    if copies := [record["shadow"] for record in logged if "shadow" in record]:
+        _insert(spark, lake.shadow_scores, shadow_rows(copies))
+    predictions = with_shadow(spark, lake, load(spark, lake.predictions))
     labelled = with_labels(use_case, predictions, load_events(spark, use_case, lake)).persist()
     try:
         late = labelled.where("late").count()
@@ -78,6 +94,15 @@ def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Coll
         outcomes=found[0],
         positives=found[1] or 0,
     )
+
+
+def with_shadow(spark: SparkSession, lake: Lake, predictions: DataFrame) -> DataFrame:
+    """With `shadow_version` and `shadow_score` of who scored a copy; null where nobody did."""
+    if not exists(spark, lake.shadow_scores):
+        nothing = {"shadow_version": sf.lit(None).cast("string")}
+        nothing["shadow_score"] = sf.lit(None).cast("double")
+        return predictions.withColumns(nothing)
+    return predictions.join(load(spark, lake.shadow_scores), "prediction_id", "left")
 
 
 def with_labels(use_case: UseCase, predictions: DataFrame, events: DataFrame) -> DataFrame:
@@ -127,6 +152,7 @@ def prediction_rows(use_case: UseCase, records: list[dict[str, Any]]) -> pa.Tabl
                 "score": record["scores"][i],
                 "model": record["model"],
                 "version": str(record["version"]),
+                **{name: record.get(name) for name in _RELEASE.names},
                 **{key: record["inputs"][i].get(key) for key in _keys(use_case)},
             }
             for column, value in row.items():
@@ -148,6 +174,7 @@ def _schema(use_case: UseCase) -> pa.Schema:
             ("score", pa.float64()),
             ("model", pa.string()),
             ("version", pa.string()),
+            *((column.name, column.type) for column in _RELEASE),
             *((name, _KEY_TYPES[fields[name].type]) for name in _keys(use_case)),
         ]
     )
@@ -157,11 +184,29 @@ def _keys(use_case: UseCase) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*use_case.entities, *use_case.identity)))
 
 
-def _insert(spark: SparkSession, lake: Lake, rows: pa.Table) -> None:
+def shadow_rows(copies: list[dict[str, Any]]) -> pa.Table:
+    """One row per prediction: what the candidate of a shadow said of it, the first one if it was
+    asked again."""
+    found: dict[str, tuple[str, float]] = {}
+    for copy in copies:
+        for name, score in zip(copy["prediction_ids"], copy["scores"], strict=True):
+            found.setdefault(name, (str(copy["version"]), score))
+    versions = [version for version, _ in found.values()]
+    scores = pa.array([score for _, score in found.values()], pa.float64())
+    columns = {
+        "prediction_id": pa.array([*found], pa.string()),
+        "shadow_version": pa.array(versions, pa.string()),
+        "shadow_score": scores,
+    }
+    return pa.table(columns)
+
+
+def _insert(spark: SparkSession, path: Path, rows: pa.Table) -> None:
+    """Add the rows whose `prediction_id` is not there yet."""
     fresh = spark.createDataFrame(rows, from_arrow_schema(rows.schema))
-    if not exists(spark, lake.predictions):
-        replace(fresh, lake.predictions)
+    if not exists(spark, path):
+        replace(fresh, path)
         return
-    table = DeltaTable.forPath(spark, str(lake.predictions))
+    table = DeltaTable.forPath(spark, str(path))
     merge = table.alias("old").merge(fresh.alias("new"), "old.prediction_id = new.prediction_id")
     merge.withSchemaEvolution().whenNotMatchedInsertAll().execute()

@@ -140,7 +140,7 @@ class Registry:
         return str(created.version)
 
     def set_alias(self, name: str, alias: str, version: str | None) -> None:
-        """Point `alias` of model `name` at `version`, or delete it; only `training.moves` asks."""
+        """Point `alias` of model `name` at `version`, or delete it; only `Moves` asks."""
         if version is None:
             self._client.delete_registered_model_alias(name, alias)
         else:
@@ -174,9 +174,9 @@ class Registry:
         found = self._client.search_model_versions(f"name = '{name}'")
         return [_version(each) for each in sorted(found, key=lambda v: -int(v.version))]
 
-    def decision(self, version: Version) -> dict[str, Any] | None:
+    def decided(self, name: str, number: str) -> dict[str, Any] | None:
         """The decision under which a version was registered, as `Decision.as_dict` gave it."""
-        tags = self._client.get_model_version(version.name, version.version).tags
+        tags = self._client.get_model_version(name, number).tags
         return json.loads(tags["decision"]) if "decision" in tags else None
 
     def manifest(self, version: Version) -> Manifest:

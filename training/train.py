@@ -14,6 +14,7 @@ from data_contracts.evidence import Estimate
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
 from data_contracts.model_spec import ModelSpec
+from data_contracts.moves import Moves
 from data_contracts.results import read_result
 from data_contracts.stages import CHALLENGER, CHAMPION
 from data_contracts.use_case import UseCase
@@ -33,7 +34,6 @@ from training.export import export_bundle, verify_graph
 from training.fit import Checkpoint, fit
 from training.fitted import Fitted, OnEpoch
 from training.models.linear import Constant
-from training.moves import Moves
 from training.plots import draw
 from training.promotion import decide
 from training.registry import CERTIFICATE, Registry, Trial

@@ -5,8 +5,8 @@ from typing import Any
 
 from dagster_project.deployment import Deployment
 from data_contracts.ledger import INTENT, Row
+from data_contracts.moves import Moves, Override
 from data_contracts.stages import stage_of
-from training.moves import Moves, Override
 from training.registry import Registry, Version
 
 
@@ -28,7 +28,7 @@ def show_version(deployment: Deployment, number: str) -> dict[str, Any]:
         "contract_version": manifest.contract_version,
         "features": len(manifest.features),
         "metrics": manifest.metrics.get(version.model, {}),
-        "decision": registry.decision(version),
+        "decision": registry.decided(version.name, version.version),
         "moves": [move for move in moves if move["version"] == number],
     }
 

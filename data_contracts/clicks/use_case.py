@@ -8,6 +8,7 @@ from data_contracts.features import FeatureGroup
 from data_contracts.gate_rules import Rule
 from data_contracts.labels import Label
 from data_contracts.model_spec import ModelSpec
+from data_contracts.rollout import Rollout
 from data_contracts.use_case import Declaration, Gates, OffPolicy
 from data_contracts.windows import Sliding, Tumbling
 
@@ -78,6 +79,7 @@ USE_CASE = Declaration(
             Rule("better than logistic", "offline", margin=0.003),
         )
     ),
+    rollout=Rollout(unit="user_id"),
     off_policy=OffPolicy("random", "bts", "sample/bts_action_distribution.csv"),
     log="sample/obd.parquet",
 )

@@ -1,11 +1,14 @@
 """A synchronous client of an application in this process, with its startup and shutdown."""
 
 import asyncio
+from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 from fastapi import FastAPI
+
+Result = TypeVar("Result")
 
 
 class Client:
@@ -36,6 +39,10 @@ class Client:
 
     def post(self, path: str, **arguments: Any) -> httpx.Response:
         return self._runner.run(self._client.post(path, **arguments))
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """The result of a coroutine on the application's own loop."""
+        return self._runner.run(work)
 
     async def _open(self) -> None:
         await self._lifespan.__aenter__()

@@ -15,7 +15,7 @@ from typing import Any
 
 from data_contracts.lake import Lake
 from data_contracts.ledger_store import LedgerStore
-from training.moves import Moves
+from data_contracts.moves import Moves
 from training.registry import Registry
 
 NAME = "clicks"

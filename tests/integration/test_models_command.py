@@ -15,9 +15,9 @@ from dagster_project.commands.models import register
 from data_contracts.gate_rules import Rule
 from data_contracts.gates import Decision, limit_check
 from data_contracts.lake import Lake
+from data_contracts.moves import Moves
 from data_contracts.use_case import load_use_case
 from tests.integration.world import export
-from training.moves import Moves
 from training.registry import Registry
 
 NAME = "clicks"

@@ -15,9 +15,9 @@ from data_contracts.gate_rules import Rule
 from data_contracts.gates import Decision, limit_check
 from data_contracts.lake import Lake
 from data_contracts.ledger import open_intent
+from data_contracts.moves import Moves, Override
 from data_contracts.stages import MoveRefused
 from tests.integration.dying_mover import STEPS
-from training.moves import Moves, Override
 from training.registry import Registry
 
 NAME = "clicks"
@@ -89,7 +89,7 @@ def test_a_passed_gate_leads_to_champion_and_a_demotion_back(lake: Lake) -> None
     moves, registry = moves_of(lake), Registry(lake)
     row = moves.promote("2", "champion")
     assert {"champion": "2", "previous_champion": "1"} == registry.aliases(NAME)
-    assert row.said["decision"] == registry.decision(registry.version(NAME, "2"))
+    assert row.said["decision"] == registry.decided(NAME, "2")
     moves.demote("2", ADA)
     assert {"champion": "1"} == registry.aliases(NAME)
     assert [] == moves.verify()
@@ -115,7 +115,7 @@ def test_what_was_judged_against_another_champion_is_refused(lake: Lake) -> None
     moves.promote("2", "champion")
     with pytest.raises(MoveRefused, match="judged against 1, the champion is 2 now"):
         moves.promote(late, "champion")
-    moves.promote(late, "champion", decision=judged("canary of release 7"))
+    moves.promote(late, "champion", decision=judged("canary of release 7").as_dict())
     assert late == Registry(lake).aliases(NAME)["champion"]
 
 

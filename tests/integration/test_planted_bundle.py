@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from onnx import TensorProto, helper
 from data_contracts.bundle import GOLDEN, GRAPH, MANIFEST, BundleRefused
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase, load_use_case
-from serving.loader import load_champion
+from serving.loader import load, registered_champion
 from serving.scorer import Model
 from tests.integration.world import register
 from training.engine import Engine
@@ -64,8 +65,11 @@ class Planted:
         digest = hashlib.sha256(text.encode()).hexdigest()
         client.set_model_version_tag(self.use_case.name, "1", "bundle_sha256", digest)
 
-    def load(self, folder: Path) -> Model:
-        return Model(load_champion(self.use_case, self.lake, folder), threads=1)
+    def load(self) -> Model:
+        """As a replica does that has never fetched it."""
+        rmtree(self.lake.bundles, ignore_errors=True)
+        champion = registered_champion(self.use_case, self.lake)
+        return Model(load(self.use_case, self.lake, champion), threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -157,38 +161,38 @@ PLANTED: dict[Callable[[Planted], None], str] = {
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_what_was_planted_before_registration_is_refused_by_name_and_never_runs(
-    planted: Planted, tmp_path: Path, plant: Callable[[Planted], None]
+    planted: Planted, plant: Callable[[Planted], None]
 ) -> None:
     plant(planted)
     planted.register_again()
     with pytest.raises(BundleRefused, match=PLANTED[plant]):
-        planted.load(tmp_path)
+        planted.load()
     assert not planted.mark.exists()
 
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_what_was_planted_after_registration_is_refused_before_it_is_read(
-    planted: Planted, tmp_path: Path, plant: Callable[[Planted], None]
+    planted: Planted, plant: Callable[[Planted], None]
 ) -> None:
     plant(planted)
     told = r"clicks version 1: .*(sha256 differs|bytes, the manifest says|does not list)"
     with pytest.raises(BundleRefused, match=told):
-        planted.load(tmp_path)
+        planted.load()
     assert not planted.mark.exists()
 
 
-def test_a_wrong_digest_on_the_version_is_refused(planted: Planted, tmp_path: Path) -> None:
+def test_a_wrong_digest_on_the_version_is_refused(planted: Planted) -> None:
     client = MlflowClient(planted.lake.mlflow_uri, planted.lake.mlflow_uri)
     client.set_model_version_tag("clicks", "1", "bundle_sha256", "0" * 64)
     with pytest.raises(BundleRefused, match=f"clicks version 1: .*registered as {'0' * 64}"):
-        planted.load(tmp_path)
+        planted.load()
 
 
-def test_the_whole_bundle_is_loaded_and_scores(planted: Planted, tmp_path: Path) -> None:
-    assert "1" == planted.load(tmp_path).bundle.version
+def test_the_whole_bundle_is_loaded_and_scores(planted: Planted) -> None:
+    assert "1" == planted.load().bundle.version
 
 
-def test_the_payload_would_run_if_anything_unpickled_it(planted: Planted, tmp_path: Path) -> None:
+def test_the_payload_would_run_if_anything_unpickled_it(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Payload(tmp_path / "ran")))
     assert (tmp_path / "ran").exists()
 

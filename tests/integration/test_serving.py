@@ -328,6 +328,7 @@ def test_a_tampered_bundle_refuses_to_start_by_name(world: World) -> None:
     graph = world.bundle / GRAPH
     good = graph.read_bytes()
     graph.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    shutil.rmtree(world.lake.bundles, ignore_errors=True)
     try:
         with pytest.raises(BundleRefused, match=r"clicks version 1: .*model\.onnx: sha256"):
             open_replica(Settings(root=world.root), "r")
@@ -342,7 +343,7 @@ def test_without_a_champion_it_refuses_to_start(tmp_path: Path) -> None:
 
 
 def test_a_model_of_other_inputs_is_refused(client: Client, world: World) -> None:
-    manifest = replica(client).predictor.model.bundle.manifest
+    manifest = replica(client).predictor.arms.now.champion.bundle.manifest
     other = replace(manifest, numeric=(("position", 9.0),))
     with pytest.raises(BundleRefused, match="numeric inputs: trained on"):
         check_definitions(world.use_case, other)

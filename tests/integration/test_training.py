@@ -152,7 +152,7 @@ def test_the_first_version_becomes_champion_unless_the_data_speak_against_it(
     assert champion is not None
     assert (champion.version, champion.run_id) == ("1", version.run_id)
     assert champion.digest == version.bundle_digest
-    assert Registry(trained.lake).decision(champion) == version.decision.as_dict()
+    assert Registry(trained.lake).decided("clicks", champion.version) == version.decision.as_dict()
 
 
 def test_every_metric_comes_with_an_interval_and_its_rows(trained: Trained) -> None:
@@ -260,7 +260,7 @@ def test_a_later_version_that_is_not_shown_to_be_better_leaves_the_champion(
     assert later.bundle_digest == history.champion.bundle_digest
     assert (later.version, later.promoted, later.alias) == ("3", False, "challenger")
     registry = Registry(history.lake)
-    assert registry.decision(registry.version("clicks", "3")) == later.decision.as_dict()
+    assert registry.decided("clicks", "3") == later.decision.as_dict()
 
 
 def test_a_champion_made_for_other_features_cannot_be_compared_and_is_followed(

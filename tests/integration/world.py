@@ -79,23 +79,32 @@ def register(use_case: UseCase, lake: Lake, folder: Path) -> Path:
     return Path(run.info.artifact_uri.removeprefix("file://")) / "bundle"
 
 
-def export(use_case: UseCase, folder: Path) -> Manifest:
-    """A logistic model over all inputs as a sealed bundle in `folder`."""
+def export(use_case: UseCase, folder: Path, seed: int = 3, most: float = 1e7) -> Manifest:
+    """A logistic model over all inputs as a sealed bundle in `folder`; NaN for an affinity
+    above `most`."""
     folder.mkdir(parents=True)
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(seed)
     columns, width = len(use_case.model.categorical), len(use_case.feature_names)
     width += len(use_case.model.numeric)
     weights = {
         "a": rng.normal(0, 1e-3, (columns, 1)).astype(np.float32),
         "b": rng.normal(0, 0.1, (width, 1)).astype(np.float32),
         "flat": np.array([-1], np.int64),
+        "last": np.array([width - 1], np.int64),
+        "most": np.array([most], np.float32),
+        "zero": np.array([0.0], np.float32),
     }
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["ids"], ["f"], to=TensorProto.FLOAT),
             helper.make_node("MatMul", ["f", "a"], ["x"]),
             helper.make_node("MatMul", ["dense", "b"], ["y"]),
-            helper.make_node("Add", ["x", "y"], ["z"]),
+            helper.make_node("Add", ["x", "y"], ["w"]),
+            helper.make_node("Gather", ["dense", "last"], ["affinity"], axis=1),
+            helper.make_node("Sub", ["most", "affinity"], ["room"]),
+            helper.make_node("Sqrt", ["room"], ["root"]),
+            helper.make_node("Mul", ["root", "zero"], ["nothing"]),
+            helper.make_node("Add", ["w", "nothing"], ["z"]),
             helper.make_node("Sigmoid", ["z"], ["p"]),
             helper.make_node("Reshape", ["p", "flat"], ["score"]),
         ],

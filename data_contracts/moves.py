@@ -2,20 +2,20 @@
 
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from getpass import getuser
-from typing import Any
+from typing import Any, Protocol
 
 from data_contracts.clock import Clock, SystemClock, format_time
-from data_contracts.gates import Decision
 from data_contracts.lake import Lake
 from data_contracts.ledger import (
     DONE,
     INTENT,
     Row,
     aliases_after,
+    fails,
     faults,
     follow,
     open_intent,
@@ -33,10 +33,46 @@ from data_contracts.stages import (
     kept,
     promoted,
 )
-from training.registry import Registry
 
 AGAINST = "against champion "
 """How the title of a decision names the champion that it was made against."""
+
+
+class Registered(Protocol):
+    """A registered version."""
+
+    @property
+    def digest(self) -> str:
+        """Of its bundle's manifest."""
+        ...
+
+
+class Registry(Protocol):
+    """What moves need of the registry that holds versions, aliases and the ledger's stamp."""
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """Alias -> version of model `name`; empty when nothing is registered."""
+        ...
+
+    def set_alias(self, name: str, alias: str, version: str | None) -> None:
+        """Point `alias` of model `name` at `version`, or delete it."""
+        ...
+
+    def version(self, name: str, number: str) -> Registered:
+        """One version of model `name`."""
+        ...
+
+    def decided(self, name: str, number: str) -> Mapping[str, Any] | None:
+        """The decision under which a version was registered, as `Decision.as_dict` gave it."""
+        ...
+
+    def stamp(self, name: str) -> str | None:
+        """What `set_stamp` wrote last; None before that."""
+        ...
+
+    def set_stamp(self, name: str, stamp: str) -> None:
+        """Write the stamp of the ledger's last row beside the model's versions."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -76,21 +112,21 @@ class Moves:
         version: str,
         to: str | None = None,
         override: Override | None = None,
-        decision: Decision | None = None,
+        decision: Mapping[str, Any] | None = None,
     ) -> Row:
         """Put `version` under the stage `to` (the next one when None); returns the move's row.
 
-        `decision`: what a release decided; the one that the version was registered with when None.
+        `decision`: what a release decided (`Decision.as_dict`); the one that the version was
+        registered with when None.
         Raises MoveRefused, before anything changes, where it does not promote (a challenger needs
         no gate), is not what its evidence leads to, or was made against another champion than
         today's, and there is no override.
         """
         with self._alone() as rows:
             before = self._aliases(rows)
-            own = self._registry.version(self._model, version)
             stage = to or following(before, version)
             after = promoted(before, version, stage)
-            raw = decision.as_dict() if decision else self._registry.decision(own)
+            raw = decision or self._registry.decided(self._model, version)
             decided = json.loads(written(raw)) if raw else None
             if decided is not None and not stands(decided):
                 decided = None
@@ -100,12 +136,38 @@ class Moves:
                     _check_rival(version, str(decided["stage"]), before.get(CHAMPION))
             return self._make(rows, "promote", version, stage, before, after, decided, override)
 
-    def demote(self, version: str, override: Override) -> Row:
-        """Take `version` from its stage; a champion's place goes to the previous one."""
+    def demote(
+        self,
+        version: str,
+        override: Override | None = None,
+        decision: Mapping[str, Any] | None = None,
+    ) -> Row:
+        """Take `version` from its stage; a champion's place goes to the previous one.
+
+        Raises MoveRefused without an override and without a decision that fails.
+        """
+        decided = json.loads(written(decision)) if decision else None
+        if override is None and not fails(decided):
+            raise MoveRefused(f"version {version}: no gate failed: name who takes it back, and why")
         with self._alone() as rows:
             before = self._aliases(rows)
             after = demoted(before, version)
-            return self._make(rows, "demote", version, None, before, after, None, override)
+            return self._make(rows, "demote", version, None, before, after, decided, override)
+
+    def restore(self) -> dict[str, str | None]:
+        """Set aliases that were moved beside the ledger back to what it says.
+
+        Returns alias -> the version it was found at, None where it was deleted.
+        """
+        with self._alone() as rows:
+            told, found = self._both(rows)
+            for alias, version in differences(found, told).items():
+                self._registry.set_alias(self._model, alias, version)
+            return differences(told, found)
+
+    def aliases(self) -> dict[str, str]:
+        """Alias -> version as the ledger has them; the registry's where there is no ledger yet."""
+        return self._both(self.history())[0]
 
     def recover(self) -> bool:
         """Finish the move that a dead process left open; whether there was one."""
@@ -137,7 +199,7 @@ class Moves:
         return found
 
     @contextmanager
-    def _alone(self, recover: bool = True) -> Iterator[list[Row]]:
+    def _alone(self, recover: bool = True) -> Generator[list[Row]]:
         """The ledger while no other process of this machine moves the model."""
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         with open(self._lock, "a", encoding="utf-8") as lock:
@@ -204,8 +266,7 @@ class Moves:
 
     def _aliases(self, rows: list[Row]) -> dict[str, str]:
         """The registry's, which are the ledger's; MoveRefused naming one that is not."""
-        found = kept(self._registry.aliases(self._model))
-        told = aliases_after(rows) if rows else found
+        told, found = self._both(rows)
         for alias, version in differences(told, found).items():
             raise MoveRefused(
                 f"model {self._model}: alias {alias} is {version or 'gone'}, the ledger says "
@@ -213,6 +274,11 @@ class Moves:
                 "`headrace models`"
             )
         return found
+
+    def _both(self, rows: list[Row]) -> tuple[dict[str, str], dict[str, str]]:
+        """(the ledger's, the registry's)."""
+        found = kept(self._registry.aliases(self._model))
+        return aliases_after(rows) if rows else found, found
 
     def _digest(self, version: str) -> str:
         return self._registry.version(self._model, version).digest

@@ -1,0 +1,117 @@
+"""What a release is judged by at a look, and the decision that it leads to. Pure functions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_contracts.gate_rules import Rule
+from data_contracts.gates import (
+    Check,
+    Decision,
+    decision,
+    limit_check,
+    made,
+    ratio_check,
+    sequence_check,
+)
+from data_contracts.rollout import Plan
+from data_contracts.sequences import Split, Sums
+from data_contracts.tally import Tally
+
+NOTHING = Sums(0.0, 0.0, 0.0, 0.0, (0, 0), 0)
+"""The sums before any row has matured."""
+PAIRED, RATIO, CTR = "paired log loss", "sample ratio", "CTR"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of a release at a look."""
+
+    pairs: Sums = NOTHING
+    """Of the same matured impressions scored by both models."""
+    arms: Sums = NOTHING
+    """Of matured impressions by assigned arm."""
+    splits: tuple[Split, ...] = ()
+    champion: Tally = field(default_factory=Tally)
+    """Of the present step, all replicas."""
+    candidate: Tally = field(default_factory=Tally)
+    broken: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Replica -> why its breaker has opened."""
+
+
+def judged(plan: Plan, rules: Sequence[Rule], alpha: float, seen: Evidence, last: bool) -> Decision:
+    """The decision of the plan's stage at a look, `alpha` of the whole release.
+
+    Before the `last` share of a canary its sequences only need to show no harm. An open breaker
+    fails at every stage.
+    """
+    champion = plan.champion.version
+    title = f"{plan.stage} {plan.share} against champion {champion}"
+    checks = [_broken(seen.broken)] if seen.broken else []
+    if plan.stage == "shadow":
+        on = [rule for rule in rules if rule.check == PAIRED and rule.mode != "off"]
+        found = [sequence_check(rules, PAIRED, seen.pairs, plan.tuned[PAIRED], alpha) for _ in on]
+        made_by_rules = decision("shadow", title, rules, found)
+    else:
+        by_name = {rule.check: rule for rule in rules if rule.stage == "canary"}
+        made_by_rules = decision("canary", title, rules, [
+            *_service(by_name, seen),
+            *_traffic(plan, rules, by_name, alpha, seen, last),
+        ])  # fmt: skip
+    return Decision(title, (*checks, *made_by_rules.checks))
+
+
+def _service(rules: Mapping[str, Rule], seen: Evidence) -> list[Check]:
+    """Of the answers themselves: errors, latency and scores beside the champion's."""
+    ours, theirs = seen.candidate, seen.champion
+    requests, shift = ours.requests, _ratio(ours.mean_score, theirs.mean_score)
+    shares = {
+        "errors": ours.failed_requests / requests if requests else float("nan"),
+        "latency p99": _over(ours.quantile_ms(0.99), theirs.quantile_ms(0.99)),
+        "score shift": shift,
+    }
+    return [
+        limit_check(rules[name], name, value, rules[name].limit, requests)
+        for name, value in shares.items()
+        if rules[name].mode != "off"
+    ]
+
+
+def _traffic(
+    plan: Plan,
+    rules: Sequence[Rule],
+    by_name: Mapping[str, Rule],
+    alpha: float,
+    seen: Evidence,
+    last: bool,
+) -> list[Check]:
+    """Of what users did with the answers."""
+    checks: list[Check] = []
+    if by_name[RATIO].mode != "off":
+        checks.append(ratio_check(rules, seen.splits, alpha))
+    if by_name[CTR].mode != "off":
+        checks.append(sequence_check(rules, CTR, seen.arms, plan.tuned[CTR], alpha))
+    return checks if last else [_no_harm(by_name[check.name], check) for check in checks]
+
+
+def _no_harm(rule: Rule, check: Check) -> Check:
+    evidence = {"kind": check.kind, "evidence": check.evidence}
+    return made(rule, f"{check.name} so far", "no harm", evidence)
+
+
+def _broken(broken: Mapping[str, str]) -> Check:
+    told = "; ".join(f"{replica}: {reason}" for replica, reason in sorted(broken.items()))
+    evidence: dict[str, Any] = {
+        "holds": False, "value": told, "limit": "no open breaker", "n": len(broken),
+    }  # fmt: skip
+    return made(Rule("errors", "canary"), "breaker", "fact", evidence)
+
+
+def _over(value: float, other: float) -> float:
+    return value / other if other > 0 else float("nan")
+
+
+def _ratio(value: float, other: float) -> float:
+    """How many times the greater is the smaller one."""
+    found = _over(value, other)
+    return max(found, 1 / found) if found > 0 else found

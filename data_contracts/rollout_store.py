@@ -1,0 +1,231 @@
+"""Where the rollouts of a root lie: plans, requests, lease, what replicas say, what is barred.
+
+One file of SQLite. Plans are only added; their epoch is the key, so that of two who write the next
+one the second is refused.
+"""
+
+import json
+import sqlite3
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_contracts.rollout import Plan
+from data_contracts.stages import MoveRefused
+
+_SCHEMA = """
+PRAGMA journal_mode = WAL;
+CREATE TABLE IF NOT EXISTS plans (
+    model TEXT NOT NULL, epoch INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (model, epoch));
+CREATE TRIGGER IF NOT EXISTS plans_stay BEFORE UPDATE ON plans
+BEGIN SELECT RAISE(ABORT, 'plans: rows are only added'); END;
+CREATE TRIGGER IF NOT EXISTS plans_remain BEFORE DELETE ON plans
+BEGIN SELECT RAISE(ABORT, 'plans: rows are only added'); END;
+CREATE TABLE IF NOT EXISTS requests (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, time TEXT NOT NULL,
+    actor TEXT NOT NULL, action TEXT NOT NULL, version TEXT, reason TEXT NOT NULL,
+    override INTEGER NOT NULL, answer TEXT);
+CREATE TABLE IF NOT EXISTS leases (
+    model TEXT PRIMARY KEY, holder TEXT NOT NULL, beat INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS reports (
+    model TEXT NOT NULL, replica TEXT NOT NULL, boot TEXT NOT NULL, beat INTEGER NOT NULL,
+    body TEXT NOT NULL, PRIMARY KEY (model, replica, boot));
+CREATE TABLE IF NOT EXISTS barred (
+    model TEXT NOT NULL, version TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (model, version));
+CREATE TABLE IF NOT EXISTS followed (
+    model TEXT PRIMARY KEY, epoch INTEGER NOT NULL, ledger INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS looks (
+    model TEXT NOT NULL, release INTEGER NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (model, release, number));
+"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What someone asks the controller to do."""
+
+    id: int
+    time: str
+    actor: str
+    action: str
+    version: str | None
+    reason: str
+    override: bool
+    """Whether the actor answers for it in place of a gate."""
+    answer: str | None
+    """What the controller did; None before."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a replica says of itself."""
+
+    replica: str
+    boot: str
+    beat: int
+    """Grows with every report of this boot."""
+    body: Mapping[str, Any]
+
+
+class RolloutStore:
+    """The rollout of one model; every call is one transaction."""
+
+    def __init__(self, path: Path, model: str) -> None:
+        self._path = path
+        self._model = model
+        self._made = False
+
+    def plan(self) -> Plan | None:
+        """The newest plan."""
+        asked = "SELECT body FROM plans WHERE model = :model ORDER BY epoch DESC LIMIT 1"
+        found = self._read(asked)
+        return Plan.from_dict(json.loads(found[0][0])) if found else None
+
+    def plans(self, since: int = 1) -> list[Plan]:
+        """Every plan from epoch `since` on, oldest first."""
+        asked = "SELECT body FROM plans WHERE model = :model AND epoch >= :since ORDER BY epoch"
+        return [Plan.from_dict(json.loads(body)) for (body,) in self._read(asked, since=since)]
+
+    def add(self, plan: Plan) -> Plan:
+        """Write the next plan; MoveRefused when its epoch does not follow the last one's."""
+        written = self._write(
+            "INSERT INTO plans SELECT :model, :epoch, :body WHERE :epoch - 1 = "
+            "(SELECT coalesce(max(epoch), 0) FROM plans WHERE model = :model)",
+            epoch=plan.epoch,
+            body=json.dumps(plan.as_dict(), allow_nan=False),
+        )
+        if not written:
+            raise MoveRefused(
+                f"model {self._model}: plan {plan.epoch} does not follow the last one: another "
+                "controller wrote it"
+            )
+        return plan
+
+    def ask(
+        self, time: str, actor: str, action: str, version: str | None, reason: str, override: bool
+    ) -> None:
+        """Add a request."""
+        self._write(
+            "INSERT INTO requests (model, time, actor, action, version, reason, override) "
+            "VALUES (:model, :time, :actor, :action, :version, :reason, :override)",
+            time=time,
+            actor=actor,
+            action=action,
+            version=version,
+            reason=reason,
+            override=override,
+        )
+
+    def requests(self, open_only: bool = False) -> list[Request]:
+        """All requests, or those without an answer, oldest first."""
+        asked = (
+            "SELECT id, time, actor, action, version, reason, override, answer FROM requests "
+            f"WHERE model = :model {'AND answer IS NULL ' if open_only else ''}ORDER BY id"
+        )
+        return [
+            Request(*row[:6], override=bool(row[6]), answer=row[7]) for row in self._read(asked)
+        ]
+
+    def answer(self, request: int, answer: str) -> None:
+        """Say what became of a request."""
+        self._write(
+            "UPDATE requests SET answer = :answer WHERE model = :model AND id = :id",
+            answer=answer,
+            id=request,
+        )
+
+    def beat(self) -> tuple[str, int] | None:
+        """(holder of the lease, how often it was renewed)."""
+        found = self._read("SELECT holder, beat FROM leases WHERE model = :model")
+        return (str(found[0][0]), int(found[0][1])) if found else None
+
+    def renew(self, holder: str) -> bool:
+        """Renew the lease; False where another holds it, or nobody."""
+        asked = "UPDATE leases SET beat = beat + 1 WHERE model = :model AND holder = :holder"
+        return self._write(asked, holder=holder) == 1
+
+    def take(self, holder: str, seen: tuple[str, int] | None) -> bool:
+        """Take the lease if it is still as it was `seen`; whether it was taken."""
+        if seen is None:
+            asked = "INSERT OR IGNORE INTO leases VALUES (:model, :holder, 1)"
+            return self._write(asked, holder=holder) == 1
+        asked = (
+            "UPDATE leases SET holder = :holder, beat = beat + 1 "
+            "WHERE model = :model AND holder = :other AND beat = :beat"
+        )
+        return self._write(asked, holder=holder, other=seen[0], beat=seen[1]) == 1
+
+    def report(self, report: Report) -> None:
+        """Replace what a replica's boot said before."""
+        self._write(
+            "INSERT OR REPLACE INTO reports VALUES (:model, :replica, :boot, :beat, :body)",
+            replica=report.replica,
+            boot=report.boot,
+            beat=report.beat,
+            body=json.dumps(report.body),
+        )
+
+    def reports(self) -> list[Report]:
+        """The last words of every replica's boot."""
+        asked = "SELECT replica, boot, beat, body FROM reports WHERE model = :model"
+        return [Report(*row[:3], body=json.loads(row[3])) for row in self._read(asked)]
+
+    def bar(self, version: str, reason: str) -> None:
+        """Keep a version from being released again, unless someone answers for it."""
+        asked = "INSERT OR REPLACE INTO barred VALUES (:model, :version, :reason)"
+        self._write(asked, version=version, reason=reason)
+
+    def barred(self) -> dict[str, str]:
+        """Version -> why it is barred."""
+        return dict(self._read("SELECT version, reason FROM barred WHERE model = :model"))
+
+    def followed(self) -> tuple[int, int]:
+        """(epoch, seq of the ledger's last row) when the aliases last followed the plan."""
+        found = self._read("SELECT epoch, ledger FROM followed WHERE model = :model")
+        return (int(found[0][0]), int(found[0][1])) if found else (0, 0)
+
+    def follow(self, epoch: int, ledger: int) -> None:
+        """Note that aliases and plan agree."""
+        asked = "INSERT OR REPLACE INTO followed VALUES (:model, :epoch, :ledger)"
+        self._write(asked, epoch=epoch, ledger=ledger)
+
+    def look(self, release: int, body: Mapping[str, Any]) -> None:
+        """Keep what was seen at a look of the release that began in epoch `release`."""
+        self._write(
+            "INSERT INTO looks SELECT :model, :release, count(*) + 1, :body FROM looks "
+            "WHERE model = :model AND release = :release",
+            release=release,
+            body=json.dumps(body),
+        )
+
+    def looks(self, release: int) -> list[dict[str, Any]]:
+        """Every look of the release that began in epoch `release`, oldest first."""
+        asked = "SELECT body FROM looks WHERE model = :model AND release = :release ORDER BY number"
+        return [json.loads(body) for (body,) in self._read(asked, release=release)]
+
+    def _read(self, asked: str, **values: Any) -> list[Any]:
+        if not self._path.exists():
+            return []
+        with self._open() as connection:
+            return connection.execute(asked, {"model": self._model, **values}).fetchall()
+
+    def _write(self, asked: str, **values: Any) -> int:
+        """How many rows were written."""
+        with self._open() as connection:
+            return connection.execute(asked, {"model": self._model, **values}).rowcount
+
+    @contextmanager
+    def _open(self) -> Generator[sqlite3.Connection]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self._path, timeout=30, isolation_level="IMMEDIATE")
+        try:
+            if not self._made:
+                connection.executescript(_SCHEMA)
+                self._made = True
+            with connection:
+                connection.execute("PRAGMA synchronous = FULL")
+                yield connection
+        finally:
+            connection.close()

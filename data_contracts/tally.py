@@ -1,0 +1,95 @@
+"""What a replica counts of each arm's requests, in a form that adds up over replicas."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import floor, log2
+from typing import Any
+
+_PER_OCTAVE = 8
+"""Buckets of latency per factor of two: a quantile is at most 9 % above the true one."""
+
+
+@dataclass
+class Tally:
+    """Counts of one arm since an epoch began."""
+
+    requests: int = 0
+    """Assigned to the arm and answered, by whichever model."""
+    failures: dict[str, int] = field(default_factory=dict[str, int])
+    """Why the arm's own model did not answer -> how often; another model answered instead."""
+    scores: int = 0
+    score_sum: float = 0.0
+    latency: dict[int, int] = field(default_factory=dict[int, int])
+    """Bucket of the time to the answer -> requests."""
+
+    def answered(self, milliseconds: float, scores: int, score_sum: float) -> None:
+        """Count a request whose arm's own model gave these scores."""
+        self.requests += 1
+        self.scores += scores
+        self.score_sum += score_sum
+        self._took(milliseconds)
+
+    def failed(self, reason: str, milliseconds: float) -> None:
+        """Count a request that another model answered because of `reason`."""
+        self.requests += 1
+        self.failures[reason] = self.failures.get(reason, 0) + 1
+        self._took(milliseconds)
+
+    @property
+    def failed_requests(self) -> int:
+        """How many requests the arm's own model did not answer."""
+        return sum(self.failures.values())
+
+    @property
+    def mean_score(self) -> float:
+        """Of all scores; NaN without any."""
+        return self.score_sum / self.scores if self.scores else float("nan")
+
+    def quantile_ms(self, share: float) -> float:
+        """The upper edge of the bucket in which this quantile of the latency lies; NaN if none."""
+        left = share * sum(self.latency.values())
+        for bucket in sorted(self.latency):
+            left -= self.latency[bucket]
+            if left <= 0:
+                return edge_ms(bucket)
+        return float("nan")
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "requests": self.requests,
+            "failures": self.failures,
+            "scores": self.scores,
+            "score_sum": self.score_sum,
+            "latency": {str(bucket): count for bucket, count in self.latency.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "Tally":
+        """What `as_dict` gave, also after JSON."""
+        latency = {int(bucket): int(count) for bucket, count in raw["latency"].items()}
+        said: dict[str, Any] = {**raw, "failures": dict(raw["failures"]), "latency": latency}
+        return cls(**said)
+
+    def _took(self, milliseconds: float) -> None:
+        bucket = floor(_PER_OCTAVE * log2(max(milliseconds, 0.001)))
+        self.latency[bucket] = self.latency.get(bucket, 0) + 1
+
+
+def edge_ms(bucket: int) -> float:
+    """The upper edge of a bucket of latency."""
+    return 2.0 ** ((bucket + 1) / _PER_OCTAVE)
+
+
+def summed(tallies: Iterable[Tally]) -> Tally:
+    """All of them as one."""
+    found, failures, latency = Tally(), Counter[str](), Counter[int]()
+    for each in tallies:
+        found.requests += each.requests
+        found.scores += each.scores
+        found.score_sum += each.score_sum
+        failures.update(each.failures)
+        latency.update(each.latency)
+    found.failures, found.latency = dict(failures), dict(latency)
+    return found

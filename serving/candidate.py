@@ -1,0 +1,61 @@
+"""A candidate's process: it scores what it is sent, and takes nobody along when it dies.
+
+`python -m serving.candidate FOLDER DIGEST NAME VERSION THREADS`. Frames on stdin and stdout: see
+`serving.candidate_process`.
+"""
+
+import os
+import signal
+import struct
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from data_contracts.bundle import open_bundle
+from serving.loader import Bundle
+from serving.scorer import Model
+
+ROWS = struct.Struct("<I")
+"""Head of a request: rows; then ids int64[rows, C] and dense float32[rows, D]."""
+ANSWER = struct.Struct("<BI")
+"""Head of an answer: `SCORES` or `REASON`, bytes that follow: float64 scores, or UTF-8 text."""
+SCORES, REASON = 0, 1
+
+
+def main(folder: str, digest: str, name: str, version: str, threads: str) -> None:
+    """Open the bundle, say so with an answer of no scores, and score until stdin closes."""
+    # A terminal's Ctrl-C is for the server, which closes this process's stdin.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    given, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    # What a library prints must not pass for an answer.
+    os.dup2(2, 1)
+    try:
+        manifest = open_bundle(Path(folder), digest)
+        model = Model(Bundle(name, version, digest, manifest, Path(folder)), int(threads))
+    except Exception as error:
+        _say(answers, REASON, f"{type(error).__name__}: {error}".encode())
+        return
+    _say(answers, SCORES, b"")
+    columns = len(manifest.categorical)
+    width = len(manifest.features) + len(manifest.numeric)
+    while head := given.read(ROWS.size):
+        (rows,) = ROWS.unpack(head)
+        ids = np.frombuffer(given.read(rows * columns * 8), np.int64).reshape(rows, columns)
+        dense = np.frombuffer(given.read(rows * width * 4), np.float32).reshape(rows, width)
+        try:
+            scores = model.run(ids, dense)
+        except Exception as error:
+            _say(answers, REASON, f"{type(error).__name__}: {error}".encode())
+        else:
+            _say(answers, SCORES, scores.tobytes())
+
+
+def _say(answers: BinaryIO, kind: int, body: bytes) -> None:
+    answers.write(ANSWER.pack(kind, len(body)) + body)
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,119 @@
+"""A candidate in a process of its own, as an engine that the batcher can run."""
+
+import os
+import select
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from data_contracts.bundle import BundleRefused, check_inputs
+from serving.candidate import ANSWER, ROWS, SCORES
+from serving.loader import Bundle
+from serving.scorer import ScoreFailed
+
+_CHUNK = 1 << 16
+
+
+class CandidateDied(RuntimeError):
+    """The candidate's process is gone; it is not started again."""
+
+
+class CandidateProcess:
+    """The process that scores with one bundle; `run` is for one thread at a time.
+
+    Raises BundleRefused where it does not get ready within `start_s`.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int, start_s: float, hang_s: float) -> None:
+        self.bundle = bundle
+        self._hang_s = hang_s
+        self._reason: str | None = None
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "serving.candidate", str(bundle.folder)),
+                *(bundle.digest, bundle.name, bundle.version, str(threads)),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None
+        self._in, self._out = stdin.fileno(), stdout.fileno()
+        os.set_blocking(self._in, False)
+        os.set_blocking(self._out, False)
+        try:
+            self._exchange(b"", start_s)
+        except (CandidateDied, ScoreFailed) as error:
+            self.close()
+            raise BundleRefused(f"version {bundle.version}: did not start: {error}") from error
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
+
+    def run(self, ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
+        """As `Model.run`, in the process. CandidateDied when that ends, or says nothing within the
+        time it is given, which ends it."""
+        check_inputs(self.bundle.manifest, ids, dense)
+        frame = ROWS.pack(len(ids)) + ids.tobytes() + dense.tobytes()
+        scores = np.frombuffer(self._exchange(frame, self._hang_s), np.float64)
+        if len(scores) != len(ids) or not ((scores >= 0) & (scores <= 1)).all():
+            raise ScoreFailed(f"{len(ids)} rows gave {len(scores)} scores, not all in [0, 1]")
+        return scores
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()
+        self._reason = self._reason or "was closed"
+
+    def _exchange(self, frame: bytes, within: float) -> bytes:
+        if self._reason is not None:
+            raise CandidateDied(self._reason)
+        end = time.monotonic() + within
+        try:
+            self._write(frame, end)
+            kind, length = ANSWER.unpack(self._read(ANSWER.size, end))
+            body = self._read(length, end)
+        except TimeoutError:
+            self._process.kill()
+            self._process.wait()
+            self._reason = f"said nothing for {within:g} s"
+            raise CandidateDied(self._reason) from None
+        except (EOFError, BrokenPipeError):
+            self._reason = f"ended with {self._process.wait()}"
+            raise CandidateDied(self._reason) from None
+        if kind != SCORES:
+            raise ScoreFailed(body.decode("utf-8", "replace"))
+        return body
+
+    def _write(self, data: bytes, end: float) -> None:
+        left = memoryview(data)
+        while left:
+            _until(self._in, select.POLLOUT, end)
+            left = left[os.write(self._in, left[:_CHUNK]) :]
+
+    def _read(self, count: int, end: float) -> bytes:
+        found = bytearray()
+        while len(found) < count:
+            _until(self._out, select.POLLIN, end)
+            part = os.read(self._out, min(_CHUNK, count - len(found)))
+            if not part:
+                raise EOFError
+            found += part
+        return bytes(found)
+
+
+def _until(descriptor: int, event: int, end: float) -> None:
+    """Return once `event` can be; TimeoutError at `end` on the monotonic clock."""
+    poll = select.poll()
+    poll.register(descriptor, event)
+    if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
+        raise TimeoutError

@@ -1,0 +1,90 @@
+"""The controller of a rollout as a process: `python -m serving.controller --settings JSON`.
+
+It lives until its stdin closes. Killed, it takes nothing along: the candidate is no longer exposed
+once its lease has run out, and whoever starts it again goes on from the stored plan.
+"""
+
+import argparse
+import logging
+import os
+import secrets
+import select
+import signal
+import sys
+import threading
+import time
+from typing import NoReturn
+
+from data_contracts.clock import SystemClock
+from data_contracts.exposure import Traffic, weights
+from data_contracts.lake import Lake
+from data_contracts.moves import Moves
+from data_contracts.rollout_store import RolloutStore
+from data_contracts.stages import MoveRefused
+from data_contracts.use_case import UseCase
+from serving.evidence import base_rate, gathered
+from serving.registry import Registry
+from serving.release import Controller
+from serving.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+RATE = 0.05
+"""CTR that a release is planned for before there are outcomes to tell another one."""
+
+
+def controller(settings: Settings) -> Controller:
+    """The controller of the use case's rollout, on its tables and its registry."""
+    use_case, lake = settings.load(), settings.lake()
+    registry, clock = Registry(lake), SystemClock()
+    return Controller(
+        use_case,
+        RolloutStore(lake.rollouts, use_case.name),
+        registry,
+        Moves(registry, lake, use_case.name, "headrace rollout"),
+        look=lambda plan, reports: gathered(lake, plan, reports),
+        tuned=lambda: tuned(use_case, lake),
+        clock=clock,
+        holder=f"{os.getpid()}-{secrets.token_hex(6)}",
+        lease_s=settings.lease_s,
+    )
+
+
+def tuned(use_case: UseCase, lake: Lake) -> dict[str, float]:
+    """Check -> weight at which its sequence shall be narrowest, by the CTR so far."""
+    gates = use_case.declared.gates
+    traffic = Traffic(1.0, 1.0, base_rate(lake) or RATE)
+    return weights(gates.rules, traffic, gates.alpha)
+
+
+def main(arguments: list[str]) -> int:
+    """Lead, or stand by, until stdin closes."""
+    parser = argparse.ArgumentParser(prog="serving.controller")
+    parser.add_argument("--settings", required=True, help="serving.settings.Settings as JSON")
+    settings = Settings.model_validate_json(parser.parse_args(arguments).settings)
+    # A terminal's Ctrl-C is for the server, which closes this process's stdin.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    found = controller(settings)
+    threading.Thread(target=_align, args=(found, settings.poll_s), daemon=True).start()
+    end = select.poll()
+    end.register(0, select.POLLIN | select.POLLHUP)
+    while not end.poll(settings.poll_s * 1000):
+        try:
+            found.tick()
+        except MoveRefused as refused:
+            _log.warning("rollout: %s", refused)
+        except Exception:
+            # Store or tables cannot be read: the lease runs out unless it passes.
+            _log.exception("rollout: nothing was decided")
+    return 0
+
+
+def _align(found: Controller, every_s: float) -> NoReturn:
+    while True:
+        found.align()
+        time.sleep(every_s)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,130 @@
+"""Copies of answered requests, scored by the candidate in blocks, off the path of the answers."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from data_contracts.encoding import encode_dense, encode_ids
+from data_contracts.predictions import PredictionLog
+from data_contracts.rollout import bucket
+from data_contracts.use_case import UseCase
+from serving.arms import Arm, Snapshot
+
+_log = logging.getLogger(__name__)
+
+BLOCK = 64
+"""Requests that are scored at once."""
+EVERY_S = 0.2
+"""How long the first of a block waits for others."""
+MOST = 16 * BLOCK
+"""Requests that wait at most; more of them are dropped, and counted."""
+_WITHIN_S = 5.0
+
+Encoded = tuple[np.ndarray, np.ndarray]
+"""ids int64[rows, C] and dense float32[rows, D]."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """An answered request, as the candidate shall score it."""
+
+    snapshot: Snapshot
+    arm: Arm
+    request_id: str
+    prediction_ids: Sequence[str]
+    rows: Sequence[Mapping[str, Any]]
+    q: int
+
+
+class Shadow:
+    """Scores copies and logs what the candidate said of them, by the ids of the predictions."""
+
+    def __init__(self, use_case: UseCase, log: PredictionLog) -> None:
+        self._use_case = use_case
+        self._log = log
+        self._waiting: list[tuple[Copy, Encoded | None]] = []
+        self._full = asyncio.Event()
+        self._flusher: asyncio.Task[None] | None = None
+        self.scored = 0
+        """Requests of which a copy was scored."""
+        self.dropped = 0
+        """Requests whose copy was not: too many waited, or the candidate failed."""
+
+    def offer(self, copy: Copy, encoded: Encoded | None) -> None:
+        """Take a copy if the plan mirrors its request; `encoded` where the candidate takes the same
+        features as the champion."""
+        if bucket("shadow", copy.request_id) >= copy.snapshot.plan.shadow_bps:
+            return
+        if len(self._waiting) >= MOST:
+            self.dropped += 1
+            return
+        self._waiting.append((copy, encoded))
+        if len(self._waiting) >= BLOCK:
+            self._full.set()
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush())
+
+    async def close(self) -> None:
+        """Score what waits."""
+        self._full.set()
+        if self._flusher is not None:
+            await self._flusher
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            try:
+                async with asyncio.timeout(EVERY_S):
+                    await self._full.wait()
+            except TimeoutError:
+                pass
+            self._full.clear()
+            first = self._waiting[0][0].arm
+            block = [each for each in self._waiting[:BLOCK] if each[0].arm is first]
+            del self._waiting[: len(block)]
+            if len(self._waiting) >= BLOCK:
+                self._full.set()
+            await self._score(first, block)
+
+    async def _score(self, arm: Arm, block: list[tuple[Copy, Encoded | None]]) -> None:
+        snapshot = block[0][0].snapshot
+        candidate = snapshot.candidate
+        assert candidate is not None
+        try:
+            encoded = [each or await self._encoded(copy) for copy, each in block]
+            ids = np.concatenate([each[0] for each in encoded])
+            dense = np.concatenate([each[1] for each in encoded])
+            deadline = time.monotonic() + _WITHIN_S
+            scores = (await arm.batcher.score(ids, dense, deadline)).values
+            self._log.append(
+                {
+                    "shadow": {
+                        "version": arm.bundle.version,
+                        "bundle": arm.bundle.digest,
+                        "release": snapshot.plan.release,
+                        "prediction_ids": [i for copy, _ in block for i in copy.prediction_ids],
+                        "scores": scores.tolist(),
+                    }
+                }
+            )
+        except Exception as error:
+            # A candidate may fail in any way here; its copies are lost and nobody waits for them.
+            self.dropped += len(block)
+            if candidate.breaker.reason is None:
+                _log.exception("rollout: version %s scored no copies", arm.bundle.version)
+            late = isinstance(error, TimeoutError)
+            candidate.breaker.failed(str(error) or type(error).__name__, fatal=not late)
+            return
+        self.scored += len(block)
+        candidate.breaker.answered(ids, dense, scores)
+
+    async def _encoded(self, copy: Copy) -> Encoded:
+        keys = [{name: row[name] for name in self._use_case.entities} for row in copy.rows]
+        served = await copy.arm.reader.read(keys, copy.q)
+        spec = self._use_case.model
+        ids = encode_ids(spec.categorical, copy.rows, [served.q] * len(copy.rows))
+        return ids, encode_dense(spec.numeric, copy.rows, served.values)

@@ -1,0 +1,81 @@
+"""What a replica does beside answering: take up new plans, and say what it counted."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import Any
+
+from data_contracts.rollout_store import Report, RolloutStore
+from serving.predict import Predictor
+
+_log = logging.getLogger(__name__)
+
+
+class Watch:
+    """Looks for a plan, and reports, every `every_s` seconds until it is closed."""
+
+    def __init__(
+        self, predictor: Predictor, store: RolloutStore, name: str, boot: str, every_s: float
+    ) -> None:
+        self._predictor = predictor
+        self._store = store
+        self._name, self._boot = name, boot
+        self._every_s = every_s
+        self._beat = 0
+        self._spent = time.process_time(), time.monotonic()
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Stop, with a last report."""
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        await self._report()
+
+    async def once(self) -> None:
+        """Take up a later plan if there is one, and report."""
+        await self._predictor.arms.look()
+        await self._report()
+
+    async def _run(self) -> None:
+        while True:
+            await self.once()
+            await asyncio.sleep(self._every_s)
+
+    async def _report(self) -> None:
+        self._beat += 1
+        report = Report(self._name, self._boot, self._beat, self._said())
+        try:
+            await asyncio.to_thread(self._store.report, report)
+        except Exception:
+            # Answers go on; the counts are cumulative, so the next report makes up for this one.
+            _log.exception("rollout: the replica's report was not taken")
+
+    def _said(self) -> dict[str, Any]:
+        predictor = self._predictor
+        arms, shadow = predictor.arms, predictor.shadow
+        tallies = {
+            step: {arm: tally.as_dict() for arm, tally in each.items()}
+            for step, each in predictor.tallies.items()
+        }
+        return {
+            "epoch": arms.now.plan.epoch,
+            "champion": arms.now.champion.bundle.version,
+            "busy": self._busy(),
+            "broken": dict(arms.broken()),
+            "tallies": tallies,
+            "answered": predictor.answered,
+            "log_failures": predictor.log_failures,
+            "feature_failures": arms.feature_failures,
+            "plan_failures": arms.plan_failures,
+            "shadow_scored": shadow.scored,
+            "shadow_dropped": shadow.dropped,
+        }
+
+    def _busy(self) -> float:
+        """Processors that this process kept busy since the last report."""
+        spent, now = time.process_time(), time.monotonic()
+        before, then = self._spent
+        self._spent = spent, now
+        return round((spent - before) / max(now - then, 1e-9), 3)

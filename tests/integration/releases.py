@@ -1,0 +1,137 @@
+"""A served world with a second version that may be released, and the controller of its rollout."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from mlflow import MlflowClient
+from starlette.routing import Mount
+
+from data_contracts.clock import SystemClock
+from data_contracts.gate_rules import Rule
+from data_contracts.gates import Decision, limit_check
+from data_contracts.lake import Lake
+from data_contracts.moves import Moves
+from data_contracts.predictions import read_log
+from data_contracts.release import Evidence
+from data_contracts.rollout import Plan, Rollout, bucket, salt
+from data_contracts.rollout_store import Report, RolloutStore
+from data_contracts.use_case import UseCase
+from serving.evidence import gathered
+from serving.registry import Registry
+from serving.release import Controller
+from serving.replica import Replica
+from tests.integration.asgi import Client
+from tests.integration.world import World, as_role, asked, export
+
+TUNED = {"CTR": 10_000.0, "paired log loss": 10_000.0}
+MOST = 1e3
+"""Affinity above which version 2 gives NaN."""
+
+
+def passed(title: str) -> Decision:
+    rule = Rule("latency p99", "offline")
+    return Decision(title, (limit_check(rule, rule.check, 1.0, 5.0, 21, " ms"),))
+
+
+def register_second(world: World) -> Path:
+    """Version 2, another model that passed its offline gates; returns its stored bundle."""
+    name, lake = world.use_case.name, world.lake
+    folder = world.root / "export2"
+    manifest = export(world.use_case, folder, seed=4, most=MOST)
+    client = MlflowClient(tracking_uri=lake.mlflow_uri, registry_uri=lake.mlflow_uri)
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    run = client.create_run(experiment.experiment_id)
+    client.log_artifacts(run.info.run_id, str(folder), "bundle")
+    rmtree(folder)
+    decided = passed("against champion 1").as_dict()
+    tags = {"bundle_sha256": manifest.digest(), "decision": json.dumps(decided)}
+    client.create_model_version(name, f"{run.info.artifact_uri}/bundle", run.info.run_id, tags=tags)
+    return Path(run.info.artifact_uri.removeprefix("file://")) / "bundle"
+
+
+class Release:
+    """Both sides of a rollout in this process, a step at a time."""
+
+    def __init__(self, world: World, client: Client, holder: str = "one") -> None:
+        self.world, self.client = world, client
+        self.lake: Lake = world.lake
+        self.store = RolloutStore(self.lake.rollouts, world.use_case.name)
+        self.evidence: Evidence | None = None
+        """What the controller is told instead of what the tables say."""
+        self.controller = self.another(holder)
+        self.key = as_role(world.operate)
+
+    def another(self, holder: str, lease_s: float = 0.0) -> Controller:
+        registry = Registry(self.lake)
+        moves = Moves(registry, self.lake, self.world.use_case.name, "headrace rollout")
+        return Controller(
+            impatient(self.world.use_case), self.store, registry, moves,
+            self._look, lambda: TUNED, SystemClock(), holder, lease_s,
+        )  # fmt: skip
+
+    def _look(self, plan: Plan, reports: list[Report]) -> Evidence:
+        seen = gathered(self.lake, plan, reports)
+        return replace(self.evidence, broken=seen.broken) if self.evidence else seen
+
+    @property
+    def replica(self) -> Replica:
+        route = next(r for r in self.client.app.routes if getattr(r, "path", "") == "/clicks")
+        assert isinstance(route, Mount)
+        return route.app.state.replica
+
+    @property
+    def plan(self) -> Plan:
+        found = self.store.plan()
+        assert found is not None
+        return found
+
+    @property
+    def candidate_pid(self) -> int:
+        candidate = self.replica.predictor.arms.now.candidate
+        assert candidate is not None and candidate.engine is not None
+        return candidate.engine.pid
+
+    def ask(self, action: str, version: str | None = None, override: bool = False) -> str:
+        """What the controller answers."""
+        self.store.ask("now", "ada", action, version, "a test", override)
+        self.settle()
+        return str(self.store.requests()[-1].answer)
+
+    def settle(self) -> None:
+        """Controller and replica know of each other's last word."""
+        watch = self.replica.watch
+        assert watch is not None
+        for _ in range(2):
+            self.controller.tick()
+            self.controller.align()
+            self.client.run(watch.once())
+        self.controller.tick()
+        self.controller.align()
+
+    def canary(self, bps: int = 100) -> None:
+        """Version 2 answers this share."""
+        assert "row" in self.ask("start", "2")
+        while self.plan.canary_bps < bps:
+            assert "epoch" in self.ask("advance", override=True)
+
+    def unit(self, below: int, start: int = 0) -> str:
+        """A user who falls below this bucket."""
+        mix = salt(self.world.use_case.name, self.plan)
+        return next(f"u{i}" for i in range(start, 10**6) if bucket(mix, f"u{i}") < below)
+
+    def predict(self, unit: str, name: str, **changes: Any) -> Any:
+        body = asked(user_id=unit, request_id=name, **changes)
+        return self.client.post("/clicks/v1/predict", json=body, headers=self.key)
+
+    def records(self) -> list[dict[str, Any]]:
+        return read_log(self.replica.predictor.log.path).records
+
+
+def impatient(use_case: UseCase) -> UseCase:
+    """The use case with releases that wait for nothing but their gates."""
+    rollout = Rollout(unit="user_id", look_s=0.0, dwell_s=0.0)
+    return replace(use_case, declared=replace(use_case.declared, rollout=rollout))

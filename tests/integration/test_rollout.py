@@ -1,0 +1,267 @@
+"""A release through a real server and controller: who answers, and what ends it."""
+
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from shutil import copytree
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from data_contracts.lake import Lake
+from data_contracts.ledger import fails, stands
+from data_contracts.moves import Moves
+from data_contracts.release import Evidence
+from data_contracts.rollout import bucket, salt
+from data_contracts.sequences import Sums
+from data_contracts.stages import MoveRefused
+from data_contracts.tally import Tally
+from serving.app import build_app
+from serving.registry import Registry
+from serving.settings import Settings
+from tests.integration.asgi import Client
+from tests.integration.releases import MOST, Release, register_second
+from tests.integration.world import World, build
+
+ENOUGH = Sums(0.0, 1e6, 1.0, 7e4, (5_000, 5_000), 1_000_000)
+"""Of two arms that are alike, beyond doubt."""
+SOUND = Evidence(pairs=ENOUGH, arms=ENOUGH)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = build(tmp_path_factory.mktemp("released") / "lake")
+    register_second(world)
+    return world
+
+
+@pytest.fixture
+def release(built: World, tmp_path: Path) -> Iterator[Release]:
+    # The bundles stay where they were built; aliases, ledger and plans are the test's own.
+    root = tmp_path / "lake"
+    copytree(built.root, root)
+    world = replace(built, root=root, lake=Lake(root, built.use_case.name))
+    settings = Settings(
+        root=root, clock="replay", poll_s=3600.0, lease_s=30.0,
+        candidate_timeout_ms=2000, candidate_hang_s=0.3,
+    )  # fmt: skip
+    with Client(build_app(settings)) as client:
+        yield Release(world, client)
+
+
+def test_in_the_shadow_the_champion_answers_and_the_candidate_scores_a_copy(
+    release: Release,
+) -> None:
+    assert "row" in release.ask("start", "2")
+    assert ("shadow", "2") == (release.plan.stage, release.plan.candidate and "2")
+    answers = [release.predict(f"u{i}", f"r{i}").json() for i in range(5)]
+    assert {"1"} == {answer["version"] for answer in answers}
+    release.client.run(release.replica.predictor.shadow.close())
+    (block,) = [r["shadow"] for r in release.records() if "shadow" in r]
+    ids = [p["prediction_id"] for answer in answers for p in answer["predictions"]]
+    assert ("2", ids) == (block["version"], block["prediction_ids"])
+    ours = [p["score"] for answer in answers for p in answer["predictions"]]
+    assert all(abs(a - b) > 1e-4 for a, b in zip(ours, block["scores"], strict=True))
+    moved = Registry(release.lake).aliases("clicks")
+    assert {"champion": "1", "shadow": "2"} == moved
+
+
+def test_a_canary_answers_its_units_and_keeps_them_while_it_grows(release: Release) -> None:
+    release.canary(100)
+    mix = salt("clicks", release.plan)
+    users = [f"u{i}" for i in range(400)]
+    versions: dict[int, list[str]] = {}
+    for bps in (100, 500):
+        while release.plan.canary_bps < bps:
+            release.ask("advance", override=True)
+        found = [release.predict(u, f"{bps}-{u}").json()["version"] for u in users]
+        expected = ["2" if bucket(mix, u) < bps else "1" for u in users]
+        assert expected == found
+        versions[bps] = found
+    assert versions[100].count("2") < versions[500].count("2")
+    assert all(b == "2" for a, b in zip(versions[100], versions[500], strict=True) if a == "2")
+    logged = {r["unit"]: r for r in release.records() if r["canary_bps"] == 500}
+    assert dict(zip(users, versions[500], strict=True)) == {
+        unit: {"candidate": "2", "champion": "1"}[r["arm"]] for unit, r in logged.items()
+    }
+
+
+def test_a_candidate_that_is_killed_hurts_nobody_and_is_taken_out(release: Release) -> None:
+    release.canary(100)
+    unit = release.unit(100)
+    assert "2" == release.predict(unit, "before").json()["version"]
+    os.kill(release.candidate_pid, signal.SIGKILL)
+    answer = release.predict(unit, "after")
+    assert (200, "1") == (answer.status_code, answer.json()["version"])
+    record = release.records()[-1]
+    assert ("candidate", "CandidateDied") == (record["arm"], record["fallback"])
+    release.settle()
+    plan = release.plan
+    assert ("steady", None, "1") == (plan.stage, plan.candidate, plan.champion.version)
+    assert plan.decision is not None and fails(plan.decision) and "-9" in plan.reason
+    assert {"2": plan.reason} == release.store.barred()
+    assert {"champion": "1"} == Registry(release.lake).aliases("clicks")
+    assert [] == Moves(Registry(release.lake), release.lake, "clicks").verify()
+    assert "is barred" in release.ask("start", "2")
+    assert "row" in release.ask("start", "2", override=True)
+
+
+def test_a_candidate_that_hangs_leaves_its_requests_to_the_champion(release: Release) -> None:
+    release.canary(100)
+    unit = release.unit(100)
+    os.kill(release.candidate_pid, signal.SIGSTOP)
+    began = time.monotonic()
+    answers = [release.predict(unit, f"r{i}") for i in range(4)]
+    assert [(200, "1")] * 4 == [(a.status_code, a.json()["version"]) for a in answers]
+    assert time.monotonic() - began < 2.0
+    release.settle()
+    assert "said nothing for 0.3 s" in release.plan.reason
+
+
+def test_a_score_that_is_no_probability_is_never_answered(release: Release) -> None:
+    release.canary(100)
+    unit = release.unit(100)
+    assert "2" == release.predict(unit, "good").json()["version"]
+    answer = release.predict(unit, "bad", candidates=[{"item_id": "i1", "affinity": 2 * MOST}])
+    assert (200, "1") == (answer.status_code, answer.json()["version"])
+    assert "not all of them in [0, 1]" in str(release.replica.status()["breaker"])
+    assert "1" == release.predict(unit, "later").json()["version"]
+
+
+def test_without_a_controller_the_candidate_is_not_exposed(release: Release) -> None:
+    release.canary(100)
+    unit = release.unit(100)
+    arms = release.replica.predictor.arms
+    assert "2" == release.predict(unit, "led").json()["version"]
+    arms._settings = arms._settings.model_copy(update={"lease_s": 1e-6})
+    assert "1" == release.predict(unit, "alone").json()["version"]
+    assert "not exposed" == release.records()[-1]["fallback"]
+    arms._settings = arms._settings.model_copy(update={"lease_s": 30.0})
+    release.settle()
+    assert "2" == release.predict(unit, "led again").json()["version"]
+
+
+def test_a_release_whose_gates_pass_goes_on_by_itself_and_can_be_rolled_back(
+    release: Release,
+) -> None:
+    release.ask("start", "2")
+    tally = Tally()
+    for _ in range(2_000):
+        tally.answered(5.0, 1, 0.1)
+    release.evidence = Evidence(ENOUGH, ENOUGH, (), tally, tally)
+    seen = [(release.plan.stage, release.plan.canary_bps)]
+    while release.plan.canary_bps < 5_000:
+        release.settle()
+        seen.append((release.plan.stage, release.plan.canary_bps))
+    shares = list(dict.fromkeys(bps for _, bps in seen))
+    assert [0, 100, 500, 2_500, 5_000] == sorted({*shares, 0, 500})
+    # The split was not judged: it is required before the champion's place.
+    release.settle()
+    assert "sample ratio (cannot judge" in release.controller.waits
+    assert "epoch" in release.ask("advance", override=True)
+    assert ("steady", "2") == (release.plan.stage, release.plan.champion.version)
+    assert "2" == release.predict("u1", "promoted").json()["version"]
+    expected = {"champion": "2", "previous_champion": "1"}
+    assert expected == Registry(release.lake).aliases("clicks")
+    assert "epoch" in release.ask("rollback")
+    assert "1" == release.predict("u1", "back").json()["version"]
+    assert {"champion": "1"} == Registry(release.lake).aliases("clicks")
+    plans = release.store.plans()
+    assert all(plan.decision is None or stands(dict(plan.decision)) for plan in plans)
+    assert list(range(1, len(plans) + 1)) == [plan.epoch for plan in plans]
+    assert [] == Moves(Registry(release.lake), release.lake, "clicks").verify()
+
+
+def test_harm_beyond_doubt_ends_a_canary_at_any_share(release: Release) -> None:
+    release.canary(100)
+    release.evidence = Evidence(
+        arms=Sums(-2e4, 1e6, 1e6, 7e4, (5_000, 5_000), 1_000_000)
+    )  # fmt: skip
+    release.settle()
+    assert "CTR so far (fail" in release.plan.reason
+    assert {"champion": "1"} == Registry(release.lake).aliases("clicks")
+    looks = release.store.looks(2)
+    assert stands(looks[-1]["decision"]) and "fail" == looks[-1]["decision"]["verdict"]
+
+
+def test_an_alias_that_was_set_in_mlflow_is_a_request_like_any_other(release: Release) -> None:
+    release.settle()
+    release.ask("start", "2")
+    release.ask("abort")
+    client = MlflowClient(release.lake.mlflow_uri, release.lake.mlflow_uri)
+    client.set_registered_model_alias("clicks", "champion", "2")
+    release.settle()
+    release.settle()
+    assert {"champion": "1"} == Registry(release.lake).aliases("clicks")
+    last = release.store.requests()[-1]
+    assert ("MLflow", "start", "2") == (last.actor, last.action, last.version)
+    assert "is barred" in str(last.answer)
+    assert "1" == release.predict("u1", "still").json()["version"]
+
+
+def test_a_move_made_by_command_is_taken_up_by_the_plan(release: Release) -> None:
+    release.settle()
+    Moves(Registry(release.lake), release.lake, "clicks", "ada").promote("2", "champion")
+    release.settle()
+    assert ("2", "ada") == (release.plan.champion.version, release.plan.actor)
+    assert "2" == release.predict("u1", "moved").json()["version"]
+
+
+@pytest.mark.full
+def test_while_mlflow_is_away_a_bad_candidate_is_out_and_stays_out_when_it_is_back(
+    release: Release,
+) -> None:
+    release.canary(100)
+    unit = release.unit(100)
+    database = sqlite3.connect(release.lake.root / "mlflow" / "mlflow.db", isolation_level=None)
+    database.execute("BEGIN EXCLUSIVE")
+    try:
+        os.kill(release.candidate_pid, signal.SIGKILL)
+        assert "1" == release.predict(unit, "after").json()["version"]
+        release.settle()
+        assert "steady" == release.plan.stage
+        assert release.controller.registry_failures
+    finally:
+        database.rollback()
+        database.close()
+    release.settle()
+    assert {"champion": "1"} == Registry(release.lake).aliases("clicks")
+    assert "1" == release.predict(unit, "later").json()["version"]
+    assert [] == Moves(Registry(release.lake), release.lake, "clicks").verify()
+
+
+def test_a_candidate_with_another_bundle_than_registered_is_never_exposed(
+    release: Release,
+) -> None:
+    client = MlflowClient(release.lake.mlflow_uri, release.lake.mlflow_uri)
+    good = client.get_model_version("clicks", "2").tags["bundle_sha256"]
+    client.set_model_version_tag("clicks", "2", "bundle_sha256", "0" * 64)
+    try:
+        release.ask("start", "2")
+        release.settle()
+        assert "steady" == release.plan.stage
+        assert "version 2" in release.plan.reason and "registered as" in release.plan.reason
+    finally:
+        client.set_model_version_tag("clicks", "2", "bundle_sha256", good)
+
+
+def test_of_two_controllers_one_leads_until_it_is_silent(release: Release) -> None:
+    release.settle()
+    second = release.another("two", lease_s=3600.0)
+    assert second.tick() is None and not second.leads
+    third = release.another("three", lease_s=0.0)
+    assert third.tick() is not None and third.leads
+    assert release.store.renew("one") is False
+    with pytest.raises(MoveRefused, match="does not follow the last one"):
+        release.store.add(release.plan)
+
+
+def test_the_same_unit_falls_where_it_fell_and_shares_are_what_they_say() -> None:
+    found = np.array([bucket("clicks\x1f7", f"u{i}") for i in range(100_000)])
+    assert (bucket("clicks\x1f7", "u1"), bucket("clicks\x1f8", "u1")) == (3543, 2729)
+    assert abs((found < 500).mean() - 0.05) < 0.003
