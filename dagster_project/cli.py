@@ -49,6 +49,7 @@ COMMANDS = (
     "data",
     "model",
     "models",
+    "rollout",
     "serve",
     "demo",
     "ui",

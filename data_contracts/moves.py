@@ -113,11 +113,12 @@ class Moves:
         to: str | None = None,
         override: Override | None = None,
         decision: Mapping[str, Any] | None = None,
+        actor: str | None = None,
     ) -> Row:
         """Put `version` under the stage `to` (the next one when None); returns the move's row.
 
         `decision`: what a release decided (`Decision.as_dict`); the one that the version was
-        registered with when None.
+        registered with when None. `actor`: who moves it, in place of the one of all moves.
         Raises MoveRefused, before anything changes, where it does not promote (a challenger needs
         no gate), is not what its evidence leads to, or was made against another champion than
         today's, and there is no override.
@@ -134,13 +135,15 @@ class Moves:
                 _check_gates(version, decided)
                 if decision is None and decided is not None:
                     _check_rival(version, str(decided["stage"]), before.get(CHAMPION))
-            return self._make(rows, "promote", version, stage, before, after, decided, override)
+            made = ("promote", version, stage, before, after, decided, override)
+            return self._make(rows, actor, *made)
 
     def demote(
         self,
         version: str,
         override: Override | None = None,
         decision: Mapping[str, Any] | None = None,
+        actor: str | None = None,
     ) -> Row:
         """Take `version` from its stage; a champion's place goes to the previous one.
 
@@ -152,7 +155,8 @@ class Moves:
         with self._alone() as rows:
             before = self._aliases(rows)
             after = demoted(before, version)
-            return self._make(rows, "demote", version, None, before, after, decided, override)
+            made = ("demote", version, None, before, after, decided, override)
+            return self._make(rows, actor, *made)
 
     def restore(self) -> dict[str, str | None]:
         """Set aliases that were moved beside the ledger back to what it says.
@@ -233,6 +237,7 @@ class Moves:
     def _make(
         self,
         rows: list[Row],
+        actor: str | None,
         action: str,
         version: str,
         to: str | None,
@@ -246,7 +251,7 @@ class Moves:
             "before": dict(before), "after": dict(after), "decision": decided,
             "override": asdict(override) if override else None,
         }  # fmt: skip
-        intent = self._append(rows, INTENT, body)
+        intent = self._append(rows, INTENT, body, actor)
         self._finish(rows, intent)
         return intent
 
@@ -256,9 +261,11 @@ class Moves:
             self._registry.set_alias(self._model, alias, version)
         self._append(rows, DONE, {"intent": intent.seq})
 
-    def _append(self, rows: list[Row], kind: str, body: Mapping[str, Any]) -> Row:
+    def _append(
+        self, rows: list[Row], kind: str, body: Mapping[str, Any], actor: str | None = None
+    ) -> Row:
         now = format_time(self._clock.now())
-        row = follow(rows, self._model, kind, now, self._actor, body)
+        row = follow(rows, self._model, kind, now, actor or self._actor, body)
         self._store.append(row)
         rows.append(row)
         self._registry.set_stamp(self._model, row.stamp)

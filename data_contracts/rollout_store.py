@@ -105,18 +105,17 @@ class RolloutStore:
 
     def ask(
         self, time: str, actor: str, action: str, version: str | None, reason: str, override: bool
-    ) -> None:
-        """Add a request."""
-        self._write(
-            "INSERT INTO requests (model, time, actor, action, version, reason, override) "
-            "VALUES (:model, :time, :actor, :action, :version, :reason, :override)",
-            time=time,
-            actor=actor,
-            action=action,
-            version=version,
-            reason=reason,
-            override=override,
-        )
+    ) -> int:
+        """Add a request; returns its number."""
+        values = {"time": time, "actor": actor, "action": action, "version": version}
+        with self._open() as connection:
+            found = connection.execute(
+                "INSERT INTO requests (model, time, actor, action, version, reason, override) "
+                "VALUES (:model, :time, :actor, :action, :version, :reason, :override)",
+                {"model": self._model, **values, "reason": reason, "override": override},
+            )
+            assert found.lastrowid is not None
+            return found.lastrowid
 
     def requests(self, open_only: bool = False) -> list[Request]:
         """All requests, or those without an answer, oldest first."""

@@ -8,11 +8,12 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 
 from serving.application import application
-from serving.auth import demand
+from serving.auth import Keys, OpenAccess, demand
 from serving.body import documented, json_response, read_json, schema_of, validate
 from serving.events import EventsResponse, events_schema
 from serving.predict_body import PredictResponse, request_model
 from serving.replica import Replica, open_replica
+from serving.rollout_api import add_rollout
 from serving.root import root_app
 from serving.settings import Settings
 
@@ -66,6 +67,10 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
         body = await read_json(request)
         return json_response(await replica.collector.collect(body, roles, now), 202)
 
+    def keys() -> Keys | OpenAccess:
+        return app.state.replica.keys
+
+    add_rollout(app, use_case, settings.lake(), keys)
     return app
 
 

@@ -179,7 +179,7 @@ class Controller:
         barred = self._store.barred().get(version)
         if barred is not None and answers is None:
             raise MoveRefused(f"version {version}: is barred ({barred}): name who overrides that")
-        row = self._moves.promote(version, SHADOW, answers)
+        row = self._moves.promote(version, SHADOW, answers, actor=request.actor)
         return f"row {row.seq} of the ledger"
 
     def _aligned(self, plan: Plan) -> Plan:
@@ -209,9 +209,9 @@ class Controller:
         override = Override(**plan.override) if plan.override else None
         for action, version, stage in moves(plan, self._moves.aliases()):
             if action == "promote":
-                self._moves.promote(version, stage, override, plan.decision)
+                self._moves.promote(version, stage, override, plan.decision, plan.actor)
             else:
-                self._moves.demote(version, override, plan.decision)
+                self._moves.demote(version, override, plan.decision, plan.actor)
 
     def _watched(self, plan: Plan) -> Plan:
         """End the release on a failed gate, take it a step on when all pass."""
@@ -222,10 +222,11 @@ class Controller:
             return plan
         evidence = evidence or self._evidence(plan, reports)
         decision = self._judged(plan, evidence)
+        failed = decision.verdict == "fail"
+        self.waits = "" if failed else self._waiting(plan, decision, live)
         self._store.look(plan.release, self._seen_at(plan, decision))
-        if decision.verdict == "fail":
+        if failed:
             return self._failed(plan, decision)
-        self.waits = self._waiting(plan, decision, live)
         if self.waits:
             return plan
         after = advanced(plan, self._declared.steps)
@@ -283,7 +284,12 @@ class Controller:
         return judged(plan, gates.rules, gates.alpha, evidence, last)
 
     def _seen_at(self, plan: Plan, decision: Decision) -> dict[str, Any]:
-        return {"time": self._stamp(), "epoch": plan.epoch, "decision": decision.as_dict()}
+        return {
+            "time": self._stamp(),
+            "epoch": plan.epoch,
+            "waits": self.waits,
+            "decision": decision.as_dict(),
+        }
 
     def _targets(self, aliases: dict[str, str]) -> dict[str, Target]:
         name = self._use_case.name

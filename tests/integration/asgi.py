@@ -34,11 +34,15 @@ class Client:
         self._runner.run(self._close())
         self._runner.close()
 
-    def get(self, path: str) -> httpx.Response:
-        return self._runner.run(self._client.get(path))
+    def get(self, path: str, **arguments: Any) -> httpx.Response:
+        return self._runner.run(self._client.get(path, **arguments))
 
     def post(self, path: str, **arguments: Any) -> httpx.Response:
         return self._runner.run(self._client.post(path, **arguments))
+
+    def forget(self) -> None:
+        """Drop the cookies of earlier answers."""
+        self._client.cookies.clear()
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """The result of a coroutine on the application's own loop."""

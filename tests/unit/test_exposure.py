@@ -35,6 +35,8 @@ def test_the_plan_names_each_required_gate_and_adds_up_the_longest_of_each_stage
     assert [
         ("paired log loss", "shadow", 1.0),
         ("errors", "canary", 0.5),
+        ("latency p99", "canary", 0.5),
+        ("score shift", "canary", 0.5),
         ("sample ratio", "canary", 0.5),
         ("CTR", "canary", 0.5),
     ] == stages

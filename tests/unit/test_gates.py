@@ -255,14 +255,16 @@ def test_a_check_without_its_evidence_cannot_be_made_again(edit: dict[str, Any],
 
 
 def test_a_stage_asks_for_every_required_check_and_leaves_out_what_is_off() -> None:
-    rules = effective([Rule("errors", "canary", mode="off"), Rule("CTR", "canary", "advisory")])
+    off = [Rule(n, "canary", mode="off") for n in ("errors", "latency p99", "score shift")]
+    rules = effective([*off, Rule("CTR", "canary", "advisory")])
     ratio = ratio_check(rules, [Split(0.5, 5_000, 10_000)], 0.05)
     decided = decision("canary", "to champion", rules, [ratio])
     assert [check.name for check in decided.checks] == ["sample ratio"]
     assert decided.promotes
     missing = decision("canary", "to champion", DEFAULTS, [ratio])
     told = {check.name: check.verdict for check in missing.checks}
-    assert {"errors": "cannot judge", "sample ratio": "pass", "CTR": "cannot judge"} == told
+    absent = dict.fromkeys(("errors", "latency p99", "score shift", "CTR"), "cannot judge")
+    assert {**absent, "sample ratio": "pass"} == told
     assert not missing.promotes
     assert recompute(missing.as_dict()) == missing
 

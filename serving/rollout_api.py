@@ -1,0 +1,162 @@
+"""`/{use_case}/v1/rollout` and `/{use_case}/release`: a rollout told, asked for and seen."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_contracts.clock import Clock, SystemClock, format_time
+from data_contracts.lake import Lake
+from data_contracts.ledger import INTENT
+from data_contracts.ledger_store import LedgerStore
+from data_contracts.rollout_store import RolloutStore
+from data_contracts.use_case import UseCase
+from serving.auth import Keys, OpenAccess, demand
+from serving.body import documented, json_response, read_json, schema_of, validate
+from serving.problem import Problem
+from serving.rollout_status import history, looks_of, status
+from serving.sessions import Sessions
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_PAGE = {
+    "": ("release_page.html", "text/html"),
+    "/release.js": ("release_page.js", "text/javascript"),
+    "/release.css": ("release_page.css", "text/css"),
+}
+_MOVES = 20
+
+Access = Callable[[], Keys | OpenAccess]
+
+
+class RolloutRequest(BaseModel):
+    """What the rollout's controller is asked to do; it answers in `requests` of the status."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Literal["start", "advance", "hold", "resume", "abort", "rollback"]
+    version: Annotated[str, Field(pattern=r"^[0-9]{1,9}$")] | None = None
+    """Which version to release; for `start` alone."""
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    actor: Annotated[str, Field(min_length=1, max_length=100)]
+    """Who asks, for the ledger."""
+    override: bool = False
+    """The actor answers for it in place of a gate."""
+
+
+class Login(BaseModel):
+    """A key of role operate, once, for a session's cookie."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def add_rollout(app: FastAPI, use_case: UseCase, lake: Lake, keys: Access) -> None:
+    """Add the routes of a rollout to the application of a use case."""
+    clock: Clock = SystemClock()
+    sessions = Sessions(lake.root / "session.secret", clock)
+    store = RolloutStore(lake.rollouts, use_case.name)
+    ledger = LedgerStore(lake.ledger)
+
+    def admitted(request: Request) -> str | None:
+        """The session of a page, None for a key; Problem 401 or 403 for neither."""
+        given = {"authorization", "x-api-key"} & {*request.headers}
+        session = None if given else sessions.held(request.headers)
+        if session is None:
+            demand(keys().check(request.headers), "operate", "rollout")
+        return session
+
+    def told() -> dict[str, Any]:
+        moves = [row for row in ledger.rows(use_case.name) if row.kind == INTENT][-_MOVES:]
+        found = status(store)
+        return {
+            **found,
+            "use_case": use_case.name,
+            "steps": list(use_case.declared.rollout.steps),
+            "looks": looks_of(store),
+            "plans": history(store)[-_MOVES:],
+            "moves": [_move(row.seq, row.time, row.actor, row.said) for row in moves],
+        }
+
+    @app.get("/v1/rollout")
+    async def rollout(request: Request) -> Response:
+        session = admitted(request)
+        try:
+            found = await asyncio.to_thread(told)
+        except LookupError as error:
+            raise Problem(HTTPStatus.NOT_FOUND, str(error)) from None
+        if session is not None:
+            found["csrf"] = sessions.token(session)
+        return _fresh(json_response(found))
+
+    @app.post("/v1/rollout", status_code=202, openapi_extra=documented(schema_of(RolloutRequest)))
+    async def ask(request: Request) -> Response:
+        session = admitted(request)
+        if session is not None:
+            sessions.check(session, request.headers)
+        asked = validate(RolloutRequest, await read_json(request))
+        if (asked.action == "start") != (asked.version is not None):
+            detail = "version: needed for `start`, and for nothing else"
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+        number = await asyncio.to_thread(
+            store.ask,
+            format_time(clock.now()),
+            asked.actor,
+            asked.action,
+            asked.version,
+            asked.reason,
+            asked.override,
+        )
+        return json_response({"request": number}, HTTPStatus.ACCEPTED)
+
+    @app.post("/release/session", status_code=204, include_in_schema=False)
+    async def login(request: Request) -> Response:
+        asked = validate(Login, await read_json(request))
+        demand(keys().check({"x-api-key": asked.key}), "operate", "rollout")
+        cookie = sessions.begin(request.url.scheme == "https")
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"set-cookie": cookie})
+
+    @app.delete("/release/session", status_code=204, include_in_schema=False)
+    async def logout(request: Request) -> Response:
+        session = sessions.held(request.headers)
+        if session is not None:
+            sessions.check(session, request.headers)
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"set-cookie": sessions.end()})
+
+    for suffix, (name, kind) in _PAGE.items():
+        app.add_api_route(f"/release{suffix}", _served(name, kind), include_in_schema=False)
+
+
+def _served(name: str, kind: str) -> Callable[[], Response]:
+    def serve() -> Response:
+        content = files("serving").joinpath(name).read_bytes()
+        headers = {"content-security-policy": _POLICY, "x-content-type-options": "nosniff"}
+        return _fresh(Response(content, media_type=kind, headers=headers))
+
+    return serve
+
+
+def _fresh(response: Response) -> Response:
+    response.headers["cache-control"] = "no-store"
+    return response
+
+
+def _move(seq: int, time: str, actor: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    decided = said["decision"]
+    return {
+        "row": seq,
+        "time": time,
+        "actor": actor,
+        "action": said["action"],
+        "version": said["version"],
+        "to": said["to"],
+        "verdict": decided["verdict"] if decided else None,
+        "override": said["override"],
+    }

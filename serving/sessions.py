@@ -1,0 +1,84 @@
+"""Sessions of the release page: a signed cookie in place of a key that scripts could read."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Mapping
+from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+
+from data_contracts.clock import Clock
+from serving.problem import Problem
+
+COOKIE = "headrace_session"
+CSRF = "x-csrf-token"
+HOURS = 12
+_BYTES = 32
+
+
+class Sessions:
+    """Cookies `end.nonce.signature`; every replica of a root signs with the same secret."""
+
+    def __init__(self, secret: Path, clock: Clock) -> None:
+        self._path = secret
+        self._clock = clock
+
+    def begin(self, secure: bool) -> str:
+        """The `Set-Cookie` of a new session; `secure`: only over TLS."""
+        end = self._now() + HOURS * 3600
+        said = f"{end}.{secrets.token_urlsafe(16)}"
+        value = f"{said}.{self._signed('session', said)}"
+        flags = "; Secure" if secure else ""
+        return f"{COOKIE}={value}; HttpOnly; SameSite=Strict; Path=/; Max-Age={HOURS * 3600}{flags}"
+
+    def end(self) -> str:
+        """The `Set-Cookie` that ends a session."""
+        return f"{COOKIE}=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0"
+
+    def held(self, headers: Mapping[str, str]) -> str | None:
+        """The session in a request's cookies, or None where there is none that holds."""
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        except CookieError:
+            return None
+        said, _, signature = (cookie.value if cookie else "").rpartition(".")
+        if not said or not hmac.compare_digest(signature, self._signed("session", said)):
+            return None
+        end = said.partition(".")[0]
+        return said if end.isdigit() and int(end) > self._now() else None
+
+    def token(self, session: str) -> str:
+        """What a page of the session sends along with whatever it changes."""
+        return self._signed("csrf", session)
+
+    def check(self, session: str, headers: Mapping[str, str]) -> None:
+        """Problem 403 unless the session's token is among the headers."""
+        if not hmac.compare_digest(headers.get(CSRF, ""), self.token(session)):
+            detail = f"{CSRF}: missing, or of another session: load the page again"
+            raise Problem(HTTPStatus.FORBIDDEN, detail)
+
+    def _signed(self, what: str, text: str) -> str:
+        return hmac.new(self._secret(), f"{what}\x1f{text}".encode(), hashlib.sha256).hexdigest()
+
+    def _secret(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except FileNotFoundError:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part = self._path.with_name(f".{self._path.name}-{secrets.token_hex(6)}")
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(secrets.token_bytes(_BYTES))
+            try:
+                # Of two replicas the first one's secret stays.
+                os.link(part, self._path)
+            except FileExistsError:
+                pass
+            finally:
+                part.unlink()
+            return self._path.read_bytes()
+
+    def _now(self) -> int:
+        return self._clock.now() // 1_000_000

@@ -1,0 +1,238 @@
+"""The pure parts of a rollout: assignment, plans, what aliases must follow, tallies, splits."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_contracts.gate_rules import DEFAULTS
+from data_contracts.ledger import stands
+from data_contracts.release import NOTHING, Evidence, judged
+from data_contracts.rollout import (
+    BUCKETS,
+    STEPS,
+    Plan,
+    Rollout,
+    Target,
+    adopted,
+    advanced,
+    began,
+    bucket,
+    ended,
+    held,
+    moves,
+    returned,
+)
+from data_contracts.rollout_store import RolloutStore
+from data_contracts.sequences import Split, Sums
+from data_contracts.splits import splits
+from data_contracts.stages import MoveRefused, demoted, promoted
+from data_contracts.tally import Tally, edge_ms, summed
+
+ONE, TWO, THREE = (Target(str(n), f"{n}" * 64) for n in (1, 2, 3))
+TUNED = {"CTR": 10_000.0, "paired log loss": 10_000.0}
+FIRST = Plan(1, ONE)
+ALIKE = Sums(0.0, 1e6, 1.0, 7e4, (5_000, 5_000), 1_000_000)
+
+
+def canary(share: int) -> Plan:
+    plan = began(FIRST, TWO, TUNED)
+    while plan.canary_bps < share:
+        plan = advanced(plan, STEPS)
+    return plan
+
+
+@given(st.text(max_size=8), st.integers(0, BUCKETS), st.integers(0, BUCKETS))
+def test_a_unit_that_a_share_has_is_kept_by_every_larger_one(unit: str, a: int, b: int) -> None:
+    small, large = sorted((a, b))
+    place = bucket("clicks\x1f3", unit)
+    assert 0 <= place < BUCKETS
+    assert not place < small or place < large
+
+
+def test_a_release_goes_through_every_share_and_ends_as_champion_alone() -> None:
+    plan, seen = began(FIRST, TWO, TUNED), []
+    while plan.candidate is not None:
+        seen.append((plan.epoch, plan.stage, plan.canary_bps, plan.shadow_bps))
+        plan = advanced(plan, STEPS)
+    assert [
+        (2, "shadow", 0, BUCKETS),
+        (3, "canary", 100, 0),
+        (4, "canary", 500, 0),
+        (5, "canary", 2_500, 0),
+        (6, "canary", 5_000, 0),
+    ] == seen
+    assert Plan(7, TWO) == plan
+
+
+def test_what_needs_a_release_is_refused_without_one_and_a_second_one_beside_it() -> None:
+    for act in (lambda: advanced(FIRST, STEPS), lambda: ended(FIRST), lambda: held(FIRST, True)):
+        with pytest.raises(MoveRefused, match="no release is under way"):
+            act()
+    with pytest.raises(MoveRefused, match="version 2 is being released"):
+        began(canary(100), THREE, TUNED)
+    with pytest.raises(MoveRefused, match="is the champion already"):
+        began(FIRST, ONE, TUNED)
+
+
+def test_a_plan_survives_json() -> None:
+    plan = replace(held(canary(500), True), override={"name": "ada", "reason": "lunch"})
+    assert plan == Plan.from_dict(json.loads(json.dumps(plan.as_dict())))
+
+
+@given(st.lists(st.sampled_from(["start", "advance", "end", "return", "hold"]), max_size=12))
+def test_after_the_moves_the_aliases_are_what_the_plan_says(acts: list[str]) -> None:
+    plan, aliases = FIRST, {"champion": "1", "challenger": "2"}
+    others = {"1": ONE, "2": TWO, "3": THREE}
+    for act in acts:
+        previous = aliases.get("previous_champion")
+        try:
+            match act:
+                case "start":
+                    free = next(n for n in ("2", "3", "1") if n != plan.champion.version)
+                    plan = began(plan, others[free], TUNED)
+                case "advance":
+                    plan = advanced(plan, STEPS)
+                case "end":
+                    plan = ended(plan)
+                case "return" if previous is not None:
+                    plan = returned(plan, others[previous])
+                case _:
+                    plan = held(plan, True)
+        except MoveRefused:
+            continue
+        for action, version, stage in moves(plan, aliases):
+            after = promoted(aliases, version, str(stage)) if stage else demoted(aliases, version)
+            assert (action == "promote") == (stage is not None)
+            aliases = after
+        assert [] == moves(plan, aliases)
+        assert plan.champion.version == aliases["champion"]
+        stages = {a: v for a, v in aliases.items() if a in ("shadow", "canary")}
+        expected = {plan.stage: plan.candidate.version} if plan.candidate else {}
+        assert expected == stages
+        told = {alias: others[version] for alias, version in aliases.items()}
+        assert adopted(plan, told, STEPS, TUNED) is None
+
+
+def test_moves_made_beside_the_plan_become_one_and_keep_the_units_of_the_same_candidate() -> None:
+    shadow = began(FIRST, TWO, TUNED)
+    after = adopted(shadow, {"champion": ONE, "canary": TWO}, STEPS, TUNED)
+    assert after is not None
+    assert (3, "canary", 100, 2) == (after.epoch, after.stage, after.canary_bps, after.release)
+    other = adopted(shadow, {"champion": ONE, "canary": THREE}, STEPS, TUNED)
+    assert other is not None and (3, 3) == (other.epoch, other.release)
+    assert Plan(3, THREE) == adopted(shadow, {"champion": THREE}, STEPS, TUNED)
+
+
+@pytest.mark.parametrize("steps", [(), (0, 100), (100, 100), (500, 100), (100, BUCKETS)])
+def test_steps_that_do_not_grow_below_the_whole_are_refused(steps: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="shares in basis points that grow"):
+        Rollout(steps=steps).check()
+
+
+@given(st.lists(st.floats(0.01, 1e5), min_size=1, max_size=200))
+def test_a_quantile_of_a_tally_is_above_the_true_one_by_a_bucket_at_most(
+    times: list[float],
+) -> None:
+    tally = Tally()
+    for each in times:
+        tally.answered(each, 2, 0.5)
+    for share in (0.5, 0.99):
+        true = float(np.quantile(times, share, method="inverted_cdf"))
+        assert true <= tally.quantile_ms(share) * (1 + 1e-9) and tally.quantile_ms(
+            share
+        ) <= true * (2 ** (1 / 8) + 1e-9)
+    assert edge_ms(0) == 2 ** (1 / 8)
+
+
+def test_tallies_of_replicas_add_up_also_after_json() -> None:
+    one, other = Tally(), Tally()
+    one.answered(1.0, 3, 0.6)
+    other.failed("timeout", 250.0)
+    other.failed("timeout", 250.0)
+    both = summed(Tally.from_dict(json.loads(json.dumps(t.as_dict()))) for t in (one, other))
+    assert (3, 2, 3) == (both.requests, both.failed_requests, both.scores)
+    assert one == Tally.from_dict(one.as_dict())
+
+
+def test_a_unit_counts_once_per_share_until_it_is_the_candidates() -> None:
+    seen = [("a", 100, False), ("a", 100, False), ("a", 500, False), ("b", 100, True)]
+    seen += [("b", 500, True), ("c", 500, True)]
+    expected = (Split(0.01, 1, 2), Split(0.05, 1, 1), Split(400 / 9_900, 0, 1))
+    assert sorted(expected, key=str) == sorted(splits(seen), key=str)
+
+
+def test_splits_of_hashed_units_fit_the_plan() -> None:
+    rng, rows = np.random.default_rng(5), []
+    for bps in STEPS:
+        for unit in rng.integers(0, 20_000, 30_000):
+            rows.append((f"u{unit}", bps, bucket("clicks\x1f2", f"u{unit}") < bps))
+    for each in splits(rows):
+        deviation = (each.units * each.share * (1 - each.share)) ** 0.5
+        assert abs(each.candidate - each.units * each.share) < 4.5 * deviation
+
+
+def tally(failures: int = 0, ms: float = 5.0, mean: float = 0.1) -> Tally:
+    found = Tally()
+    for _ in range(5_000 - failures):
+        found.answered(ms, 1, mean)
+    for _ in range(failures):
+        found.failed("timeout", ms)
+    return found
+
+
+SOUND = Evidence(
+    arms=ALIKE, splits=(Split(0.5, 5_000, 10_000),), champion=tally(), candidate=tally()
+)
+
+
+@pytest.mark.parametrize(
+    ("changed", "name", "verdict"),
+    [
+        ({}, None, "pass"),
+        ({"candidate": tally(failures=50)}, "errors", "fail"),
+        ({"candidate": tally(ms=50.0)}, "latency p99", "fail"),
+        ({"candidate": tally(mean=0.3)}, "score shift", "fail"),
+        ({"candidate": tally(mean=0.02)}, "score shift", "fail"),
+        ({"arms": Sums(-2e4, 1e6, 1e6, 7e4, (5_000, 5_000), 1_000_000)}, "CTR", "fail"),
+        ({"splits": (Split(0.5, 4_000, 10_000),)}, "sample ratio", "fail"),
+        ({"arms": NOTHING}, "CTR", "cannot judge"),
+        ({"candidate": Tally()}, "errors", "cannot judge"),
+        ({"broken": {"r1": "NaN"}}, "breaker", "fail"),
+    ],
+)
+def test_every_check_of_a_canary_can_end_it(
+    changed: dict[str, object], name: str | None, verdict: str
+) -> None:
+    seen = replace(SOUND, **changed)  # pyright: ignore[reportArgumentType]
+    decision = judged(canary(5_000), DEFAULTS, 0.05, seen, last=True)
+    assert verdict == decision.verdict
+    assert stands(json.loads(json.dumps(decision.as_dict())))
+    told = {check.name: check.verdict for check in decision.checks}
+    assert name is None or verdict == told[name]
+
+
+def test_before_the_last_share_users_only_need_to_show_no_harm() -> None:
+    seen = replace(SOUND, arms=NOTHING, splits=())
+    assert judged(canary(100), DEFAULTS, 0.05, seen, last=False).promotes
+    assert not judged(canary(5_000), DEFAULTS, 0.05, seen, last=True).promotes
+
+
+def test_plans_are_only_added_each_by_its_epoch(tmp_path: Path) -> None:
+    store, other = (RolloutStore(tmp_path / "rollouts.db", name) for name in ("clicks", "fraud"))
+    assert store.plan() is None and [] == store.requests()
+    store.add(FIRST)
+    second = began(FIRST, TWO, TUNED)
+    store.add(second)
+    for late in (FIRST, second, replace(second, epoch=4)):
+        with pytest.raises(MoveRefused, match="does not follow the last one"):
+            store.add(late)
+    assert [FIRST, second] == store.plans()
+    assert other.plan() is None
+    assert store.take("a", None) and not store.take("b", None)
+    assert store.renew("a") and not store.renew("b")
+    assert store.take("b", store.beat()) and not store.renew("a")
