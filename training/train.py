@@ -90,7 +90,8 @@ def train(
     on_progress: OnProgress | None = None,
     choices: Choices = Choices(),
 ) -> TrainedVersion:
-    """Fit `model` and the baselines, judge, register; champion where the decision promotes it.
+    """Fit `model` and the baselines, judge, register; champion where the decision promotes it and
+    the use case does not stage its releases.
 
     Any other version is registered all the same, under the alias `challenger`, and the champion
     stays. A fit leaves its state in `lake.home / "training"` after every epoch until the version is
@@ -155,8 +156,9 @@ def train(
         registry.log_search(use_case.name, run_id, found.trials)
     name, digest = use_case.name, manifest.digest()
     version = registry.register(name, run_id, digest, decision)
-    alias = CHAMPION if decision.promotes else CHALLENGER
-    moves.promote(version, alias)
+    waits = use_case.declared.rollout.staged and registry.champion(name) is not None
+    promoted = decision.promotes and not waits
+    moves.promote(version, CHAMPION if promoted else CHALLENGER)
     rmtree(states, ignore_errors=True)
     if (lake.reports / CERTIFICATE).exists():
         certificate = read_result(lake, CERTIFICATE.removesuffix(".json"))
@@ -172,7 +174,7 @@ def train(
         slices=slices,
         worst_slice=worst,
         bundle_digest=digest,
-        promoted=decision.promotes,
+        promoted=promoted,
         alias=alias,
         seconds=time.perf_counter() - start,
     )
