@@ -158,7 +158,8 @@ def train(
     version = registry.register(name, run_id, digest, decision)
     waits = use_case.declared.rollout.staged and registry.champion(name) is not None
     promoted = decision.promotes and not waits
-    moves.promote(version, CHAMPION if promoted else CHALLENGER)
+    alias = CHAMPION if promoted else CHALLENGER
+    moves.promote(version, alias)
     rmtree(states, ignore_errors=True)
     if (lake.reports / CERTIFICATE).exists():
         certificate = read_result(lake, CERTIFICATE.removesuffix(".json"))

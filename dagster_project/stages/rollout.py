@@ -6,10 +6,12 @@ from typing import Any
 from dagster_project.deployment import Deployment
 from data_contracts.clock import SystemClock, format_time
 from data_contracts.rollout_store import RolloutStore
+from data_contracts.stages import CHALLENGER
 from serving.release import ACTIONS, START
 from serving.rollout_status import history as told
 from serving.rollout_status import replayed
 from serving.rollout_status import status as now
+from training.registry import Registry
 
 
 def status(deployment: Deployment) -> dict[str, Any]:
@@ -18,14 +20,19 @@ def status(deployment: Deployment) -> dict[str, Any]:
 
 
 def ask(
-    deployment: Deployment, action: str, version: str | None, reason: str, override: bool
+    deployment: Deployment,
+    action: str,
+    version: str | None = None,
+    reason: str = "asked for",
+    override: bool = False,
+    actor: str | None = None,
 ) -> dict[str, Any]:
     """Ask the controller for something; it answers within seconds while a server runs."""
     if action not in ACTIONS:
         raise ValueError(f"rollout: action {action!r}: one of {', '.join(ACTIONS)}")
     if (action == START) != (version is not None):
         raise ValueError(f"rollout: {action}: {'which version?' if action == START else version}")
-    store, actor = _store(deployment), getuser()
+    store, actor = _store(deployment), actor or getuser()
     time = format_time(SystemClock().now())
     number = store.ask(time, actor, action, version, reason, override)
     return {"request": number, "action": action, "version": version, "actor": actor}
@@ -45,6 +52,33 @@ def replay(deployment: Deployment) -> dict[str, Any]:
     """Every decision of plans and looks, made again from the evidence that it embeds."""
     made, faults = replayed(_store(deployment))
     return {"decisions": made, "faults": faults}
+
+
+def propose(deployment: Deployment, actor: str) -> dict[str, str]:
+    """Ask for the release of the challenger where it may be released; what is served by now."""
+    version = waiting(deployment)
+    if version is not None:
+        ask(deployment, START, version, "trained, and its gates passed", actor=actor)
+    told = {"asked_for": version or "nothing"}
+    try:
+        found = status(deployment)
+    except LookupError as error:
+        return {**told, "stage": str(error)}
+    names = ("epoch", "stage", "champion", "candidate", "share", "waits")
+    return {**told, **{name: str(found[name]) for name in names if found[name] is not None}}
+
+
+def waiting(deployment: Deployment) -> str | None:
+    """The challenger that may be released now: its gates passed against today's champion, it is
+    not barred, nothing else is being released, and nobody has asked for it yet."""
+    store, registry = _store(deployment), Registry(deployment.lake)
+    name, plan = deployment.use_case.name, store.plan()
+    version = registry.aliases(name).get(CHALLENGER)
+    if version is None or plan is None or plan.candidate is not None or version in store.barred():
+        return None
+    asked = [r for r in store.requests() if (r.action, r.version) == (START, version)]
+    decided = registry.decided(name, version)
+    return version if decided and decided["promotes"] and not asked else None
 
 
 def _store(deployment: Deployment) -> RolloutStore:

@@ -47,7 +47,7 @@ def test_the_assets_are_the_stages_of_the_loop(defs: dg.Definitions):
     graph = defs.resolve_asset_graph()
     order = [key.to_user_string() for key in graph.toposorted_asset_keys]
     stages = {"raw_log", "events", "tiles", "online_state", "training_set", "model", "predictions",
-              "outcomes", "drift", "off_policy", "report"}  # fmt: skip
+              "rollout", "outcomes", "drift", "off_policy", "report"}  # fmt: skip
     assert stages == set(order)
     for earlier, later in (("raw_log", "events"), ("events", "tiles"), ("tiles", "online_state"),
                            ("events", "training_set"), ("training_set", "model"),
@@ -107,10 +107,13 @@ def test_upkeep_and_the_whole_proof_run_at_night(defs: dg.Definitions):
 def test_schedule_and_sensor_are_stopped_and_say_where_to_switch_them_on(defs: dg.Definitions):
     repository = defs.get_repository_def()
     schedule = repository.get_schedule_def("retrain_on_schedule")
-    sensor = repository.get_sensor_def("retrain_on_drift")
+    sensors = [
+        repository.get_sensor_def(name) for name in ("retrain_on_drift", "release_challenger")
+    ]
     assert dg.DefaultScheduleStatus.STOPPED == schedule.default_status
-    assert dg.DefaultSensorStatus.STOPPED == sensor.default_status
-    for told in (schedule.description, sensor.description):
+    for sensor in sensors:
+        assert dg.DefaultSensorStatus.STOPPED == sensor.default_status
+    for told in (schedule.description, *(sensor.description for sensor in sensors)):
         assert "Automation page" in str(told)
 
 
