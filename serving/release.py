@@ -8,6 +8,7 @@ from typing import Any
 
 from data_contracts.clock import Clock, format_time
 from data_contracts.gates import Decision
+from data_contracts.ledger import INTENT
 from data_contracts.moves import Moves, Override, Registry
 from data_contracts.release import Evidence, judged
 from data_contracts.rollout import (
@@ -193,7 +194,8 @@ class Controller:
             aliases = self._targets(self._moves.aliases())
             after = adopted(plan, aliases, self._declared.steps, self._tuned())
             if after is not None:
-                plan = self._write(after, history[-1].actor, f"row {now} of the ledger")
+                last = [row for row in history if row.kind == INTENT][-1]
+                plan = self._write(after, last.actor, f"row {last.seq} of the ledger")
         history = self._moves.history()
         self._store.follow(plan.epoch, history[-1].seq if history else 0)
         return plan
