@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     bench.command()(gates)
     bench.command()(training)
     bench.command()(models)
+    bench.command()(serving)
     app.add_typer(bench, name="bench")
 
 
@@ -75,6 +76,20 @@ def models(
     if deskdrop is not None:
         given["deskdrop"] = str(deskdrop.resolve())
     _start("models", given, out)
+
+
+def serving(
+    root: Annotated[Path, typer.Option(help="Where `headrace demo` has run.")] = Path(".headrace"),
+    servers: Annotated[str, typer.Option(help="Names between `;`; without it all.")] = "",
+    runs: Annotated[int, typer.Option(min=1, help="Runs of the closed loop.")] = 5,
+    seconds: Annotated[float, typer.Option(min=1, help="Of one run.")] = 5.0,
+    out: OutOption = None,
+) -> None:
+    """Requests a second and processor time beside uvicorn and Ray Serve on the same bundle."""
+    given = {"root": str(root.resolve()), "runs": str(runs), "seconds": str(seconds)}
+    if servers:
+        given["servers"] = servers
+    _start("serving", given, out)
 
 
 def _start(program: str, given: Mapping[str, str], out: Path | None) -> NoReturn:
