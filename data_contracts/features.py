@@ -84,6 +84,12 @@ class FeatureGroup:
         return tuple(part for part in self.parts if isinstance(part, Entries))
 
     @cached_property
+    def places(self) -> Mapping[Part, int]:
+        """Where each accumulator stands among its kind, and each table of entries among its."""
+        both = (*enumerate(self.accumulators), *enumerate(self.entries))
+        return {part: i for i, part in both}
+
+    @cached_property
     def levels(self) -> Mapping[int, Window]:
         """The kinds of tiles that this group's windows need, each with a window that cuts them."""
         return {window.level: window for window in sorted(self.windows, key=lambda w: w.level)}

@@ -16,6 +16,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pydantic_core import to_json
+
 _HEAD = struct.Struct("<II")
 _SEAL = struct.Struct("<I")
 _FRAME = _HEAD.size + _SEAL.size
@@ -42,7 +44,7 @@ class PredictionLog:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Append one record; OSError when the disk refuses (the number is consumed: a gap)."""
-        payload = json.dumps({**record, "n": self._n}, separators=(",", ":")).encode()
+        payload = to_json({**record, "n": self._n})
         self._n += 1
         end = self._file.seek(0, os.SEEK_END)
         head = _HEAD.pack(len(payload), zlib.crc32(payload))

@@ -130,13 +130,14 @@ def _window_state(group: FeatureGroup, window: Window, rows: Rows, keys: int, q:
     ]
     tiles = tables[0]
     parts: dict[Part, np.ndarray] = {}
+    place = group.places
     for part in group.parts:
         if isinstance(part, Entries):
-            table = tables[1 + group.entries.index(part)]
+            table = tables[1 + place[part]]
             parts[part] = compact(part, np.delete(table, (LEVEL, START), axis=1), STATE - 2)
             continue
         base = part.base if isinstance(part, Decayed) else part
-        column = tiles[:, STATE + group.accumulators.index(base)]
+        column = tiles[:, STATE + place[base]]
         if isinstance(part, Decayed):
             ages = (floor(q, window.level) - floor(tiles[:, START], window.level)) // window.level
             column = column * part.weights(window.level, window.tiles)[ages]

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
 
 from serving.problem import Problem, unprocessable
 
@@ -34,7 +35,7 @@ def validate(model: type[Model], value: Any) -> Model:
 
 def json_response(value: Mapping[str, Any], status: int = 200) -> Response:
     """`value` as a JSON response."""
-    return Response(json.dumps(value), status, media_type="application/json")
+    return Response(to_json(value), status, media_type="application/json")
 
 
 def documented(schema: dict[str, Any]) -> dict[str, Any]:

@@ -241,21 +241,28 @@ class Predictor:
     ) -> dict[str, Any]:
         served, scores, bundle = found.served, found.scores.values, found.arm.bundle
         groups = [group.name for group in found.arm.reader.reading.groups]
+        stamps: list[tuple[int, ...]] = [tuple(row) for row in served.seqs.tolist()]
+        known: dict[tuple[int, ...], dict[str, int | None]] = {}
+        aged: dict[tuple[int | None, ...], dict[str, float | None]] = {}
         predictions: list[dict[str, Any]] = []
         for name, score, seqs, as_ofs in zip(
-            names, scores.tolist(), served.seqs.tolist(), served.as_ofs, strict=True
-        ):
-            known = _oldest(groups, [seq or None for seq in seqs])
-            ages = {
-                group: None if as_of is None else (served.q - as_of) / 1e6
-                for group, as_of in _oldest(groups, as_ofs).items()
-            }
+            names, scores.tolist(), stamps, map(tuple, served.as_ofs),
+            strict=True,
+        ):  # fmt: skip
+            # Rows of one request mostly read states of the same few stamps.
+            if seqs not in known:
+                known[seqs] = _oldest(groups, [seq or None for seq in seqs])
+            if as_ofs not in aged:
+                aged[as_ofs] = {
+                    group: None if as_of is None else (served.q - as_of) / 1e6
+                    for group, as_of in _oldest(groups, as_ofs).items()
+                }
             predictions.append(
                 {
                     "prediction_id": name,
                     "score": score,
-                    "state_seq": known,
-                    "features_age_s": ages,
+                    "state_seq": known[seqs],
+                    "features_age_s": aged[as_ofs],
                 }
             )
         return {
