@@ -7,10 +7,12 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
+from serving.admission import deadline_ms
 from serving.application import application
 from serving.auth import Keys, OpenAccess, demand
 from serving.body import documented, json_response, read_json, schema_of, validate
 from serving.events import EventsResponse, events_schema
+from serving.inference_api import add_inference
 from serving.predict_body import PredictResponse, request_model
 from serving.replica import Replica, open_replica
 from serving.rollout_api import add_rollout
@@ -49,10 +51,13 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
     )
     async def predict(request: Request) -> Response:
         replica: Replica = request.app.state.replica
-        roles = replica.keys.check(request.headers)
-        demand(roles, "predict", "predict")
-        body = validate(model, await read_json(request))
-        return json_response(await replica.predictor.answer(body, roles))
+        caller = replica.keys.caller(request.headers)
+        demand(caller.roles, "predict", "predict")
+        replica.limits.take(caller)
+        within = deadline_ms(request.headers, settings.timeout_ms)
+        with replica.admission.admitted(within):
+            body = validate(model, await read_json(request))
+            return json_response(await replica.predictor.answer(body, caller.roles, within))
 
     @app.post(
         "/v1/events",
@@ -62,21 +67,26 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
     )
     async def events(request: Request, now: str | None = None) -> Response:
         replica: Replica = request.app.state.replica
-        roles = replica.keys.check(request.headers)
-        demand(roles, "events", "events")
+        caller = replica.keys.caller(request.headers)
+        demand(caller.roles, "events", "events")
+        replica.limits.take(caller)
         body = await read_json(request)
-        return json_response(await replica.collector.collect(body, roles, now), 202)
+        return json_response(await replica.collector.collect(body, caller.roles, now), 202)
 
     def keys() -> Keys | OpenAccess:
         return app.state.replica.keys
 
+    add_inference(app, settings, use_case, model)
     add_rollout(app, use_case, settings.lake(), keys)
     return app
 
 
-def build_app(settings: Settings) -> FastAPI:
-    """Root and use case in one application for a plain ASGI server, e.g. uvicorn."""
-    inner = use_case_app(settings, lambda: open_replica(settings, "local"))
+def build_app(settings: Settings, opened: Callable[[], Replica] | None = None) -> FastAPI:
+    """Root and use case in one application for a plain ASGI server, e.g. uvicorn.
+
+    The replica comes from `opened` at the application's startup; it opens one itself without.
+    """
+    inner = use_case_app(settings, opened or (lambda: open_replica(settings, "local")))
 
     async def probe() -> Mapping[str, Any] | None:
         replica: Replica | None = getattr(inner.state, "replica", None)

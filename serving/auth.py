@@ -28,13 +28,36 @@ class Key:
     name: str
     sha256: str
     roles: tuple[Role, ...]
+    rate: float | None = None
+    """Requests a second that one replica takes from it, in bursts of as many; any when None."""
+    quota: int | None = None
+    """Requests that one replica takes from it in a UTC day; any when None."""
 
 
-def create_key(path: Path, roles: Collection[Role], name: str) -> str:
+@dataclass(frozen=True)
+class Caller:
+    """Who asks."""
+
+    name: str
+    roles: frozenset[Role]
+    rate: float | None = None
+    quota: int | None = None
+
+
+def create_key(
+    path: Path,
+    roles: Collection[Role],
+    name: str,
+    rate: float | None = None,
+    quota: int | None = None,
+) -> str:
     """Add a key of 256 random bits to the file `path` and return it: it is shown only here.
 
-    A key of the same name is replaced. Raises ValueError for roles that do not exist.
+    `rate`, `quota`: as in `Key`. A key of the same name is replaced. Raises ValueError for roles
+    that do not exist, and for limits that let nothing through.
     """
+    if (rate is not None and not rate > 0) or (quota is not None and quota < 1):
+        raise ValueError(f"key {name!r}: rate {rate}, quota {quota}: above 0, or none")
     if not roles or set(roles) - ROLES:
         named = ", ".join(sorted(roles)) or "none"
         raise ValueError(f"key {name!r}: roles {named}: name some of {', '.join(sorted(ROLES))}")
@@ -43,14 +66,30 @@ def create_key(path: Path, roles: Collection[Role], name: str) -> str:
     with open(path.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         kept = [k for k in _read(path) if k.name != name] if path.exists() else []
-        kept.append(Key(name, _digest(key), tuple(sorted(roles))))
+        kept.append(Key(name, _digest(key), tuple(sorted(roles)), rate, quota))
         _write(path, kept)
     return key
 
 
+def revoke_key(path: Path, name: str) -> None:
+    """Take a key out of the file `path`: it stops at once. ValueError where there is none."""
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        held = _read(path) if path.exists() else []
+        if name not in {key.name for key in held}:
+            known = ", ".join(sorted(key.name for key in held)) or "none"
+            raise ValueError(f"key {name!r}: not there; keys are {known}")
+        _write(path, [key for key in held if key.name != name])
+
+
+def stored_keys(path: Path) -> list[Key]:
+    """The keys in the file `path`; none where there is no file."""
+    return _read(path) if path.exists() else []
+
+
 def key_names(path: Path) -> frozenset[str]:
     """The names of the keys in the file `path`; none where there is no file."""
-    return frozenset(key.name for key in _read(path)) if path.exists() else frozenset()
+    return frozenset(key.name for key in stored_keys(path))
 
 
 class Keys:
@@ -63,19 +102,22 @@ class Keys:
 
     def check(self, headers: Mapping[str, str]) -> frozenset[Role]:
         """The roles of the key in `Authorization: Bearer` or `X-API-Key`; Problem 401 if none."""
+        return self.caller(headers).roles
+
+    def caller(self, headers: Mapping[str, str]) -> Caller:
+        """Whose key is in `Authorization: Bearer` or `X-API-Key`; Problem 401 if nobody's."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         presented = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
         if not presented:
             raise _unauthorised("no API key: send `Authorization: Bearer KEY` or `X-API-Key: KEY`")
         digest = _digest(presented)
-        roles: frozenset[Role] = frozenset()
-        known = False
+        found: Caller | None = None
         for key in self._current():
             if hmac.compare_digest(key.sha256, digest):
-                roles, known = frozenset(key.roles), True
-        if not known:
+                found = Caller(key.name, frozenset(key.roles), key.rate, key.quota)
+        if found is None:
             raise _unauthorised("unknown API key")
-        return roles
+        return found
 
     def _current(self) -> list[Key]:
         try:
@@ -93,6 +135,10 @@ class OpenAccess:
     def check(self, headers: Mapping[str, str]) -> frozenset[Role]:
         """All roles."""
         return ROLES
+
+    def caller(self, headers: Mapping[str, str]) -> Caller:
+        """Somebody with all roles and no limits."""
+        return Caller("anyone", ROLES)
 
 
 def demand(roles: Collection[Role], needed: Role, what: str) -> None:
@@ -115,7 +161,10 @@ def _digest(key: str) -> str:
 def _read(path: Path) -> list[Key]:
     try:
         stored = json.loads(path.read_text())["keys"]
-        return [Key(k["name"], k["sha256"], tuple(k["roles"])) for k in stored]
+        return [
+            Key(k["name"], k["sha256"], tuple(k["roles"]), k.get("rate"), k.get("quota"))
+            for k in stored
+        ]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not a file of API keys ({error!r}): create them anew") from error
 

@@ -42,16 +42,22 @@ def main(arguments: list[str]) -> int:
     if options.until_stdin_closes:
         threading.Thread(target=_stop_at_end, args=(parent,), daemon=True).start()
     folder = Path(tempfile.mkdtemp(prefix="hr-", dir=FOLDERS))
+
+    def ready(url: str) -> None:
+        controller.start()
+        told = {"url": url, "ready": True, "pid": os.getpid()}
+        print(json.dumps(told), file=answer, flush=True)
+
+    controller = Supervised(controller_command(settings))
     try:
-        url = _start(settings, folder)
-        controller = Supervised(controller_command(settings))
-        try:
-            told = {"url": url, "ready": True, "pid": os.getpid()}
-            print(json.dumps(told), file=answer, flush=True)
-            while True:
-                signal.pause()
-        finally:
-            controller.stop()
+        if settings.engine == "plain":
+            from serving.plain import serve
+
+            serve(settings, choose_ports(settings.host, settings.port).http, ready)
+            return 0
+        ready(_start(settings, folder))
+        while True:
+            signal.pause()
     except KeyboardInterrupt:
         return 0
     except Exception as error:
@@ -59,6 +65,7 @@ def main(arguments: list[str]) -> int:
         return 1
     finally:
         _on_signals(signal.SIG_IGN)
+        controller.stop()
         _stop(folder)
 
 

@@ -60,23 +60,40 @@ class Predictor:
     tallies: dict[str, dict[Name, Tally]] = field(default_factory=dict[str, dict[Name, Tally]])
     """Step of a release (`Plan.step`) -> arm -> what was counted."""
 
-    async def answer(self, request: PredictRequest, roles: Collection[Role]) -> dict[str, Any]:
-        """The response to one request (shape: PredictResponse); Problem where there is none."""
+    async def answer(
+        self,
+        request: PredictRequest,
+        roles: Collection[Role],
+        within_ms: int | None = None,
+        version: str | None = None,
+    ) -> dict[str, Any]:
+        """The response to one request (shape: PredictResponse); Problem where there is none.
+
+        `within_ms`: how long it may take, `timeout_ms` when None. `version`: who answers, whatever
+        the plan says; such a request belongs to no arm.
+        """
         arrival, started = time.time_ns() // 1000, time.monotonic()
+        within_ms = within_ms or self.timeout_ms
         asked = self._query_time(request, roles)
         rows = await self.dimensions.filled(self._rows(request), asked)
         if isinstance(self.clock, ReplayClock):
             self.clock.advance(asked)
         snapshot = self.arms.now
         unit = self._unit(request, rows)
-        assigned = snapshot.assigned(unit)
+        assigned = snapshot.assigned(unit) if version is None else None
         found, failure = None, None
+        if version is not None:
+            deadline = started + within_ms / 1000
+            found = await self._by_champion(self._named(snapshot, version), rows, asked, deadline)
         if assigned == "candidate":
-            found, failure = await self._by_candidate(snapshot, rows, asked)
+            budget = min(self.candidate_timeout_ms, within_ms // 2)
+            found, failure = await self._by_candidate(snapshot, rows, asked, budget)
         if found is None:
-            found = await self._by_champion(snapshot.champion, rows, asked, started)
+            deadline = started + within_ms / 1000
+            found = await self._by_champion(snapshot.champion, rows, asked, deadline)
         total_ms = (time.monotonic() - started) * 1000
-        self._count(snapshot, assigned, found, failure, total_ms)
+        if assigned is not None:
+            self._count(snapshot, assigned, found, failure, total_ms)
         bundle, served = found.arm.bundle, found.served
         names = [
             prediction_id(self.use_case.name, bundle.version, request.request_id, i)
@@ -115,14 +132,14 @@ class Predictor:
                 "bundle": bundle.digest,
                 "latency_ms": latency,
                 "epoch": snapshot.plan.epoch,
-                "release": snapshot.plan.release,
-                "canary_bps": snapshot.plan.canary_bps,
+                "release": snapshot.plan.release if assigned else 0,
+                "canary_bps": snapshot.plan.canary_bps if assigned else 0,
                 "unit": unit,
                 "arm": assigned,
                 "fallback": failure,
             }
         )
-        if snapshot.plan.shadow_bps and (candidate := self.arms.exposed(snapshot)):
+        if assigned and snapshot.plan.shadow_bps and (candidate := self.arms.exposed(snapshot)):
             copy = Copy(snapshot, candidate, request.request_id, names, rows, served.q)
             same = candidate.definitions == found.arm.definitions
             self.shadow.offer(copy, (found.ids, found.dense) if same else None)
@@ -134,19 +151,29 @@ class Predictor:
         value = rows[0].get(declared) if declared else None
         return request.request_id if value is None else str(value)
 
+    def _named(self, snapshot: Snapshot, version: str) -> Arm:
+        """The arm of a version that is loaded here; Problem 404 for another one."""
+        arms = [snapshot.champion, self.arms.exposed(snapshot)]
+        for arm in arms:
+            if arm is not None and arm.bundle.version == version:
+                return arm
+        served = ", ".join(arm.bundle.version for arm in arms if arm is not None)
+        detail = f"version {version[:20]!r}: is not served here: name one of {served}"
+        raise Problem(HTTPStatus.NOT_FOUND, detail)
+
     async def _by_candidate(
-        self, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]], asked: int
+        self, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]], asked: int, within_ms: int
     ) -> tuple[_Answer | None, str | None]:
         """The candidate's answer, or why the champion has to give one."""
         arm, candidate = self.arms.exposed(snapshot), snapshot.candidate
         if arm is None or candidate is None:
             return None, "not exposed"
-        within = self.candidate_timeout_ms / 1000
+        within = within_ms / 1000
         try:
             async with asyncio.timeout(within):
                 found = await self._by(arm, rows, asked, time.monotonic() + within)
         except TimeoutError:
-            reason = f"no answer within {self.candidate_timeout_ms} ms"
+            reason = f"no answer within {within_ms} ms"
             candidate.breaker.failed(reason, fatal=False)
             return None, "timeout"
         except Exception as error:
@@ -158,12 +185,12 @@ class Predictor:
         return found, None
 
     async def _by_champion(
-        self, arm: Arm, rows: Sequence[Mapping[str, Any]], asked: int, started: float
+        self, arm: Arm, rows: Sequence[Mapping[str, Any]], asked: int, deadline: float
     ) -> _Answer:
         try:
-            return await self._by(arm, rows, asked, started + self.timeout_ms / 1000)
+            return await self._by(arm, rows, asked, deadline)
         except TimeoutError as error:
-            detail = f"{error}: {self.timeout_ms} ms: send less at once, or try again"
+            detail = f"{error}: send less at once, allow more time, or try again"
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"}
             ) from None

@@ -5,14 +5,17 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
+from data_contracts.clock import SystemClock
 from data_contracts.lake import Lake
 from data_contracts.predictions import PredictionLog
 from data_contracts.rollout_store import RolloutStore
+from serving.admission import Admission
 from serving.arms import Arms
 from serving.auth import Keys, OpenAccess
 from serving.dimensions import DimensionReader
 from serving.events import Collector
 from serving.landing import LandingLog
+from serving.limits import RateLimits
 from serving.predict import Predictor
 from serving.settings import Settings
 from serving.shadow import Shadow
@@ -26,6 +29,8 @@ class Replica:
     name: str
     boot: str
     keys: Keys | OpenAccess
+    limits: RateLimits
+    admission: Admission
     predictor: Predictor
     collector: Collector
     lake: Lake
@@ -47,6 +52,7 @@ class Replica:
             "candidate": plan.candidate and plan.candidate.version,
             "breaker": next(iter(arms.broken().values()), None),
             "predictions": predictor.answered,
+            "refused": self.admission.refused,
             "prediction_log_failures": predictor.log_failures,
             "feature_store_failures": arms.feature_failures,
             "dimension_failures": predictor.dimensions.failures,
@@ -97,4 +103,5 @@ def open_replica(settings: Settings, name: str) -> Replica:
     landing = LandingLog(lake.landing, name, boot)
     collector = Collector(use_case.contract, clock, landing, settings.max_events)
     keys = Keys(lake.keys) if settings.auth else OpenAccess()
-    return Replica(name, boot, keys, predictor, collector, lake, settings.poll_s)
+    limits, admission = RateLimits(SystemClock()), Admission(settings.max_in_flight)
+    return Replica(name, boot, keys, limits, admission, predictor, collector, lake, settings.poll_s)

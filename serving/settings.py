@@ -1,9 +1,9 @@
 """What one server is told: small, printable values that survive JSON and a process boundary."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from data_contracts.clock import Clock, ReplayClock, SystemClock
 from data_contracts.lake import Lake
@@ -28,6 +28,11 @@ class Settings(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)
     """HTTP port; 0 takes a free one."""
+    engine: Literal["ray", "plain"] = "ray"
+    """`plain`: one process under uvicorn, for one node; `replicas` is 1 then."""
+    tls_cert: Path | None = None
+    """PEM file with the certificate and its chain; of the plain engine alone."""
+    tls_key: Path | None = None
     clock: Literal["system", "replay"] = "system"
     """`replay`: requests of role operate may carry event times, and time stands where they do."""
     replicas: int = Field(default=1, ge=1)
@@ -38,6 +43,8 @@ class Settings(BaseModel):
     max_body_bytes: int = Field(default=1 << 20, ge=1)
     max_candidates: int = Field(default=1000, ge=1)
     max_events: int = Field(default=500, ge=1)
+    max_in_flight: int = Field(default=200, ge=1)
+    """Predict requests that one replica has under way at most; more are refused with 429."""
     timeout_ms: int = Field(default=2000, ge=1)
     """A request still unscored after this long is refused with 503."""
 
@@ -49,6 +56,18 @@ class Settings(BaseModel):
     """Without a sign of the rollout's controller for this long only the champion answers."""
     poll_s: float = Field(default=1.0, gt=0)
     """How often a replica looks for a new plan and says what it counted."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.engine == "plain" and self.replicas > 1:
+            raise ValueError(
+                f"replicas: {self.replicas}: the plain engine has one: use Ray for more"
+            )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert, tls_key: the one needs the other")
+        if self.tls_cert is not None and self.engine != "plain":
+            raise ValueError("tls_cert: Ray's proxy has none: put one before it, or serve --plain")
+        return self
 
     def lake(self) -> Lake:
         """Where the use case's data lies."""

@@ -18,41 +18,42 @@ class Supervised:
         self._command = list(command)
         self._ends = threading.Event()
         self._lock = threading.Lock()
-        self._process = self._start()
+        self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._keep, daemon=True)
-        self._thread.start()
 
     @property
-    def pid(self) -> int:
+    def pid(self) -> int | None:
         """Of the process that runs now."""
-        return self._process.pid
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Run it from now on."""
+        self._thread.start()
 
     def stop(self) -> None:
-        """End it for good; returns when it is gone."""
-        self._ends.set()
+        """End it for good; returns when it is gone. Nothing when it was never started."""
         with self._lock:
+            self._ends.set()
             process = self._process
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        self._thread.join()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, stdin=subprocess.PIPE)
+        if process is not None:
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _keep(self) -> None:
         while True:
-            self._process.wait()
-            if self._ends.wait(_PAUSE_S):
-                return
             with self._lock:
                 if self._ends.is_set():
                     return
-                self._process = self._start()
+                self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)
+            self._process.wait()
+            self._ends.wait(_PAUSE_S)
 
 
 def controller_command(settings: Settings) -> list[str]:

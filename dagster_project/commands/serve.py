@@ -40,6 +40,13 @@ def serve(
         str, typer.Option(help="system, or replay: time stands where requests do.")
     ] = "system",
     replicas: Annotated[int, typer.Option(min=1)] = 1,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Without Ray: one process, ready in seconds.")
+    ] = False,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="PEM certificate with its chain; with --plain.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
     new_key: Annotated[bool, typer.Option("--new-key", help="Replace the API key.")] = False,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Path(".headrace"),
@@ -59,6 +66,7 @@ def serve(
         settings = Settings(
             root=lake.root, use_case=str(deployment.use_case.folder), port=port,
             clock="replay" if clock == "replay" else "system", replicas=replicas,
+            engine="plain" if plain else "ray", tls_cert=tls_cert, tls_key=tls_key,
         )  # fmt: skip
         with running(settings) as server:
             fresh = new_key or FIRST_KEY not in key_names(lake.keys)
@@ -66,6 +74,7 @@ def serve(
             told = {
                 "predict": f"{server.url}/{deployment.use_case.name}/v1/predict",
                 "docs": f"{server.url}/docs",
+                "release": f"{server.url}/{deployment.use_case.name}/release",
                 "key": key,
             }
             show(told, json)

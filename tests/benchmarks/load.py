@@ -107,12 +107,23 @@ async def opened(url: str, bodies: Iterator[bytes], rate: float, seconds: float)
         _note(load, await connection.send(body), due)
         free.put_nowait(connection)
 
+    loop, sent = asyncio.get_running_loop(), asyncio.Semaphore(0)
+    tasks: list[asyncio.Task[None]] = []
+
+    def begin(due: float) -> None:
+        tasks.append(loop.create_task(one(due, next(bodies))))
+        sent.release()
+
     began = due = time.monotonic()
-    async with asyncio.TaskGroup() as tasks:
-        while due < began + seconds:
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            tasks.create_task(one(due, next(bodies)))
-            due += draw.expovariate(rate)
+    count = 0
+    while due < began + seconds:
+        # The loop's clock is the monotonic one.
+        loop.call_at(due, begin, due)
+        due += draw.expovariate(rate)
+        count += 1
+    for _ in range(count):
+        await sent.acquire()
+    await asyncio.gather(*tasks)
     load.seconds = time.monotonic() - began
     return load
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -131,12 +132,13 @@ def started(
         )
         try:
             url = f"http://127.0.0.1:{port}"
+            pause = threading.Event()
             while not _answers(url):
                 if process.poll() is not None or time.monotonic() - began > _PATIENCE_S:
                     log.seek(0)
                     tail = log.read()[-2000:].decode(errors="replace")
                     raise RuntimeError(f"{server}: did not get ready:\n{tail}")
-                time.sleep(0.1)
+                pause.wait(0.1)
             yield url, process, time.monotonic() - began
         finally:
             tree = psutil.Process(process.pid).children(recursive=True)

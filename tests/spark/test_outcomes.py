@@ -6,14 +6,19 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
 from data_contracts.clock import HOUR, MINUTE, SECOND
+from data_contracts.evidence import log_losses
 from data_contracts.lake import Lake
 from data_contracts.predictions import SUFFIX, PredictionLog, prediction_id
+from data_contracts.rollout import Plan, Target, advanced, began
+from data_contracts.sequences import Split
 from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of, joint_digest
+from serving.evidence import base_rate, gathered
 from serving.features import FeatureReader
 from spark_jobs.outcomes import Collected, collect_outcomes
 from spark_jobs.parity import ServedParity, served_parity
@@ -87,7 +92,7 @@ def collect(
     spark: SparkSession, clicks: UseCase, lake: Lake, *logs: list[dict[str, Any]]
 ) -> tuple[Collected, ServedParity]:
     """Replace the prediction log and its table by `logs`, one file each."""
-    for folder in (lake.prediction_log, lake.predictions):
+    for folder in (lake.prediction_log, lake.predictions, lake.shadow_scores):
         rmtree(folder, ignore_errors=True)
     for i, records in enumerate(logs):
         log = PredictionLog(lake.prediction_log, "replica", f"boot{i}")
@@ -158,6 +163,39 @@ def test_a_later_version_s_replay_is_kept_apart_and_what_knew_its_outcome_is_not
     assert alone.outcomes // 2 == both.outcomes
     rows = load(spark, served.lake.outcomes).where("version = '1'")
     assert alone.outcomes == rows.count()
+
+
+def test_a_release_is_judged_by_the_arms_and_copies_that_were_logged(
+    spark: SparkSession, clicks: UseCase, served: Served
+) -> None:
+    one, two = Target("1", "1" * 64), Target("2", "2" * 64)
+    shadow = began(Plan(1, one), two, {})
+    canary = advanced(shadow, (5_000,))
+    logs: list[list[dict[str, Any]]] = [[], []]
+    for i, record in enumerate(served.records):
+        plan, arm = (shadow, "champion") if i < 6 else (canary, ("champion", "candidate")[i % 2])
+        logs[0].append(
+            {**record, "epoch": plan.epoch, "release": plan.release, "unit": f"u{i}",
+             "canary_bps": plan.canary_bps, "arm": arm, "fallback": None}
+        )  # fmt: skip
+        if i < 6:
+            names, scores = record["prediction_ids"], [0.4, 0.5, 0.6]
+            said = {"version": "2", "bundle": "b", "release": plan.release}
+            logs[1].append({"shadow": {**said, "prediction_ids": names, "scores": scores}})
+    collect(spark, clicks, served.lake, *logs)
+    assert 0 == collect_outcomes(spark, clicks, served.lake).gaps
+    # Of each request two rows are outcomes; every fourth request was clicked, the last is open.
+    pairs = gathered(served.lake, shadow, []).pairs
+    labels = np.array([i % 4 == 0 for i in range(6) for _ in (0, 1)])
+    ours, theirs = np.tile([0.4, 0.6], 6), np.tile([0.1, 0.3], 6)
+    expected = log_losses(labels, ours).sum() - log_losses(labels, theirs).sum()
+    assert (12, (6, 6)) == (pairs.impressions, pairs.units)
+    assert expected == pytest.approx(pairs.total)
+    seen = gathered(served.lake, canary, [])
+    assert (12, (3, 3)) == (seen.arms.impressions, seen.arms.units)
+    assert -1 / 3 == pytest.approx(seen.arms.difference)
+    assert (Split(0.5, 3, 7),) == seen.splits
+    assert 6 / 24 == base_rate(served.lake)
 
 
 @pytest.mark.parametrize("plant", ["feature", "seq"])

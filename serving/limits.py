@@ -1,0 +1,53 @@
+"""How much one key may ask of a replica: a token bucket, and a quota of the day."""
+
+import math
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+
+from data_contracts.clock import DAY, Clock
+from serving.auth import Caller
+from serving.problem import Problem
+
+
+class RateLimits:
+    """Counts what each key asked for; a key without limits costs nothing here."""
+
+    def __init__(self, clock: Clock, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._buckets: dict[str, tuple[float, float]] = {}
+        """Key -> tokens left, and when that was."""
+        self._days: dict[str, tuple[int, int]] = {}
+        """Key -> UTC day, and requests of it."""
+
+    def take(self, caller: Caller) -> None:
+        """Count one request; Problem 429 saying when the next one is taken."""
+        if caller.quota is not None:
+            self._of_the_day(caller.name, caller.quota)
+        if caller.rate is not None:
+            self._of_the_second(caller.name, caller.rate)
+
+    def _of_the_second(self, name: str, rate: float) -> None:
+        now, most = self._monotonic(), max(1.0, rate)
+        left, since = self._buckets.get(name, (most, now))
+        left = min(most, left + (now - since) * rate)
+        if left < 1.0:
+            self._buckets[name] = left, now
+            raise _refused(f"key {name!r}: more than {rate:g} requests a second", (1 - left) / rate)
+        self._buckets[name] = left - 1.0, now
+
+    def _of_the_day(self, name: str, quota: int) -> None:
+        now = self._clock.now()
+        today = now // DAY
+        day, asked = self._days.get(name, (today, 0))
+        asked = asked if day == today else 0
+        if asked >= quota:
+            detail = f"key {name!r}: its {quota:,} requests of this UTC day are used up"
+            raise _refused(detail, (DAY - now % DAY) / 1e6)
+        self._days[name] = today, asked + 1
+
+
+def _refused(detail: str, seconds: float) -> Problem:
+    after = str(max(1, math.ceil(seconds)))
+    return Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": after})
