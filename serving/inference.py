@@ -166,7 +166,7 @@ def _tensor(tensor: Any, rest: bytes, at: int) -> tuple[str, list[Any], int]:
 
 
 def _rows(name: str, shape: Any) -> int:
-    numbers: list[Any] = cast(list[Any], shape) if isinstance(shape, list) else []
+    numbers: list[Any] = shape if issubclass(type(shape), list) else []
     good = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers)
     if not good or not (len(numbers) == 1 or (len(numbers) == 2 and numbers[1] == 1)):
         raise _bad(f"input {name[:60]!r}: shape {str(shape)[:60]}: [n] or [n, 1] with n > 0")
