@@ -1,0 +1,157 @@
+"""A client of a served use case: what was not answered is sent again until its deadline."""
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from serving.events import EventsResponse
+from serving.predict_body import PredictResponse
+from serving.problem import MEDIA_TYPE
+
+_BASE_S, _MOST_S = 0.05, 2.0
+_BUSY = {
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
+
+
+class Refused(RuntimeError):
+    """The server's last word on a request: its status, and which fields are wrong and why."""
+
+    def __init__(self, status: int, detail: str, errors: list[dict[str, str]]) -> None:
+        super().__init__(f"{status}: {detail}")
+        self.status = status
+        self.errors = errors
+
+
+class Unanswered(TimeoutError):
+    """No answer by the deadline; it may have been given and lost, so ask with the same id."""
+
+
+class Client:
+    """`with Client(url, key, "clicks") as client: client.predict([{"item_id": "i1"}])`.
+
+    Sending again is safe: a prediction's id follows from the request's id, and an event of a known
+    `event_id` is a duplicate. Pauses grow and are drawn at random, never shorter than the server's
+    `Retry-After` (M. Brooker, Exponential Backoff And Jitter, AWS 2015).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        use_case: str,
+        deadline_s: float = 10.0,
+        attempt_s: float = 2.5,
+        transport: httpx.BaseTransport | None = None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`deadline_s` is of a call with all its attempts, `attempt_s` of one of them."""
+        self._deadline_s = deadline_s
+        self._attempt_s = attempt_s
+        self._pause = pause
+        self._http = httpx.Client(
+            base_url=f"{url.rstrip('/')}/{use_case}/v1",
+            headers={"Authorization": f"Bearer {key}"},
+            transport=transport,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def predict(
+        self,
+        candidates: Iterable[Mapping[str, Any]],
+        *,
+        request_id: str | None = None,
+        deadline_s: float | None = None,
+        **shared: Any,
+    ) -> PredictResponse:
+        """Scores of `candidates`, in their order; `shared`: fields of every candidate, `context`.
+
+        Give `request_id` where a later process may ask again: same id, same predictions. Raises
+        Refused or Unanswered.
+        """
+        name = request_id or uuid.uuid4().hex
+        body = {"request_id": name, **shared, "candidates": list(candidates)}
+        return PredictResponse.model_validate_json(self._asked("/predict", body, deadline_s))
+
+    def events(
+        self, events: Iterable[Mapping[str, Any]], *, deadline_s: float | None = None
+    ) -> EventsResponse:
+        """Collect `events`, all or none; they are on the server's disk when this returns.
+
+        Raises Refused or Unanswered.
+        """
+        return EventsResponse.model_validate_json(self._asked("/events", list(events), deadline_s))
+
+    def _asked(self, path: str, body: Any, deadline_s: float | None) -> bytes:
+        end = time.monotonic() + (self._deadline_s if deadline_s is None else deadline_s)
+        attempt = 0
+        while True:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise Unanswered(f"{path}: no answer after {attempt} attempts: try again later")
+            within = min(left, self._attempt_s)
+            headers = {"X-Deadline-Ms": str(max(1, int(within * 1000)))}
+            answer, failure = None, ""
+            try:
+                answer = self._http.post(path, json=body, headers=headers, timeout=within)
+            except httpx.TransportError as error:
+                failure = repr(error)
+            if answer is not None and answer.is_success:
+                return answer.content
+            if answer is not None and not _passing(answer):
+                raise _refused(answer)
+            attempt += 1
+            wait = _drawn(attempt) + _named(answer)
+            if time.monotonic() + wait >= end:
+                if answer is not None:
+                    raise _refused(answer)
+                raise Unanswered(f"{path}: no answer after {attempt} attempts: {failure}")
+            self._pause(wait)
+
+
+def _passing(answer: httpx.Response) -> bool:
+    """Whether the same request may be answered soon; a proxy's own 500 is no problem document."""
+    proxied = not answer.headers.get("content-type", "").startswith(MEDIA_TYPE)
+    lost = answer.status_code == HTTPStatus.INTERNAL_SERVER_ERROR and proxied
+    return lost or answer.status_code in _BUSY
+
+
+def _drawn(attempt: int) -> float:
+    return random.uniform(0, min(_MOST_S, _BASE_S * 2**attempt))
+
+
+def _named(answer: httpx.Response | None) -> float:
+    """Seconds that the answer asks to wait; 0 where it names none."""
+    text = answer.headers.get("retry-after", "") if answer is not None else ""
+    return float(text) if text.isascii() and text.isdigit() else 0.0
+
+
+def _refused(answer: httpx.Response) -> Refused:
+    try:
+        said = answer.json()
+        return Refused(answer.status_code, said["detail"], said.get("errors", []))
+    except (ValueError, KeyError, TypeError):
+        return Refused(answer.status_code, answer.text[:200] or answer.reason_phrase, [])
