@@ -67,12 +67,13 @@ def training(
 
 def models(
     models: Annotated[str, typer.Option(help="Models of the zoo.")] = ",".join(MODELS),
+    data: Annotated[str, typer.Option(help="What they are fitted on.")] = "obd,deskdrop,world",
     events: Annotated[str, typer.Option(help="Records of the generated world.")] = "200k",
     deskdrop: Annotated[Path | None, typer.Option(help="The Deskdrop log.")] = None,
     out: OutOption = None,
 ) -> None:
-    """Every model on Deskdrop, and on the generated world beside its truth."""
-    given = {"models": models, "events": events}
+    """Every model on the embedded sample, on Deskdrop, and on a generated world with its truth."""
+    given = {"models": models, "data": data, "events": events}
     if deskdrop is not None:
         given["deskdrop"] = str(deskdrop.resolve())
     _start("models", given, out)

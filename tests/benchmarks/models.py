@@ -5,7 +5,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import numpy as np
 from deltalake import DeltaTable
 
 from dagster_project.quiet import quiet
-from data_contracts.evidence import auc, bootstrap, log_loss
+from data_contracts.delong import auc_difference, auc_interval
+from data_contracts.evidence import Estimate, bootstrap, calibration_error, log_loss
 from data_contracts.lake import Lake
 from data_contracts.model_spec import ModelSpec
 from data_contracts.results import write_result
@@ -31,12 +32,15 @@ from training.data import Dataset, TrainingData, read_dataset
 from training.evaluate import predict
 from training.fit import fit
 from training.models.linear import Constant
-from training.models.names import MODELS
+from training.models.names import MODELS, TREES
 
 HERE = Path(__file__).parent
 DESKDROP = HERE.parents[1] / "tests/usecases/deskdrop"
 LOG = HERE.parents[2] / "shared/data/deskdrop"
-COLUMNS = ("data", "model", "auc", "interval", "log_loss", "gain_share", "epochs", "seconds")
+COLUMNS = (
+    "data", "rows", "model", "auc", "auc_interval", "above_lightgbm", "better", "log_loss",
+    "log_loss_interval", "ece", "gain_share", "epochs", "seconds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,46 +55,74 @@ class Task:
 
 
 def main() -> None:
-    """Fit, judge, print and write."""
+    """Fit, judge, print, and write one JSON file per kind of data."""
     options = _options()
     quiet()
     options.out.mkdir(parents=True, exist_ok=True)
-    kept = options.out / "models.json"
-    result: dict[str, Any] = {"part": "models", "machine": machine(), "rows": []}
-    with tempfile.TemporaryDirectory(dir=options.work, prefix="headrace-bench-") as place:
-        for task in tasks(Path(place), options):
-            for row in judge(task, options.models):
-                result["rows"].append(row)
-                kept.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-                print(f"{row['data']} {row['model']}: {row['auc']}", file=sys.stderr, flush=True)
-    print(markdown(COLUMNS, result["rows"]))
-    print(f"written: {kept}", file=sys.stderr)
+    rows: list[dict[str, Any]] = []
+    for data in options.data:
+        kept = options.out / f"models-{data}.json"
+        result: dict[str, Any] = {"part": "models", "machine": machine(), "rows": []}
+        with tempfile.TemporaryDirectory(dir=options.work, prefix="headrace-bench-") as place:
+            for task in TASKS[data](Path(place), options):
+                for row in judge(task, options.models):
+                    result["rows"].append(row)
+                    kept.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+                    print(f"{row['data']} {row['model']}: {row['auc']}", file=sys.stderr)
+        rows += result["rows"]
+        print(f"written: {kept}", file=sys.stderr, flush=True)
+    print(markdown(COLUMNS, rows))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="headrace bench models", description=__doc__)
-    parser.add_argument("--models", type=lambda text: text.split(","), default=list(MODELS))
+    parser.add_argument("--models", type=_named(MODELS), default=list(MODELS))
+    parser.add_argument("--data", type=_named(tuple(TASKS)), default=list(TASKS))
     parser.add_argument("--events", type=size, default=size("200k"), help="Of the world's log.")
-    parser.add_argument("--deskdrop", type=Path, default=LOG, help="The Deskdrop log, or none.")
+    parser.add_argument("--deskdrop", type=Path, default=LOG, help="The Deskdrop log.")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()))
     return parser.parse_args()
 
 
-def tasks(home: Path, options: argparse.Namespace) -> Iterator[Task]:
-    """Deskdrop where its log is, and the world with and without the features of windows."""
-    if options.deskdrop.exists():
-        use_case, dataset, _ = _prepared(str(DESKDROP), home, options.deskdrop)
-        yield Task("deskdrop", use_case.model, dataset)
-    world = home / "log"
-    write_world(Parameters(options.events), world, lambda _: None)
-    use_case, dataset, ids = _prepared("world", home, world)
-    lines = (world / "truth/impressions.jsonl").open()
-    with lines:
+def _named(known: tuple[str, ...]) -> Any:
+    def read(text: str) -> list[str]:
+        if unknown := [name for name in text.split(",") if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown}: choose from {', '.join(known)}")
+        return text.split(",")
+
+    return read
+
+
+def obd(home: Path, options: argparse.Namespace) -> Iterator[Task]:
+    """The embedded sample of the Open Bandit Dataset."""
+    log = load_use_case("clicks").log
+    assert log is not None
+    use_case, dataset, _ = _prepared("clicks", home, log)
+    yield Task("OBD sample", use_case.model, dataset)
+
+
+def deskdrop(home: Path, options: argparse.Namespace) -> Iterator[Task]:
+    """Deskdrop's log, which is not part of the project."""
+    if not options.deskdrop.exists():
+        sys.exit(f"headrace: {options.deskdrop}: no such log: name it with --deskdrop or leave out")
+    use_case, dataset, _ = _prepared(str(DESKDROP), home, options.deskdrop)
+    yield Task("deskdrop", use_case.model, dataset)
+
+
+def world(home: Path, options: argparse.Namespace) -> Iterator[Task]:
+    """A simulated log, with the request's own numbers only and with the features of windows."""
+    log = home / "log"
+    write_world(Parameters(options.events), log, lambda _: None)
+    use_case, dataset, ids = _prepared("world", home, log)
+    with (log / "truth/impressions.jsonl").open() as lines:
         true = {row["event_id"]: row["p_true"] for row in map(json.loads, lines)}
     truth = np.array([true[event] for event in ids])
     yield Task("world, static", use_case.model, without_windows(use_case, dataset), truth)
     yield Task("world, windows", use_case.model, dataset, truth)
+
+
+TASKS = {"obd": obd, "deskdrop": deskdrop, "world": world}
 
 
 def _prepared(reference: str, home: Path, log: Path) -> tuple[UseCase, Dataset, list[str]]:
@@ -101,7 +133,7 @@ def _prepared(reference: str, home: Path, log: Path) -> tuple[UseCase, Dataset, 
     held_out = imported.held_out(use_case.label.window)
     history = [day.stem for day in imported.days if day not in held_out]
     write_result(lake, "raw_log", {"history": history})
-    write_training_set(use_case, lake)
+    write_training_set(use_case, lake, log)
     table = DeltaTable(lake.training_set).to_pyarrow_table(columns=["q", "event_id", "split"])
     table = table.filter(np.asarray(table["split"]) == "test")
     ordered = table.sort_by([("q", "ascending"), ("event_id", "ascending")])
@@ -119,37 +151,55 @@ def without_windows(use_case: UseCase, dataset: Dataset) -> Dataset:
     return Dataset(splits, dataset.delta_version, dataset.digest, item)
 
 
-def judge(task: Task, models: list[str]) -> Iterator[Mapping[str, Any]]:
-    """A row per model: AUC with its 95 % interval, log loss, share of the achievable gain."""
+def judge(task: Task, models: list[str]) -> Iterator[dict[str, Any]]:
+    """A row per model, the trees first: its figures with 95 % intervals, its share of the gain that
+    the truth has over the constant, and whether the trees' AUC is above or below on the same rows.
+    """
     test = task.dataset.splits["test"]
     none = log_loss(test.labels, predict(Constant(task.dataset.seen(task.spec)), test))
     best = None if task.truth is None else log_loss(test.labels, task.truth)
     if task.truth is not None:
-        yield _row(task, "truth", test.labels, task.truth, 1.0)
-    for name in models:
+        yield _row(task, "truth", task.truth, None) | {"gain_share": 1.0}
+    trees: np.ndarray | None = None
+    for name in sorted(models, key=lambda name: name != TREES):
         start = time.perf_counter()
         fitted = fit(name, task.spec, TrainingData(task.dataset, task.spec))
         seconds = time.perf_counter() - start
         scores = predict(fitted.model, test)
+        row = _row(task, name, scores, trees)
+        if name == TREES:
+            trees = scores
         loss = log_loss(test.labels, scores)
-        share = None if best is None else (none - loss) / (none - best)
-        row = _row(task, name, test.labels, scores, share)
-        yield {**row, "epochs": len(fitted.curve) - 1, "seconds": round(seconds, 1)}
+        share = None if best is None else round((none - loss) / (none - best), 3)
+        epochs = len(fitted.curve) - 1
+        yield row | {"gain_share": share, "epochs": epochs, "seconds": round(seconds, 1)}
 
 
-def _row(
-    task: Task, name: str, labels: np.ndarray, scores: np.ndarray, share: float | None
-) -> dict[str, Any]:
-    found = bootstrap(auc, labels, scores)
+def _row(task: Task, name: str, scores: np.ndarray, trees: np.ndarray | None) -> dict[str, Any]:
+    labels = task.dataset.splits["test"].labels
+    area, loss = auc_interval(labels, scores), bootstrap(log_loss, labels, scores)
+    gap = None if trees is None else auc_difference(labels, scores, trees)
     return {
         "data": task.name,
-        "model": name,
-        "auc": round(found.value, 4),
-        "interval": [round(found.low, 4), round(found.high, 4)],
-        "log_loss": round(log_loss(labels, scores), 5),
-        "gain_share": None if share is None else round(share, 3),
         "rows": len(labels),
+        "positives": int(labels.sum()),
+        "model": name,
+        "auc": round(area.value, 4),
+        "auc_interval": _ends(area, 4),
+        "above_lightgbm": gap and _ends(gap, 4),
+        "better": gap and _better(name, gap),
+        "log_loss": round(loss.value, 5),
+        "log_loss_interval": _ends(loss, 5),
+        "ece": round(calibration_error(labels, scores), 4),
     }
+
+
+def _ends(found: Estimate, digits: int) -> list[float]:
+    return [round(found.low, digits), round(found.high, digits)]
+
+
+def _better(name: str, gap: Estimate) -> str:
+    return TREES if gap.high < 0 else name if gap.low > 0 else "neither"
 
 
 if __name__ == "__main__":

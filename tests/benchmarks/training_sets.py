@@ -4,11 +4,13 @@ For benchmarks, which would otherwise spend minutes in the stream before the fir
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
 
+from data_contracts.dimension import DIMENSIONS, AsOf, with_attributes
 from data_contracts.keys import key_of
 from data_contracts.lake import Lake
 from data_contracts.record import Event, check_event
@@ -25,9 +27,13 @@ ARROW = {
 }
 
 
-def write_training_set(use_case: UseCase, lake: Lake) -> int:
-    """Write `lake.training_set` from the imported history; returns its rows."""
-    events = _events(use_case, lake)
+def write_training_set(use_case: UseCase, lake: Lake, log: Path) -> int:
+    """Write `lake.training_set` from the imported history; returns its rows.
+
+    `log`: the raw one, beside which the dimensions lie.
+    """
+    tables = _dimensions(use_case, log)
+    events = _events(use_case, lake, tables)
     rows = _label_rows(use_case, events)
     features: dict[str, np.ndarray] = {}
     for group in use_case.groups:
@@ -48,7 +54,16 @@ def write_training_set(use_case: UseCase, lake: Lake) -> int:
     return len(rows)
 
 
-def _events(use_case: UseCase, lake: Lake) -> list[Event]:
+def _dimensions(use_case: UseCase, log: Path) -> dict[str, AsOf]:
+    tables: dict[str, AsOf] = {}
+    for dimension in use_case.declared.dimensions:
+        with (log / DIMENSIONS / f"{dimension.name}.jsonl").open() as lines:
+            rows = [dimension.row(use_case.contract, json.loads(line)) for line in lines]
+        tables[dimension.name] = AsOf(rows)
+    return tables
+
+
+def _events(use_case: UseCase, lake: Lake, tables: dict[str, AsOf]) -> list[Event]:
     """The valid events of the days that are not held out, one per id, in order of time."""
     found: dict[str, Event] = {}
     for day in read_result(lake, "raw_log")["history"]:
@@ -58,7 +73,10 @@ def _events(use_case: UseCase, lake: Lake) -> list[Event]:
                     event = check_event(use_case.contract, json.loads(line))
                 except ValueError:
                     continue
-                found.setdefault(event["event_id"], event)
+                full = with_attributes(
+                    use_case.declared.dimensions, tables, event, event["event_time"]
+                )
+                found.setdefault(event["event_id"], full)
     return sorted(found.values(), key=lambda event: (event["event_time"], event["event_id"]))
 
 
