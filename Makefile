@@ -1,7 +1,7 @@
 # `make demo` and `make test` set everything up first; a second set-up takes a moment.
 # ARGS goes to the command: make demo ARGS="--use-case clicks", make test ARGS="tests/unit -x".
 .POSIX:
-.PHONY: setup demo test test-full check ui format clean
+.PHONY: setup demo test test-full test-faults check ui format clean
 
 ARGS =
 BIN = .venv/bin
@@ -17,6 +17,9 @@ test: setup
 
 test-full: setup
 	@$(BIN)/python -m pytest -m full $(ARGS)
+
+test-faults: setup
+	@$(BIN)/python -m pytest -m faults -s $(ARGS)
 
 check: setup
 	@echo "ruff check" && $(BIN)/ruff check

@@ -75,6 +75,11 @@ def watch(
     ]
 
 
+def simulated(shop: Shop, scenario: Scenario, rng: np.random.Generator) -> Iterator["Look"]:
+    """The looks of one release."""
+    return _release(shop, shop.table(), scenario, rng)
+
+
 @dataclass(frozen=True)
 class Look:
     """What a release knows after one look."""

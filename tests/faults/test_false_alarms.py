@@ -1,0 +1,152 @@
+"""Simulated releases through the real controller, its store, the registry and the ledger."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from shutil import copytree
+
+import numpy as np
+import pytest
+
+from data_contracts.clock import SystemClock
+from data_contracts.lake import Lake
+from data_contracts.moves import Moves
+from data_contracts.release import Evidence
+from data_contracts.rollout import Plan, Rollout
+from data_contracts.rollout_store import Report, RolloutStore
+from data_contracts.tally import Tally
+from data_contracts.use_case import UseCase
+from serving.registry import Registry
+from serving.release import Controller
+from tests.benchmarks.releases import RAMP, SAME, WORSE, Look, Scenario, Shop, simulated
+from tests.integration.releases import register_second
+from tests.integration.world import World, build
+
+pytestmark = pytest.mark.faults
+FRESH = 20
+STEPS = tuple(round(share * 10_000) for share, _ in RAMP)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = build(tmp_path_factory.mktemp("alarms") / "lake")
+    register_second(world)
+    return world
+
+
+def sound() -> Tally:
+    """Of a step on which nothing went wrong."""
+    tally = Tally()
+    for _ in range(2_000):
+        tally.answered(5.0, 1, 0.07)
+    return tally
+
+
+class Simulated:
+    """A controller that is told of a simulated release, look by look."""
+
+    def __init__(self, world: World, place: Path, number: int) -> None:
+        self.store = RolloutStore(place / f"{number}.db", "clicks")
+        self._tally = sound()
+        self._look: Look | None = None
+        self._tuned = {"CTR": 1.0, "paired log loss": 1.0}
+        registry = Registry(world.lake)
+        self._controller = Controller(
+            impatient(world.use_case), self.store, registry,
+            Moves(registry, world.lake, "clicks", "test"),
+            self._evidence, lambda: self._tuned, SystemClock(), "one", 0.0,
+        )  # fmt: skip
+
+    def _evidence(self, plan: Plan, reports: list[Report]) -> Evidence:
+        if self._look is None:
+            return Evidence()
+        at = self._look
+        return Evidence(at.pairs, at.arms, tuple(at.splits), self._tally, self._tally)
+
+    @property
+    def plan(self) -> Plan:
+        found = self.store.plan()
+        assert found is not None
+        return found
+
+    def ask(self, action: str, version: str | None = None) -> None:
+        self.store.ask("now", "test", action, version, "a simulation", True)
+        self.turn()
+
+    def turn(self) -> None:
+        for _ in range(2):
+            self._controller.tick()
+            self._controller.align()
+
+    def ended(self, release: Iterator[Look]) -> str:
+        """`champion`, `rolled back`, or `open` after the last look."""
+        first = next(release)
+        self._tuned = dict(zip(("CTR", "paired log loss"), first.planned, strict=True))
+        self.turn()
+        self.ask("start", "2")
+        self._look = first
+        try:
+            for step, (_, looks) in enumerate(RAMP):
+                self.ask("advance")
+                self.ask("hold")
+                if self.plan.candidate is None:
+                    return "rolled back"
+                if step == len(RAMP) - 1:
+                    self.ask("resume")
+                for number in range(looks):
+                    if (step, number) != (0, 0):
+                        self._look = next(release)
+                    # The replica that no release here has is heard anew at each look.
+                    epoch = self.plan.epoch
+                    beat = len(self.store.looks(self.plan.release)) + 1
+                    body = {"epoch": epoch, "busy": 0.0, "broken": {}, "tallies": {}}
+                    self.store.report(Report("r", "b", beat, body))
+                    self._controller.tick()
+                    if self.plan.candidate is None:
+                        won = self.plan.champion.version == "2"
+                        return "champion" if won else "rolled back"
+            return "open"
+        finally:
+            self._controller.align()
+            if self.plan.candidate is not None:
+                self.ask("abort")
+            elif self.plan.champion.version == "2":
+                self.ask("rollback")
+            self.turn()
+
+
+def impatient(use_case: UseCase) -> UseCase:
+    rollout = Rollout(unit="user_id", steps=STEPS, look_s=0.0, dwell_s=0.0)
+    return replace(use_case, declared=replace(use_case.declared, rollout=rollout))
+
+
+def outcomes(world: World, place: Path, scenario: Scenario, many: int) -> dict[str, int]:
+    shop = Shop()
+    found: dict[str, int] = {}
+    fresh = world
+    for number in range(many):
+        if number % FRESH == 0:
+            # A ledger is verified as a whole before every move: a short one keeps this short.
+            root = place / f"lake{number}"
+            copytree(world.root, root)
+            fresh = replace(world, root=root, lake=Lake(root, "clicks"))
+        rng = np.random.default_rng((11, number))
+        release = simulated(shop, scenario, rng)
+        end = Simulated(fresh, place, number).ended(release)
+        found[end] = found.get(end, 0) + 1
+    print(scenario.name, found)
+    return found
+
+
+def test_of_releases_of_an_equal_model_one_in_twenty_is_rolled_back_at_most(
+    world: World, tmp_path: Path
+) -> None:
+    found = outcomes(world, tmp_path, SAME, 400)
+    assert found.get("rolled back", 0) <= 20
+
+
+def test_a_model_with_a_fifth_fewer_clicks_becomes_champion_once_in_two_hundred_at_most(
+    world: World, tmp_path: Path
+) -> None:
+    found = outcomes(world, tmp_path, WORSE, 200)
+    assert found.get("champion", 0) <= 1
