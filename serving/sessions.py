@@ -44,7 +44,7 @@ class Sessions:
         except CookieError:
             return None
         said, _, signature = (cookie.value if cookie else "").rpartition(".")
-        if not said or not hmac.compare_digest(signature, self._signed("session", said)):
+        if not said or not _same(signature, self._signed("session", said)):
             return None
         end = said.partition(".")[0]
         return said if end.isdigit() and int(end) > self._now() else None
@@ -55,7 +55,7 @@ class Sessions:
 
     def check(self, session: str, headers: Mapping[str, str]) -> None:
         """Problem 403 unless the session's token is among the headers."""
-        if not hmac.compare_digest(headers.get(CSRF, ""), self.token(session)):
+        if not _same(headers.get(CSRF, ""), self.token(session)):
             detail = f"{CSRF}: missing, or of another session: load the page again"
             raise Problem(HTTPStatus.FORBIDDEN, detail)
 
@@ -82,3 +82,8 @@ class Sessions:
 
     def _now(self) -> int:
         return self._clock.now() // 1_000_000
+
+
+def _same(presented: str, expected: str) -> bool:
+    """In constant time; as bytes, since `compare_digest` refuses text that is not ASCII."""
+    return hmac.compare_digest(presented.encode(), expected.encode())
