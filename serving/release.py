@@ -104,8 +104,7 @@ class Controller:
             plan = self._aligned(plan)
             for request in self._store.requests(open_only=True):
                 if request.action == START:
-                    self._asked(plan, request)
-                    plan = self._aligned(plan)
+                    plan = self._started(plan, request)
         except MoveRefused as refused:
             self.waits = str(refused)
             _log.warning("rollout: aliases and plan are not aligned: %s", refused)
@@ -142,8 +141,6 @@ class Controller:
     def _done(self, plan: Plan, request: Request) -> tuple[Plan, str]:
         actor, reason = request.actor, request.reason
         answers = Override(actor, reason) if request.override else None
-        if request.action == START:
-            return plan, self._started(plan, request, answers)
         if request.action == "advance":
             after = advanced(plan, self._declared.steps)
             decision = self._judged(plan, self._evidence(plan))
@@ -171,8 +168,20 @@ class Controller:
             return plan, f"epoch {after.epoch}"
         raise MoveRefused(f"action {request.action!r}: one of {', '.join(ACTIONS)}")
 
-    def _started(self, plan: Plan, request: Request, answers: Override | None) -> str:
+    def _started(self, plan: Plan, request: Request) -> Plan:
+        """Move the version to the shadow, and take up the plan that this leads to."""
+        try:
+            self._move_to_shadow(plan, request)
+            plan = self._aligned(plan)
+            answer = f"epoch {plan.epoch}"
+        except MoveRefused as refused:
+            answer = f"refused: {refused}"
+        self._store.answer(request.id, answer)
+        return plan
+
+    def _move_to_shadow(self, plan: Plan, request: Request) -> None:
         version = request.version
+        answers = Override(request.actor, request.reason) if request.override else None
         if version is None:
             raise MoveRefused("start: no version: which one shall be released?")
         if plan.candidate is not None:
@@ -180,8 +189,7 @@ class Controller:
         barred = self._store.barred().get(version)
         if barred is not None and answers is None:
             raise MoveRefused(f"version {version}: is barred ({barred}): name who overrides that")
-        row = self._moves.promote(version, SHADOW, answers, actor=request.actor)
-        return f"row {row.seq} of the ledger"
+        self._moves.promote(version, SHADOW, answers, actor=request.actor)
 
     def _aligned(self, plan: Plan) -> Plan:
         """Moves that were made beside the plan count only once the aliases have followed it."""

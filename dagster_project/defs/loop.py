@@ -19,6 +19,20 @@ retrain = dg.define_asset_job(
     description="A new training set, and a version that must pass its gates",
 )
 
+judge = dg.define_asset_job(
+    "judge",
+    dg.AssetSelection.assets("outcomes"),
+    description="Served predictions joined with their labels: what a release is judged by",
+)
+
+judge_schedule = dg.ScheduleDefinition(
+    name="judge_on_schedule",
+    job=judge,
+    cron_schedule="*/10 * * * *",
+    execution_timezone="UTC",
+    description=f"Outcomes are joined every ten minutes while a release runs. {_STOPPED}",
+)
+
 retrain_schedule = dg.ScheduleDefinition(
     name="retrain_on_schedule",
     job=retrain,

@@ -51,6 +51,7 @@ def say(process: subprocess.Popen[str], text: str) -> str:
     raise AssertionError(f"it ended and never said {text!r}: {said}")
 
 
+@pytest.mark.full
 def test_what_lands_is_readable_at_once_and_ctrl_c_leaves_nothing_behind(
     follower: subprocess.Popen[str], clicks: UseCase, tmp_path: Path
 ) -> None:

@@ -114,7 +114,7 @@ class Release:
 
     def canary(self, bps: int = 100) -> None:
         """Version 2 answers this share."""
-        assert "row" in self.ask("start", "2")
+        assert "epoch" in self.ask("start", "2")
         while self.plan.canary_bps < bps:
             assert "epoch" in self.ask("advance", override=True)
 

@@ -30,7 +30,9 @@ def test_all_engines_of_the_benchmark_are_tested_here() -> None:
     assert {*training.ENGINES} == {training.OURS, *PEERS}
 
 
-@pytest.mark.parametrize("hot", [False, True], ids=["even", "hot"])
+@pytest.mark.parametrize(
+    "hot", [False, pytest.param(True, marks=pytest.mark.full)], ids=["even", "hot"]
+)
 def test_all_engines_of_the_benchmark_compute_the_same_features(
     spark: SparkSession, tmp_path: Path, hot: bool
 ) -> None:

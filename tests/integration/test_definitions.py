@@ -97,7 +97,11 @@ def test_the_schedule_trains_again(defs: dg.Definitions):
 
 def test_upkeep_and_the_whole_proof_run_at_night(defs: dg.Definitions):
     repository = defs.get_repository_def()
-    for name, job in (("maintain_on_schedule", "maintenance"), ("prove_on_schedule", "full_proof")):
+    for name, job in (
+        ("maintain_on_schedule", "maintenance"),
+        ("prove_on_schedule", "full_proof"),
+        ("judge_on_schedule", "judge"),
+    ):
         schedule = repository.get_schedule_def(name)
         assert job == schedule.job_name
         assert dg.DefaultScheduleStatus.STOPPED == schedule.default_status

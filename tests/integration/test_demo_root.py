@@ -23,6 +23,7 @@ def files(home: Path) -> list[str]:
     return sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
 
 
+@pytest.mark.full
 def test_what_refused_commands_left_is_cleared(deployment: Deployment, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     root = str(deployment.root)

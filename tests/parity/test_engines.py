@@ -245,6 +245,7 @@ def test_materialize_finds_and_heals_a_state_that_lost_an_event(
     assert online(streamed.use_case, streamed.lake, q) == online(streamed.use_case, lake, q)
 
 
+@pytest.mark.full
 def test_materialize_finds_and_heals_a_state_that_cannot_be_decoded(
     spark: SparkSession, streamed: Streamed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

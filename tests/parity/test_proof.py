@@ -131,7 +131,9 @@ def test_a_fault_planted_in_an_engine_is_found(
     assert not prove(use_case, log, 40, seed=3).holds
 
 
-@pytest.mark.parametrize("name", ["inclusive_head", "double_counted_replay"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("inclusive_head", marks=pytest.mark.full), "double_counted_replay"]
+)
 def test_what_is_found_is_shown_with_five_events_at_most(
     name: str, use_case: UseCase, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:

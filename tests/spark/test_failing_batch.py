@@ -26,6 +26,7 @@ def begun(spark: SparkSession, clicks: UseCase, lake: Lake, tmp_path: Path) -> L
     return lake
 
 
+@pytest.mark.full
 def test_a_locked_online_store_is_named_and_the_next_run_goes_on(
     spark: SparkSession, clicks: UseCase, begun: Lake, tmp_path: Path
 ) -> None:

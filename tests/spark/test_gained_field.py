@@ -87,6 +87,7 @@ def gained(clicks: UseCase, tmp_path: Path) -> UseCase:
     return replace(use_case, declared=replace(use_case.declared, groups=(USER,)))
 
 
+@pytest.mark.full
 def test_a_new_field_is_null_before_it_and_counted_after_it(
     spark: SparkSession, clicks: UseCase, gained: UseCase, lake: Lake, tmp_path: Path
 ) -> None:

@@ -148,6 +148,7 @@ def test_an_upkeep_merges_files_folds_old_tiles_and_changes_no_row_and_no_state(
         rebuild(spark, use_case, lake, USER, 2, seq_and_as_of(spark, lake)[1])
 
 
+@pytest.mark.full
 def test_events_of_folded_days_for_a_key_that_was_removed_count_like_any_other(
     spark: SparkSession, use_case: UseCase, lake: Lake
 ) -> None:

@@ -120,6 +120,7 @@ def test_only_what_changed_is_a_view_of_its_own(sides: Sides) -> None:
     assert {"clicks", "closeness", "impressions"} == set(views[2].group.aggregates)
 
 
+@pytest.mark.full
 def test_states_rebuilt_twice_without_an_event_between_are_loaded_twice(
     spark: SparkSession, sides: Sides
 ) -> None:
