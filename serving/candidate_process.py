@@ -30,6 +30,8 @@ class CandidateProcess:
         self.bundle = bundle
         self._hang_s = hang_s
         self._reason: str | None = None
+        self._since: float | None = None
+        """When it was sent what it has not answered yet."""
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "serving.candidate", str(bundle.folder)),
@@ -55,6 +57,11 @@ class CandidateProcess:
         """Of its process."""
         return self._process.pid
 
+    def owes_for(self) -> float:
+        """Seconds for which it has not answered what it was sent; 0 when it owes nothing."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
     def run(self, ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
         """As `Model.run`, in the process. CandidateDied when that ends, or says nothing within the
         time it is given, which ends it."""
@@ -77,7 +84,8 @@ class CandidateProcess:
     def _exchange(self, frame: bytes, within: float) -> bytes:
         if self._reason is not None:
             raise CandidateDied(self._reason)
-        end = time.monotonic() + within
+        self._since = time.monotonic()
+        end = self._since + within
         try:
             self._write(frame, end)
             kind, length = ANSWER.unpack(self._read(ANSWER.size, end))
@@ -90,6 +98,8 @@ class CandidateProcess:
         except (EOFError, BrokenPipeError):
             self._reason = f"ended with {self._process.wait()}"
             raise CandidateDied(self._reason) from None
+        finally:
+            self._since = None
         if kind != SCORES:
             raise ScoreFailed(body.decode("utf-8", "replace"))
         return body

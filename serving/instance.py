@@ -6,12 +6,14 @@ started with it when it goes: on SIGTERM, on SIGINT and, if told so, when its st
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -19,6 +21,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
 
+from data_contracts.ledger_store import LedgerStore
+from data_contracts.rollout_store import RolloutStore
 from serving.isolation import FOLDERS, choose_ports, environment, write_proxy
 from serving.processes import adopt_orphans, kill_descendants
 from serving.settings import Settings
@@ -27,6 +31,9 @@ from serving.supervised import Supervised, controller_command
 FAILED = "serving.instance: "
 """What the line on stderr begins with that says why there is no instance."""
 _POLL_S = 0.1
+_ALIGN_S = 60.0
+
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
@@ -44,13 +51,14 @@ def main(arguments: list[str]) -> int:
     folder = Path(tempfile.mkdtemp(prefix="hr-", dir=FOLDERS))
 
     def ready(url: str) -> None:
-        controller.start()
         told = {"url": url, "ready": True, "pid": os.getpid()}
         print(json.dumps(told), file=answer, flush=True)
 
     controller = Supervised(controller_command(settings))
     try:
+        controller.start()
         if settings.engine == "plain":
+            _until_current(settings)
             from serving.plain import serve
 
             serve(settings, choose_ports(settings.host, settings.port).http, ready)
@@ -76,11 +84,25 @@ def _start(settings: Settings, folder: Path) -> str:
     # Ray reads its environment when it is imported.
     from serving.cluster import start
 
+    _until_current(settings)
     start(settings, folder, ports.http)
     _on_signals(_interrupt)
     url = f"http://{settings.host}:{ports.http}"
     _until_ready(url)
     return url
+
+
+def _until_current(settings: Settings) -> None:
+    """Wait until the plan knows of every move in the ledger, so that no replica answers with a
+    champion of yesterday. Not for longer than `_ALIGN_S`: a registry may be away."""
+    lake, name = settings.lake(), settings.load().name
+    store, ledger = RolloutStore(lake.rollouts, name), LedgerStore(lake.ledger)
+    pause, end = threading.Event(), time.monotonic() + _ALIGN_S
+    while (rows := ledger.rows(name)) and store.followed()[1] != rows[-1].seq:
+        if time.monotonic() > end:
+            _log.warning("rollout: the plan may not know of the last moves: serving by it")
+            return
+        pause.wait(_POLL_S)
 
 
 def _stop(folder: Path) -> None:
