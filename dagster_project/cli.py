@@ -61,6 +61,7 @@ COMMANDS = (
     "bench",
     "batch",
     "dimension",
+    "keys",
 )
 
 
