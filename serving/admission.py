@@ -1,11 +1,10 @@
-"""Which requests a replica takes on: those that it will have answered by their deadline.
+"""Which requests a replica takes on: those that it will have answered by their deadline."""
 
-A request is refused before its body is read, so that a refusal costs a small part of an answer.
-"""
-
+import math
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from serving.problem import Problem
@@ -13,9 +12,10 @@ from serving.problem import Problem
 DEADLINE = "x-deadline-ms"
 """Header by which a client shortens the time that its answer may take."""
 _WEIGHT = 0.05
-"""Of the newest interval in the mean."""
-_SHARE = 0.8
-"""Of a deadline that may go by in the queue."""
+"""Of the newest request in the mean."""
+_SHARE = 0.4
+"""Of a deadline that a request is expected to take: the rest is for what comes before it is
+counted, and for the spread."""
 
 
 def deadline_ms(headers: Mapping[str, str], most: int) -> int:
@@ -29,41 +29,59 @@ def deadline_ms(headers: Mapping[str, str], most: int) -> int:
     return min(int(text), most)
 
 
-class Admission:
-    """Counts the requests under way, and how far apart their answers are while there are any.
+@dataclass
+class Turn:
+    """One request that was taken on."""
 
-    By Little's law a request that finds n under way is answered n + 1 such intervals from now.
+    ahead: int
+    began: float | None = None
+    """When all of it had arrived."""
+
+
+class Admission:
+    """Counts the requests under way and learns how long an answer takes when so many are.
+
+    A wait is the mean time of recent requests, in the proportion of those under way now to those
+    that were then (Little's law). A time begins when a body is there: a client that sends slowly
+    delays nobody.
     """
 
     def __init__(self, most: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._most = most
         self._monotonic = monotonic
-        self._interval: float | None = None
-        self._last = 0.0
-        """When the last answer was given, or the first request of a busy time came."""
+        self._took = 0.0
+        """Mean time of a request (s), …"""
+        self._shared = 1.0
+        """… and mean number that shared it, itself included."""
         self.under_way = 0
         self.refused = 0
 
     @contextmanager
-    def admitted(self, within_ms: int) -> Generator[None]:
-        """The time of a request that may take `within_ms`; Problem 429 where it would take more."""
-        wait = (self.under_way + 1) * (self._interval or 0.0)
-        if self.under_way >= self._most or (self.under_way and wait * 1000 > within_ms * _SHARE):
+    def admitted(self, within_ms: int) -> Generator[Turn]:
+        """The time of a request that may take `within_ms`; Problem 429 where it would take more.
+
+        A replica with nothing to do takes on any request: so it learns when it is fast again.
+        """
+        wait = self._took * (self.under_way + 1) / self._shared
+        late = wait * 1000 > within_ms * _SHARE
+        if self.under_way >= self._most or (self.under_way and late):
             self.refused += 1
             raise Problem(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 f"{self.under_way} requests are under way: an answer would take about "
                 f"{wait * 1000:.0f} ms of {within_ms}: try again later",
-                headers={"Retry-After": "1"},
+                headers={"Retry-After": str(max(1, math.ceil(wait)))},
             )
-        if not self.under_way:
-            self._last = self._monotonic()
+        turn = Turn(self.under_way)
         self.under_way += 1
         try:
-            yield
+            yield turn
         finally:
             self.under_way -= 1
-            now = self._monotonic()
-            took, self._last = now - self._last, now
-            before = took if self._interval is None else self._interval
-            self._interval = before + _WEIGHT * (took - before)
+            if turn.began is not None:
+                self._took += _WEIGHT * (self._monotonic() - turn.began - self._took)
+                self._shared += _WEIGHT * (turn.ahead + 1 - self._shared)
+
+    def begin(self, turn: Turn) -> None:
+        """Its body is there."""
+        turn.began = self._monotonic()

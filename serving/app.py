@@ -7,10 +7,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
-from serving.admission import deadline_ms
 from serving.application import application
 from serving.auth import Keys, OpenAccess, demand
 from serving.body import documented, json_response, read_json, schema_of, validate
+from serving.entrance import Entrance, entered
 from serving.events import EventsResponse, events_schema
 from serving.inference_api import add_inference
 from serving.predict_body import PredictResponse, request_model
@@ -42,6 +42,7 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
         version=use_case.contract.version,
         lifespan=lifespan,
     )
+    app.add_middleware(Entrance, timeout_ms=settings.timeout_ms)
     model = request_model(use_case, settings.max_candidates)
 
     @app.post(
@@ -51,13 +52,10 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
     )
     async def predict(request: Request) -> Response:
         replica: Replica = request.app.state.replica
-        caller = replica.keys.caller(request.headers)
-        demand(caller.roles, "predict", "predict")
-        replica.limits.take(caller)
-        within = deadline_ms(request.headers, settings.timeout_ms)
-        with replica.admission.admitted(within):
-            body = validate(model, await read_json(request))
-            return json_response(await replica.predictor.answer(body, caller.roles, within))
+        admitted = entered(request)
+        body = validate(model, await read_json(request))
+        roles = admitted.caller.roles
+        return json_response(await replica.predictor.answer(body, roles, admitted.within_ms))
 
     @app.post(
         "/v1/events",
@@ -76,7 +74,7 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
     def keys() -> Keys | OpenAccess:
         return app.state.replica.keys
 
-    add_inference(app, settings, use_case, model)
+    add_inference(app, use_case, model)
     add_rollout(app, use_case, settings.lake(), keys)
     return app
 

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 import numpy as np
+from fastapi import Response
 
 from data_contracts.contract import Field
 from serving.problem import Problem
@@ -128,6 +129,13 @@ def written(
     if not blobs:
         return head, {}, "application/json"
     return head + b"".join(blobs), {HEADER: str(len(head))}, "application/octet-stream"
+
+
+def refusal(problem: Problem) -> Response:
+    """The protocol's own form of an error."""
+    return Response(
+        json.dumps({"error": problem.detail}), problem.status, problem.headers, "application/json"
+    )
 
 
 def _parts(body: bytes, headers: Mapping[str, str]) -> tuple[bytes, bytes]:

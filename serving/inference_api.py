@@ -1,24 +1,19 @@
 """`/{use_case}/v2/…`: the routes of the Open Inference Protocol."""
 
-import json
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 
 from data_contracts.use_case import UseCase
-from serving.admission import deadline_ms
-from serving.auth import demand
 from serving.body import json_response, validate
-from serving.inference import metadata, read_request, written
+from serving.entrance import entered
+from serving.inference import metadata, read_request, refusal, written
 from serving.predict_body import PredictRequest
 from serving.problem import Problem
 from serving.replica import Replica
-from serving.settings import Settings
 
 
-def add_inference(
-    app: FastAPI, settings: Settings, use_case: UseCase, model: type[PredictRequest]
-) -> None:
+def add_inference(app: FastAPI, use_case: UseCase, model: type[PredictRequest]) -> None:
     """Add the protocol's routes to the application of a use case, whose model has its name."""
     fields = {name: use_case.contract.fields[name] for name in use_case.inputs}
 
@@ -37,28 +32,24 @@ def add_inference(
         try:
             return await _inferred(request, name, version)
         except Problem as problem:
-            return _error(problem)
+            return refusal(problem)
 
     async def _inferred(request: Request, name: str, version: str | None) -> Response:
         here = replica(request)
-        caller = here.keys.caller(request.headers)
-        demand(caller.roles, "operate" if version else "predict", "infer")
-        here.limits.take(caller)
+        admitted = entered(request)
         if name != use_case.name:
             raise Problem(HTTPStatus.NOT_FOUND, f"model {name[:60]!r}: here is {use_case.name}")
-        within = deadline_ms(request.headers, settings.timeout_ms)
-        with here.admission.admitted(within):
-            body, asked = read_request(await request.body(), request.headers)
-            found = await here.predictor.answer(
-                validate(model, body), caller.roles, within, version
-            )
+        body, asked = read_request(await request.body(), request.headers)
+        found = await here.predictor.answer(
+            validate(model, body), admitted.caller.roles, admitted.within_ms, version
+        )
         content, headers, kind = written(found, asked)
         return Response(content, media_type=kind, headers=headers)
 
     def described(request: Request, name: str, version: str | None = None) -> Response:
         if not known(request, name, version):
             problem = Problem(HTTPStatus.NOT_FOUND, f"model {name[:60]!r}: is not served here")
-            return _error(problem)
+            return refusal(problem)
         return json_response(metadata(use_case.name, served(request), fields))
 
     def ready(request: Request, name: str, version: str | None = None) -> Response:
@@ -83,10 +74,3 @@ def add_inference(
         app.add_api_route(path, answers, include_in_schema=False)
     for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
         app.add_api_route(path, infer, methods=["POST"], include_in_schema=False)
-
-
-def _error(problem: Problem) -> Response:
-    """The protocol's own form of an error."""
-    return Response(
-        json.dumps({"error": problem.detail}), problem.status, problem.headers, "application/json"
-    )

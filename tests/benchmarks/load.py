@@ -79,12 +79,14 @@ class Connection:
         self._streams = None
 
 
-async def closed(url: str, bodies: Iterator[bytes], connections: int, seconds: float) -> Load:
+async def closed(
+    url: str, bodies: Iterator[bytes], connections: int, seconds: float, headers: dict[str, str]
+) -> Load:
     """`connections` requests under way at any time."""
     load, end = Load(), time.monotonic() + seconds
 
     async def one_after_another() -> None:
-        connection = Connection(url, {})
+        connection = Connection(url, headers)
         while time.monotonic() < end:
             began = time.monotonic()
             _note(load, await connection.send(next(bodies)), began)
@@ -95,12 +97,14 @@ async def closed(url: str, bodies: Iterator[bytes], connections: int, seconds: f
     return load
 
 
-async def opened(url: str, bodies: Iterator[bytes], rate: float, seconds: float) -> Load:
+async def opened(
+    url: str, bodies: Iterator[bytes], rate: float, seconds: float, headers: dict[str, str]
+) -> Load:
     """`rate` requests a second, on average."""
     load, draw = Load(), random.Random(7)
     free: asyncio.Queue[Connection] = asyncio.Queue()
     for _ in range(_CONNECTIONS):
-        free.put_nowait(Connection(url, {}))
+        free.put_nowait(Connection(url, headers))
 
     async def one(due: float, body: bytes) -> None:
         connection = await free.get()
@@ -134,13 +138,14 @@ def _note(load: Load, status: str, since: float) -> None:
         load.latencies.append((time.monotonic() - since) * 1000)
 
 
-def main(url: str, bodies: str, mode: str, value: str, seconds: str) -> None:
-    """Print what came of it as JSON."""
+def main(url: str, bodies: str, mode: str, value: str, seconds: str, *headers: str) -> None:
+    """Print what came of it as JSON; `headers` as `name: value`."""
+    said = dict(header.split(": ", 1) for header in headers)
     sent = cycle(line.encode() for line in Path(bodies).read_text().splitlines())
     work = (
-        closed(url, _fresh(sent), int(value), float(seconds))
+        closed(url, _fresh(sent), int(value), float(seconds), said)
         if mode == "closed"
-        else opened(url, _fresh(sent), float(value), float(seconds))
+        else opened(url, _fresh(sent), float(value), float(seconds), said)
     )
     print(json.dumps(asyncio.run(work).said()))
 

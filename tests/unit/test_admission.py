@@ -1,4 +1,4 @@
-"""Who is refused before the body is read: too many at once, too late, too often."""
+"""Who is refused: too many at once, too late, too often."""
 
 from contextlib import ExitStack
 
@@ -21,36 +21,70 @@ class Watch:
         return self.now
 
 
+def under_way(admission: Admission, number: int) -> ExitStack:
+    """That many requests, whose bodies are there, until the stack closes."""
+    stack = ExitStack()
+    for _ in range(number):
+        admission.begin(stack.enter_context(admission.admitted(60_000)))
+    return stack
+
+
 def test_no_more_than_declared_are_under_way() -> None:
     admission = Admission(2, Watch())
-    with ExitStack() as stack:
-        for _ in range(2):
-            stack.enter_context(admission.admitted(1000))
-        with pytest.raises(Problem) as refused, admission.admitted(1000):
-            pass
+    with (
+        under_way(admission, 2),
+        pytest.raises(Problem) as refused,
+        admission.admitted(1000),
+    ):
+        pass
     assert (429, "1") == (refused.value.status, dict(refused.value.headers or {})["Retry-After"])
     assert (0, 1) == (admission.under_way, admission.refused)
     with admission.admitted(1000):
         assert 1 == admission.under_way
 
 
-def test_what_the_queue_would_take_too_long_for_is_refused_and_an_idle_server_tries() -> None:
-    watch = Watch()
+def learned(watch: Watch, number: int, seconds: float) -> Admission:
+    """After many rounds of `number` requests at once that took `seconds` each."""
     admission = Admission(1000, watch)
-    for _ in range(200):
-        with admission.admitted(1000):
-            watch.now += 0.1
-    with ExitStack() as stack:
-        for _ in range(7):
-            stack.enter_context(admission.admitted(1000))
-        with (
-            pytest.raises(Problem, match="would take about 800 ms of 900"),
-            admission.admitted(900),
-        ):
+    for _ in range(300):
+        with under_way(admission, number):
+            watch.now += seconds
+    return admission
+
+
+def test_what_would_come_after_its_deadline_is_refused_and_an_idle_replica_tries() -> None:
+    admission = learned(Watch(), 1, 0.1)
+    with under_way(admission, 7):
+        with pytest.raises(Problem, match="take about 800 ms of 1900"), admission.admitted(1900):
             pass
-        stack.enter_context(admission.admitted(1100))
+        with admission.admitted(2100):
+            pass
     with admission.admitted(1):
         pass
+
+
+def test_a_wait_is_told_in_proportion_to_those_that_shared_the_replica() -> None:
+    admission = learned(Watch(), 4, 0.1)
+    with (
+        under_way(admission, 99),
+        pytest.raises(Problem, match=r"take about 4\d\d\d ms of 60") as refused,
+        admission.admitted(60),
+    ):
+        pass
+    assert "5" == dict(refused.value.headers or {})["Retry-After"]
+
+
+def test_a_client_that_sends_its_body_slowly_makes_nobody_else_look_slow() -> None:
+    watch = Watch()
+    admission = learned(watch, 1, 0.01)
+    with admission.admitted(60_000) as slow:
+        for _ in range(100):
+            watch.now += 10
+            with under_way(admission, 1):
+                watch.now += 0.01
+        admission.begin(slow)
+        with admission.admitted(100):
+            pass
 
 
 @pytest.mark.parametrize(("text", "most"), [(None, 2000), ("300", 300), ("99999", 2000)])

@@ -1,0 +1,108 @@
+"""Who comes in to be answered by a model: decided before the body is read, so a refusal is cheap.
+
+In this order: the key, its role, its rate and quota, the time that an answer would take.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Literal
+
+from fastapi import Request, Response
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.admission import Turn, deadline_ms
+from serving.auth import Caller, demand
+from serving.inference import refusal
+from serving.problem import Problem
+from serving.replica import Replica
+
+# As Starlette matches its paths, down to what `$` does before a last line break.
+_PREDICTS = re.compile(r"^(/v1/predict|/v2/models/[^/]+(?P<version>/versions/[^/]+)?/infer)$")
+_ENTERED = "headrace.entered"
+
+
+@dataclass(frozen=True)
+class Entered:
+    """A request that was let in."""
+
+    caller: Caller
+    within_ms: int
+    """How long its answer may take in all."""
+
+
+def entered(request: Request) -> Entered:
+    """What the entrance found out about a request to a model."""
+    return request.scope[_ENTERED]
+
+
+class Entrance:
+    """ASGI middleware of a use case's application; other paths pass it."""
+
+    def __init__(self, app: ASGIApp, timeout_ms: int) -> None:
+        self._app = app
+        self._timeout_ms = timeout_ms
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = None
+        if scope["type"] == "http" and scope["method"] == "POST":
+            path: str = scope["path"]
+            asked = _PREDICTS.match(path.removeprefix(scope.get("root_path", "")))
+        if asked is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._enter(scope, receive, send, "operate" if asked["version"] else "predict")
+        except Problem as problem:
+            answer = _refused(problem, asked[1], scope["path"])
+            await answer(scope, receive, send)
+
+    async def _enter(
+        self, scope: Scope, receive: Receive, send: Send, role: Literal["predict", "operate"]
+    ) -> None:
+        """Let the application answer within the deadline; Problem where it shall not or did not."""
+        replica: Replica = scope["app"].state.replica
+        headers: Mapping[str, str] = Headers(scope=scope)
+        caller = replica.keys.caller(headers)
+        demand(caller.roles, role, "predict")
+        replica.limits.take(caller)
+        within = deadline_ms(headers, self._timeout_ms)
+        scope[_ENTERED] = Entered(caller, within)
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        with replica.admission.admitted(within) as turn:
+
+            async def arriving() -> Message:
+                message = await receive()
+                if message["type"] == "http.request" and not message.get("more_body", False):
+                    replica.admission.begin(turn)
+                return message
+
+            timer = asyncio.timeout(within / 1000)
+            try:
+                async with timer:
+                    await self._app(scope, arriving, noted)
+            except TimeoutError:
+                if begun or not timer.expired():
+                    raise
+                raise _late(turn, within) from None
+
+
+def _refused(problem: Problem, path: str, instance: str) -> Response:
+    return refusal(problem) if path.startswith("/v2/") else problem.response(instance)
+
+
+def _late(turn: Turn, within_ms: int) -> Problem:
+    if turn.began is None:
+        detail = f"body: not all of it came within {within_ms} ms: send it at once"
+        return Problem(HTTPStatus.REQUEST_TIMEOUT, detail, headers={"Connection": "close"})
+    detail = f"not answered within {within_ms} ms: send less at once, allow more time, or try again"
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"})

@@ -1,0 +1,149 @@
+"""More than a replica can answer: the rest is refused before its body is read."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from data_contracts.predictions import SUFFIX, read_log
+from serving.app import build_app
+from serving.auth import create_key
+from serving.running import running
+from serving.settings import Settings
+from tests.integration.asgi import Client
+from tests.integration.world import World, as_role, asked, build
+
+PREDICT, INFER = "/clicks/v1/predict", "/clicks/v2/models/clicks/infer"
+DEADLINE_MS = 400
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return build(tmp_path_factory.mktemp("lake"))
+
+
+@pytest.fixture(scope="module")
+def client(world: World) -> Iterator[Client]:
+    with Client(build_app(Settings(root=world.root, clock="replay", max_in_flight=4))) as client:
+        yield client
+
+
+def sender(client: Client) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(client.app), base_url="http://test")
+
+
+async def unread() -> AsyncIterator[bytes]:
+    pytest.fail("the body was read")
+    yield b""
+
+
+@pytest.mark.parametrize(("path", "form"), [(PREDICT, "detail"), (INFER, "error")])
+def test_who_may_not_come_in_is_refused_before_the_body_is_read(
+    client: Client, world: World, path: str, form: str
+) -> None:
+    often = create_key(world.lake.keys, ["predict"], "often", rate=0.001)
+    limited = {"headers": {"x-api-key": often}}
+    refused = [
+        ({}, 401, "no API key"),
+        ({"headers": as_role(world.events)}, 403, "'predict'"),
+        ({"headers": {**as_role(world.predict), "x-deadline-ms": "soon"}}, 400, "'soon'"),
+        (limited, 429, "more than 0.001 requests a second"),
+    ]
+    client.post(path, json={}, **limited)
+    for options, status, said in refused:
+        answer = client.post(path, content=unread(), **options)
+        assert status == answer.status_code
+        assert said in answer.json()[form]
+
+
+def test_a_version_by_name_takes_role_operate_before_the_body_is_read(
+    client: Client, world: World
+) -> None:
+    path = "/clicks/v2/models/clicks/versions/1/infer"
+    answer = client.post(path, content=unread(), headers=as_role(world.predict))
+    assert (403, True) == (answer.status_code, "'operate'" in answer.json()["error"])
+
+
+def test_what_is_under_way_stays_bounded_and_the_rest_is_told_when_to_come_again(
+    client: Client, world: World
+) -> None:
+    async def together() -> list[httpx.Response]:
+        async with sender(client) as many:
+            bodies = [asked(request_id=f"r{i}") for i in range(60)]
+            key = as_role(world.operate)
+            return await asyncio.gather(
+                *(many.post(PREDICT, json=body, headers=key) for body in bodies)
+            )
+
+    answers = client.run(together())
+    found = Counter(answer.status_code for answer in answers)
+    assert {200, 429} == {*found} and found[200] >= 4
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert {"application/problem+json"} == {answer.headers["content-type"] for answer in refused}
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    (status,) = client.get("/readyz").json()["use_cases"].values()
+    assert len(refused) == status["refused"]
+
+
+def test_bodies_that_do_not_come_hold_their_places_until_their_deadline_and_no_longer(
+    client: Client, world: World
+) -> None:
+    key = as_role(world.operate)
+
+    async def stalled(begun: asyncio.Semaphore) -> AsyncIterator[bytes]:
+        yield b"{"
+        begun.release()
+        await asyncio.Event().wait()
+
+    async def crowded() -> tuple[list[int], int]:
+        begun, late = asyncio.Semaphore(0), {**key, "x-deadline-ms": "1000"}
+        async with sender(client) as many:
+            slow = [
+                asyncio.create_task(many.post(PREDICT, content=stalled(begun), headers=late))
+                for _ in range(4)
+            ]
+            for _ in slow:
+                await begun.acquire()
+            other = await many.post(PREDICT, json=asked(), headers=key)
+            return [(await each).status_code for each in slow], other.status_code
+
+    assert ([408] * 4, 429) == client.run(crowded())
+    assert 200 == client.post(PREDICT, json=asked(), headers=key).status_code
+
+
+def load(url: str, bodies: Path, *options: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.benchmarks.load", f"{url}{PREDICT}", str(bodies)]
+    told = subprocess.run([*command, *options], stdout=subprocess.PIPE, check=True)
+    return json.loads(told.stdout)
+
+
+@pytest.mark.full
+def test_at_three_times_its_capacity_a_server_answers_most_of_it_within_the_deadline(
+    world: World, tmp_path: Path
+) -> None:
+    rows = [{"item_id": f"i{i}", "position": i % 3 + 1} for i in range(20)]
+    bodies = tmp_path / "bodies.jsonl"
+    lines = [{"request_id": "REQUEST", "user_id": f"u{i}", "candidates": rows} for i in range(20)]
+    bodies.write_text("\n".join(json.dumps(line) for line in lines))
+    before = {*world.lake.prediction_log.glob(f"*{SUFFIX}")}
+    with running(Settings(root=world.root, engine="plain", auth=False)) as server:
+        load(server.url, bodies, "closed", "16", "2")
+        capacity = load(server.url, bodies, "closed", "16", "5")["rps"]
+        header = f"X-Deadline-Ms: {DEADLINE_MS}"
+        found = load(server.url, bodies, "open", str(3 * capacity), "8", header)
+        after = load(server.url, bodies, "closed", "16", "3")
+    answered = found["statuses"]["200"]
+    assert {"200", "429", "503"} >= {*found["statuses"]}, found
+    assert found["rps"] >= 0.6 * capacity, (found, capacity)
+    assert found["p99_ms"] <= DEADLINE_MS, found
+    assert found["statuses"].get("503", 0) <= 0.1 * answered, found
+    assert {"200"} == {*after["statuses"]} and after["rps"] >= 0.6 * capacity
+    (log,) = {*world.lake.prediction_log.glob(f"*{SUFFIX}")} - before
+    assert len({record["request_id"] for record in read_log(log).records}) >= answered
