@@ -182,7 +182,7 @@ def _ensemble(trees: list[dict[str, Any]], base: np.float32) -> dict[str, Any]:
         for name, value in zip(node, values, strict=True):
             node[name].append(value)
         if leaf:
-            for name, value in zip(target, (tree, at, 0, part["leaf_value"]), strict=True):
+            for name, value in zip(target, (tree, at, 0, float(part["leaf_value"])), strict=True):
                 target[name].append(value)
             return end
         for side, child in (("truenodeids", "left_child"), ("falsenodeids", "right_child")):
