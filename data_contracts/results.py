@@ -22,6 +22,7 @@ COMMANDS = {
     "training_set": "backfill", "online_state": "materialize", "model": "train",
     "predictions": "replay", "outcomes": "report", "drift": "report", "off_policy": "report",
     "parity_certificate": "parity", "proof": "demo", "maintenance": "maintain",
+    "variants": "models variants",
 }  # fmt: skip
 """The command that runs a stage."""
 

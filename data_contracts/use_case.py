@@ -46,6 +46,8 @@ class Gates:
     """p99 of scoring 21 rows in process."""
     confidence: float = 0.95
     """Of every interval: of the gates, of offline and live metrics, of the off-policy value."""
+    variant_margin: float = 0.0005
+    """Nats of log loss that a faster or smaller variant of a version may lose."""
     alpha: float = 0.05
     """Share of releases without a fault in which any sequential gate may fail, at all looks."""
     max_days: float = 14.0
@@ -65,6 +67,8 @@ class Gates:
                 f"gates: alpha {self.alpha}, confidence {self.confidence}: between 0 and 1; "
                 f"max_days {self.max_days}: above 0"
             )
+        if not self.variant_margin >= 0:
+            raise ValueError(f"gates: variant_margin {self.variant_margin}: must not be below 0")
         check_rules(self.changed)
 
 

@@ -24,6 +24,10 @@ from data_contracts.views import joint_digest
 
 BUNDLE = "bundle"
 """Artifact path of a run under which its bundle lies."""
+VARIANTS = "variants"
+"""Artifact path of a run under which variants of its bundle lie, each in a folder of its name."""
+_VARIANT = "variant."
+"""What the tag with a variant's digest begins with."""
 BUNDLE_DIGEST = "bundle_sha256"
 """Tag of a model version: the digest of its bundle's manifest."""
 CERTIFICATE = "parity_certificate.json"
@@ -211,10 +215,27 @@ class Registry:
             )
         return True
 
-    def download(self, version: Version, folder: Path) -> Path:
-        """Copy a version's bundle below `folder`, unverified; returns where it lies."""
+    def download(self, version: Version, folder: Path, variant: str | None = None) -> Path:
+        """Copy a version's bundle, or a variant's, below `folder`, unverified; returns where it
+        lies."""
         folder.mkdir(parents=True, exist_ok=True)
-        return Path(self._client.download_artifacts(version.run_id, BUNDLE, str(folder)))
+        path = f"{VARIANTS}/{variant}" if variant else BUNDLE
+        return Path(self._client.download_artifacts(version.run_id, path, str(folder)))
+
+    def keep_variants(self, version: Version, offered: Mapping[str, tuple[Path, str]]) -> None:
+        """Keep sealed variants, name -> (folder, digest), under `variants/` beside a version's
+        bundle, their digests as tags; a variant that is not offered any more loses its tag."""
+        number = version.name, version.version
+        for name, (folder, digest) in offered.items():
+            self._client.log_artifacts(version.run_id, str(folder), f"{VARIANTS}/{name}")
+            self._client.set_model_version_tag(*number, f"{_VARIANT}{name}", digest)
+        for name in self.variants(version).keys() - offered.keys():
+            self._client.delete_model_version_tag(*number, f"{_VARIANT}{name}")
+
+    def variants(self, version: Version) -> dict[str, str]:
+        """Variant -> digest of its bundle, of those kept beside a version's own."""
+        tags = self._client.get_model_version(version.name, version.version).tags
+        return {k.removeprefix(_VARIANT): v for k, v in tags.items() if k.startswith(_VARIANT)}
 
     def _model(self, name: str) -> Any:
         from mlflow.exceptions import MlflowException

@@ -1,4 +1,5 @@
-"""`headrace models list | show | compare | promote | demote | history | verify | plan`."""
+"""`headrace models list | show | compare | promote | demote | history | verify | plan |
+variants`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from dagster_project.cli import DebugOption, JobFailed, JsonOption, RootOption, UseCaseOption, run
 from dagster_project.commands.plan import plan
+from dagster_project.commands.variants import variants
 from dagster_project.deployment import Deployment
 
 Root = Path(".headrace")
@@ -20,7 +22,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     models = typer.Typer(help="Registered versions: what they are, how they move, and the ledger.")
     models.command("list")(list_)
-    for command in (show, compare, promote, demote, history, verify, plan):
+    for command in (show, compare, promote, demote, history, verify, plan, variants):
         models.command()(command)
     app.add_typer(models, name="models")
 

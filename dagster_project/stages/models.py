@@ -19,7 +19,7 @@ def list_versions(deployment: Deployment) -> dict[str, Any]:
 
 def show_version(deployment: Deployment, number: str) -> dict[str, Any]:
     """One version: its bundle, figures, the decision it was registered with, its moves."""
-    registry, version = _version(deployment, number)
+    registry, version = find_version(deployment, number)
     manifest = registry.manifest(version)
     moves = [_told(row) for row in _moves(deployment).history() if row.kind == INTENT]
     return {
@@ -35,8 +35,8 @@ def show_version(deployment: Deployment, number: str) -> dict[str, Any]:
 
 def compare_versions(deployment: Deployment, first: str, second: str) -> dict[str, Any]:
     """The figures of two versions side by side, each on its own test rows, and what differs."""
-    registry, one = _version(deployment, first)
-    other = _version(deployment, second)[1]
+    registry, one = find_version(deployment, first)
+    other = find_version(deployment, second)[1]
     manifests = [registry.manifest(each) for each in (one, other)]
     figures = [m.metrics.get(v.model, {}) for m, v in zip(manifests, (one, other), strict=True)]
     digests = [dict(manifest.feature_digests) for manifest in manifests]
@@ -58,13 +58,13 @@ def promote_version(
     deployment: Deployment, number: str, to: str | None, override: Override | None
 ) -> dict[str, Any]:
     """Move a version to stage `to`, or the one after its own."""
-    _version(deployment, number)
+    find_version(deployment, number)
     return _told(_moves(deployment).promote(number, to, override))
 
 
 def demote_version(deployment: Deployment, number: str, override: Override) -> dict[str, Any]:
     """Take a version from its stage."""
-    _version(deployment, number)
+    find_version(deployment, number)
     return _told(_moves(deployment).demote(number, override))
 
 
@@ -84,7 +84,8 @@ def _moves(deployment: Deployment) -> Moves:
     return Moves(Registry(deployment.lake), deployment.lake, deployment.use_case.name)
 
 
-def _version(deployment: Deployment, number: str) -> tuple[Registry, Version]:
+def find_version(deployment: Deployment, number: str) -> tuple[Registry, Version]:
+    """The registry and a version of the use case's model; ValueError naming those there are."""
     registry, name = Registry(deployment.lake), deployment.use_case.name
     found = {each.version: each for each in registry.versions(name)}
     if number not in found:

@@ -1,0 +1,77 @@
+"""`headrace models variants`: faster and smaller forms of a version, measured and judged."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dagster_project.cli import DebugOption, JsonOption, RootOption, UseCaseOption, run
+from dagster_project.deployment import Deployment
+
+
+def variants(
+    version: Annotated[str, typer.Argument(help="A version's number.")],
+    only: Annotated[str, typer.Option(help="Variants between commas; without it all.")] = "",
+    budget_ms: Annotated[
+        float | None,
+        typer.Option(help="p99 at 21 rows to pick by; else the use case's max_latency_ms."),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each variant, in turn.")] = 3,
+    use_case: UseCaseOption = "clicks",
+    root: RootOption = Path(".headrace"),
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Int8, half-precision, pruned and compiled forms of a version: speed, size and log loss."""
+
+    def work(deployment: Deployment) -> dict[str, Any]:
+        from dagster_project.stages.variants import variants_of
+        from training.variants import VARIANTS, Plan
+
+        names = tuple(only.split(",")) if only else VARIANTS
+        return variants_of(deployment, version, Plan(names, budget_ms, runs))
+
+    run(work, Deployment(use_case, root), json, debug, _show)
+
+
+def _show(found: dict[str, Any]) -> None:
+    console = Console()
+    sizes = found["sizes"]
+    speed = Table("p50 / p99, µs", *(f"{n} rows" for n in sizes), box=None, pad_edge=False)
+    cost = Table(
+        "variant",
+        "graph KiB",
+        "process MiB",
+        "log loss - fp32",
+        "ECE",
+        box=None,
+        pad_edge=False,
+    )
+    for each in found["variants"]:
+        if "bytes" not in each:
+            continue
+        pairs = zip(each["p50_ms"], each["p99_ms"], strict=True)
+        speed.add_row(each["name"], *(_latency(*pair) for pair in pairs))
+        above = (f"{each['above_fp32'][end]:+.5f}" for end in ("value", "low", "high"))
+        cost.add_row(
+            each["name"], f"{each['bytes'] / 1024:,.1f}", f"{each['rss_mib']:,.0f}",
+            "{} [{}, {}]".format(*above), f"{each['ece']:.4f}",
+        )  # fmt: skip
+    console.print(speed)
+    console.print(cost)
+    for each in found["variants"][1:]:
+        console.print(f"{each['name']}: {each['reason'] or 'offered'}", highlight=False)
+    budget, picked = found["budget_ms"], found["picked"] or "none"
+    console.print(
+        f"{found['rows']:,} held-out rows; p99 of {budget:g} ms at 21 rows picks {picked}",
+        highlight=False,
+    )
+
+
+def _latency(p50: dict[str, float], p99: dict[str, float]) -> str:
+    typical, late, low, high = (
+        f"{1e3 * ms:,.0f}" for ms in (p50["median"], p99["median"], p99["low"], p99["high"])
+    )
+    return f"{typical} / {late} ({low} - {high})"

@@ -1,0 +1,200 @@
+"""Variants of a registered version: measured beside its own graph, judged and kept."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from data_contracts.bundle import Manifest, open_bundle, seal
+from data_contracts.evidence import calibration_error, log_loss, paired_difference
+from data_contracts.lake import Lake
+from data_contracts.use_case import UseCase
+from data_contracts.views import digests_of
+from training.batches import Rows, joined
+from training.data import Dataset, read_dataset
+from training.offers import LEAST_ROWS, Figures, pick, refusal
+from training.registry import Registry, Version
+from training.variant_graphs import Sample
+from training.variant_process import SIZES, Job
+from training.variant_runs import OWN, VARIANTS, Made, OnProgress, make, run_in_turn
+
+CALIBRATION_ROWS = 2048
+MOST_ROWS = 50_000
+"""Held-out rows that are scored, at even distances where there are more."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is made and how long it is measured."""
+
+    names: tuple[str, ...] = VARIANTS
+    budget_ms: float | None = None
+    """p99 at 21 rows; the use case's `max_latency_ms` where None."""
+    runs: int = 3
+    """Of each variant, in turn."""
+    calls: int = 200
+    """Of each of the five rounds at each size in a run."""
+    least_rows: int = LEAST_ROWS
+    """Held-out rows below which nothing is offered."""
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.names) - set(VARIANTS):
+            raise ValueError(f"variants {sorted(unknown)}: choose from {', '.join(VARIANTS)}")
+
+
+def measure_variants(
+    use_case: UseCase,
+    lake: Lake,
+    version: Version,
+    plan: Plan = Plan(),
+    report: OnProgress = lambda _, __: None,
+) -> dict[str, Any]:
+    """Make, measure and judge the variants of a version; those offered are kept beside its bundle.
+
+    JSON-ready: a row per variant, `fp32` first, and which one the latency budget picks. Raises
+    BundleRefused for a bundle that is not what was registered, ValueError where the training set is
+    of other inputs than the version's.
+    """
+    registry, gates = Registry(lake), use_case.declared.gates
+    budget = gates.max_latency_ms if plan.budget_ms is None else plan.budget_ms
+    with tempfile.TemporaryDirectory() as place:
+        home = Path(place)
+        bundle = registry.download(version, home)
+        manifest = open_bundle(bundle, version.digest)
+        _check_inputs(use_case, manifest, version)
+        report("read", 0.0)
+        dataset = read_dataset(use_case, lake)
+        held = _held_out(dataset, plan.least_rows)
+        np.savez(home / "rows.npz", ids=held.ids, dense=held.dense)
+        first = Job(
+            "onnx", str(bundle), str(home / "rows.npz"), str(home / f"{OWN}.npy"), plan.calls,
+            str(use_case.folder), str(bundle), version.digest,
+        )  # fmt: skip
+        report("make", 0.0)
+        made, reasons = make(plan.names, first, _sample(use_case, dataset), home)
+        reasons |= run_in_turn(made, plan.runs, report)
+        scores = {name: np.load(each.job.scores) for name, each in made.items()}
+        figures = {
+            name: _figures(each, scores[name], scores[OWN], held.labels, gates.confidence)
+            for name, each in made.items()
+        }
+        offered: list[str] = []
+        for name in list(made)[1:]:
+            why = refusal(figures[name], figures[OWN], gates.variant_margin, plan.least_rows)
+            if why is None:
+                offered.append(name)
+            else:
+                reasons[name] = why
+        report("keep", 0.0)
+        digests = {
+            name: _seal(made[name].folder, manifest, name, figures[name]) for name in offered
+        }
+        registry.keep_variants(
+            version, {name: (made[name].folder, digest) for name, digest in digests.items()}
+        )
+        rows = {
+            name: _row(each, figures[name], scores[name][0], held.labels)
+            for name, each in made.items()
+        }
+    return {
+        "name": version.name,
+        "version": version.version,
+        "rows": len(held.labels),
+        "sizes": list(SIZES),
+        "runs": plan.runs,
+        "budget_ms": budget,
+        "margin": gates.variant_margin,
+        "same_training_set": dataset.digest == registry.dataset(version),
+        "picked": pick({name: figures[name] for name in (OWN, *offered)}, budget),
+        "variants": [
+            {"name": name, "offered": name in offered, "digest": digests.get(name),
+             "reason": reasons.get(name), **rows.get(name, {})}
+            for name in (OWN, *plan.names)
+        ],
+    }  # fmt: skip
+
+
+def _check_inputs(use_case: UseCase, manifest: Manifest, version: Version) -> None:
+    declared = {
+        "features": digests_of(use_case.groups),
+        "categorical": tuple((c.field, c.buckets) for c in use_case.model.categorical),
+        "numeric": tuple((n.field, n.default) for n in use_case.model.numeric),
+    }
+    own = {
+        "features": dict(manifest.feature_digests),
+        "categorical": manifest.categorical,
+        "numeric": manifest.numeric,
+    }
+    if differ := [name for name, value in declared.items() if value != own[name]]:
+        raise ValueError(
+            f"model {version.name} version {version.version}: takes other inputs ({differ[0]}) "
+            "than its use case declares now: name a version of today's declaration"
+        )
+
+
+def _held_out(dataset: Dataset, least: int) -> Rows:
+    """The test rows, with the validation rows before them where they are fewer than `least`."""
+    test = dataset.splits["test"]
+    rows = test if len(test.labels) >= least else joined([dataset.splits["validation"], test])
+    if len(rows.labels) < max(SIZES):
+        raise ValueError(f"{len(rows.labels)} held-out rows: needs {max(SIZES)}: ingest more")
+    return _spread(rows, MOST_ROWS)
+
+
+def _sample(use_case: UseCase, dataset: Dataset) -> Sample:
+    train = dataset.splits["train"]
+    some = _spread(train, CALIBRATION_ROWS)
+    return Sample(some.ids, some.dense, dataset.seen(use_case.model).counts)
+
+
+def _spread(rows: Rows, most: int) -> Rows:
+    count = min(len(rows.labels), most)
+    return rows.take(np.linspace(0, len(rows.labels) - 1, count).astype(int))
+
+
+def _figures(
+    each: Made, scores: np.ndarray, own: np.ndarray, labels: np.ndarray, confidence: float
+) -> Figures:
+    together, alone = scores
+    return Figures(
+        saves=each.saves,
+        p99_ms=median(run["p99_ms"][SIZES.index(21)] for run in each.runs),
+        bytes=each.bytes,
+        above=paired_difference(labels, together, own[0], confidence),
+        alone=_logit_gap(alone, together),
+        storable=each.job.kind == "onnx",
+    )
+
+
+def _logit_gap(one: np.ndarray, other: np.ndarray) -> float:
+    """The largest difference of two logits of the same row."""
+    p, q = (np.clip(np.asarray(each, np.float64), 1e-9, 1 - 1e-9) for each in (one, other))
+    return float(np.abs(np.log(p / (1 - p)) - np.log(q / (1 - q))).max())
+
+
+def _seal(folder: Path, manifest: Manifest, name: str, figures: Figures) -> str:
+    """Seal an offered variant as a bundle of the same version; its digest."""
+    said = {key: value for key, value in vars(manifest).items() if key not in ("format", "members")}
+    metrics = {name: {"log_loss_above_fp32": figures.above.as_dict()}}
+    return seal(folder, {**said, "metrics": metrics}).digest()
+
+
+def _row(each: Made, figures: Figures, scores: np.ndarray, labels: np.ndarray) -> Mapping[str, Any]:
+    def over_runs(name: str) -> list[dict[str, float]]:
+        sizes = zip(*(run[name] for run in each.runs), strict=True)
+        return [{"median": median(c), "low": min(c), "high": max(c)} for c in sizes]
+
+    return {
+        "p50_ms": over_runs("p50_ms"),
+        "p99_ms": over_runs("p99_ms"),
+        "rss_mib": median(run["rss_mib"] for run in each.runs),
+        "bytes": figures.bytes,
+        "log_loss": log_loss(labels, scores),
+        "above_fp32": figures.above.as_dict(),
+        "ece": calibration_error(labels, scores),
+        "alone": figures.alone,
+    }
