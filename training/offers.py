@@ -21,7 +21,7 @@ class Figures:
 
     saves: Literal["time", "memory"]
     p99_ms: float
-    """At 21 rows, the median of the runs."""
+    """At 21 rows, in the quietest run: a busy neighbour is not a property of the variant."""
     bytes: int
     above: Estimate
     """Log loss less that of the version's own graph on the same rows, with its interval."""

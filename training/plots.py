@@ -1,4 +1,4 @@
-"""Pictures of a model on held-out rows: reliability, ROC and scores, as PNG files."""
+"""Pictures of a model on held-out rows: reliability, ROC, scores and slices, as PNG files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from data_contracts.evidence import auc
+from data_contracts.evidence import Estimate, auc
+from training.evaluate import Slices
+
+TOLD = ("auc", "log_loss", "normalised_entropy", "predicted_over_observed", "calibration_error")
 
 
 def draw(labels: np.ndarray, scores: Mapping[str, np.ndarray], folder: Path) -> None:
@@ -16,6 +19,33 @@ def draw(labels: np.ndarray, scores: Mapping[str, np.ndarray], folder: Path) -> 
     _reliability(labels, scores).savefig(folder / "reliability.png", dpi=110)
     _roc(labels, scores).savefig(folder / "roc.png", dpi=110)
     _histograms(labels, scores).savefig(folder / "scores.png", dpi=110)
+
+
+def draw_slices(slices: Slices, folder: Path) -> None:
+    """Write `slices.png`, a table of each part's rows and metrics with their intervals; nothing
+    where no slices are declared."""
+    if not slices:
+        return
+    cells = [
+        [name, f"{each['auc'].n:,}", *(_told(each[metric]) for metric in TOLD)]
+        for name, each in slices.items()
+    ]
+    figure = Figure(figsize=(13, 0.28 * len(cells) + 0.7), layout="constrained")
+    axes = figure.subplots()
+    axes.axis("off")
+    heads = ["part", "rows", *(metric.replace("_", " ") for metric in TOLD)]
+    table = axes.table(cells, colLabels=heads, loc="center", cellLoc="right")
+    table.auto_set_font_size(False)
+    table.set_fontsize(8)
+    table.auto_set_column_width(list(range(len(heads))))
+    figure.savefig(folder / "slices.png", dpi=110)
+
+
+def _told(found: Estimate) -> str:
+    if found.value != found.value:
+        return ""
+    interval = f" [{found.low:.3f}, {found.high:.3f}]" if found.low == found.low else ""
+    return f"{found.value:.3f}{interval}"
 
 
 def _reliability(labels: np.ndarray, scores: Mapping[str, np.ndarray], bins: int = 10) -> Figure:

@@ -16,7 +16,7 @@ from data_contracts.lake import Lake
 from data_contracts.model_spec import ModelSpec
 from data_contracts.moves import Moves
 from data_contracts.results import read_result
-from data_contracts.stages import CHALLENGER, CHAMPION
+from data_contracts.stages import CHALLENGER, CHAMPION, MoveRefused
 from data_contracts.use_case import UseCase
 from training.data import Dataset, TrainingData, read_dataset
 from training.engine import Engine
@@ -34,7 +34,7 @@ from training.export import export_bundle, verify_graph
 from training.fit import Checkpoint, fit
 from training.fitted import Fitted, OnEpoch
 from training.models.linear import Constant
-from training.plots import draw
+from training.plots import draw, draw_slices
 from training.promotion import decide
 from training.registry import CERTIFICATE, Registry, Trial
 from training.search import Search, search
@@ -79,7 +79,10 @@ class TrainedVersion:
     worst_slice: str | None
     bundle_digest: str
     promoted: bool
-    alias: str
+    alias: str | None
+    """Where the version is; None where no move could be made."""
+    refused: str | None
+    """Why a version that its gates allow is not champion: what changed while it was trained."""
     seconds: float
 
 
@@ -94,8 +97,9 @@ def train(
     the use case does not stage its releases.
 
     Any other version is registered all the same, under the alias `challenger`, and the champion
-    stays. A fit leaves its state in `lake.home / "training"` after every epoch until the version is
-    registered. Raises NoTrainingData, or ValueError for a model that is not in the zoo.
+    stays; so is one whose champion changed while it was trained. A fit leaves its state in
+    `lake.home / "training"` after every epoch until the version is registered. Raises
+    NoTrainingData, or ValueError for a model that is not in the zoo.
     """
     start = time.perf_counter()
     report = on_progress or _silent
@@ -140,6 +144,7 @@ def train(
         decision = decide(use_case, registry, bundle, manifest, test, baselines, held.parts)
         report("register", 0.0)
         draw(test.labels, scores, record)
+        draw_slices(slices, record)
         judged = {"models": plain(metrics), "slices": plain(slices), "worst_slice": worst}
         (record / "evaluation.json").write_text(json.dumps(judged, indent=1))
         trial = Trial(
@@ -157,9 +162,7 @@ def train(
     name, digest = use_case.name, manifest.digest()
     version = registry.register(name, run_id, digest, decision)
     waits = use_case.declared.rollout.staged and registry.champion(name) is not None
-    promoted = decision.promotes and not waits
-    alias = CHAMPION if promoted else CHALLENGER
-    moves.promote(version, alias)
+    alias, refused = placed(moves, version, decision, waits)
     rmtree(states, ignore_errors=True)
     if (lake.reports / CERTIFICATE).exists():
         certificate = read_result(lake, CERTIFICATE.removesuffix(".json"))
@@ -175,8 +178,9 @@ def train(
         slices=slices,
         worst_slice=worst,
         bundle_digest=digest,
-        promoted=promoted,
+        promoted=alias == CHAMPION,
         alias=alias,
+        refused=refused,
         seconds=time.perf_counter() - start,
     )
 
@@ -202,6 +206,25 @@ def _champion(registry: Registry, use_case: str, model: str, home: Path) -> Path
     folder = registry.download(champion, home)
     open_bundle(folder, champion.digest)
     return folder
+
+
+def placed(
+    moves: Moves, version: str, decision: Decision, waits: bool = False
+) -> tuple[str | None, str | None]:
+    """The alias that a version was given, the highest that is allowed, and why no higher one was.
+
+    One that `waits` for its release is a challenger.
+    What was trained for minutes is not lost because someone else moved a version meanwhile.
+    """
+    refused: str | None = None
+    for alias in (CHAMPION, CHALLENGER) if decision.promotes and not waits else (CHALLENGER,):
+        try:
+            moves.promote(version, alias)
+        except MoveRefused as why:
+            refused = refused or str(why)
+        else:
+            return alias, refused
+    return None, refused
 
 
 def _curves(fitted: Mapping[str, Fitted]) -> dict[str, list[float]]:

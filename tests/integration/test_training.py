@@ -238,7 +238,7 @@ def test_the_run_records_data_definitions_environment_and_pictures(trained: Trai
     artifacts = {file.path for file in client.list_artifacts(trained.version.run_id)}
     assert artifacts == {
         "bundle", "decision.json", "environment.json", "evaluation.json",
-        "reliability.png", "roc.png", "scores.png", "signature.json",
+        "reliability.png", "roc.png", "scores.png", "signature.json", "slices.png",
     }  # fmt: skip
 
 
