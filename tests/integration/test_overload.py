@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from data_contracts.predictions import SUFFIX, read_log
@@ -142,8 +143,12 @@ def test_at_three_times_its_capacity_a_server_answers_most_of_it_within_the_dead
     answered = found["statuses"]["200"]
     assert {"200", "429", "503"} >= {*found["statuses"]}, found
     assert found["rps"] >= 0.6 * capacity, (found, capacity)
-    assert found["p99_ms"] <= DEADLINE_MS, found
+    # By the client's clock, with the generator and whatever else runs on the same processors.
+    assert found["p99_ms"] <= 1.5 * DEADLINE_MS, found
     assert found["statuses"].get("503", 0) <= 0.1 * answered, found
     assert {"200"} == {*after["statuses"]} and after["rps"] >= 0.6 * capacity
     (log,) = {*world.lake.prediction_log.glob(f"*{SUFFIX}")} - before
-    assert len({record["request_id"] for record in read_log(log).records}) >= answered
+    records = read_log(log).records
+    assert len({record["request_id"] for record in records}) >= answered
+    totals = [record["latency_ms"]["total"] for record in records]
+    assert np.quantile(totals, 0.99) <= DEADLINE_MS
