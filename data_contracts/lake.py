@@ -78,6 +78,11 @@ class Lake:
         return self.home / "prediction_log"
 
     @property
+    def access_log(self) -> Path:
+        """Lines about requests, a file per replica and boot, as the server writes them."""
+        return self.home / "access_log"
+
+    @property
     def predictions(self) -> Path:
         """Delta: one row per predicted candidate."""
         return self.home / "predictions"

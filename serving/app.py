@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
+from serving.access_log import AccessLog, LogFile, about
 from serving.application import application
 from serving.auth import Keys, OpenAccess, demand
 from serving.body import documented, json_response, read_json, schema_of, validate
@@ -26,6 +27,7 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
     On startup it takes its replica from `opened`, at shutdown it closes it.
     """
     use_case = settings.load()
+    access_log = LogFile(settings.lake())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -34,6 +36,7 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
         app.state.replica = replica
         yield
         await replica.close()
+        access_log.close()
 
     app = application(
         settings,
@@ -43,6 +46,8 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(Entrance, timeout_ms=settings.timeout_ms)
+    if settings.access_log:
+        app.add_middleware(AccessLog, file=access_log)
     model = request_model(use_case, settings.max_candidates)
 
     @app.post(
@@ -54,6 +59,7 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
         replica: Replica = request.app.state.replica
         admitted = entered(request)
         body = validate(model, await read_json(request))
+        about(request, body.request_id)
         roles = admitted.caller.roles
         return json_response(await replica.predictor.answer(body, roles, admitted.within_ms))
 

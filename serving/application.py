@@ -6,14 +6,17 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from serving.problem import install
+from serving.security import SecurityHeaders
 from serving.settings import Settings
 
 
 def application(settings: Settings, **about: Any) -> FastAPI:
     """An application with `about` as FastAPI takes it (title, description, version, lifespan).
 
-    Every error is a problem, bodies are limited, and `/docs` loads nothing from another host.
+    Every error is a problem, bodies are limited, `/docs` loads nothing from another host, and
+    browsers are told to be careful.
     """
     app = FastAPIOffline(redoc_url=None, **about)
     install(app, settings.max_body_bytes)
+    app.add_middleware(SecurityHeaders)
     return app

@@ -14,6 +14,7 @@ from fastapi import Request, Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.access_log import bound_for
 from serving.admission import Turn, deadline_ms
 from serving.auth import Caller, demand
 from serving.inference import refusal
@@ -57,6 +58,7 @@ class Entrance:
         try:
             await self._enter(scope, receive, send, "operate" if asked["version"] else "predict")
         except Problem as problem:
+            bound_for(scope, _template(asked[1], bool(asked["version"])))
             answer = _refused(problem, asked[1], scope["path"])
             await answer(scope, receive, send)
 
@@ -94,6 +96,12 @@ class Entrance:
                 if begun or not timer.expired():
                     raise
                 raise _late(turn, within) from None
+
+
+def _template(path: str, version: bool) -> str:
+    if path.startswith("/v1/"):
+        return path
+    return f"/v2/models/{{name}}{'/versions/{version}' if version else ''}/infer"
 
 
 def _refused(problem: Problem, path: str, instance: str) -> Response:

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request, Response
 
 from data_contracts.use_case import UseCase
+from serving.access_log import about
 from serving.body import json_response, validate
 from serving.entrance import entered
 from serving.inference import metadata, read_request, refusal, written
@@ -40,8 +41,10 @@ def add_inference(app: FastAPI, use_case: UseCase, model: type[PredictRequest]) 
         if name != use_case.name:
             raise Problem(HTTPStatus.NOT_FOUND, f"model {name[:60]!r}: here is {use_case.name}")
         body, asked = read_request(await request.body(), request.headers)
+        valid = validate(model, body)
+        about(request, valid.request_id)
         found = await here.predictor.answer(
-            validate(model, body), admitted.caller.roles, admitted.within_ms, version
+            valid, admitted.caller.roles, admitted.within_ms, version
         )
         content, headers, kind = written(found, asked)
         return Response(content, media_type=kind, headers=headers)

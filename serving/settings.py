@@ -40,6 +40,8 @@ class Settings(BaseModel):
     """Intra-op threads of one replica's scorer."""
     auth: bool = True
     """API keys are asked for; without them every caller has every role."""
+    access_log: bool = False
+    """A line a request in the lake's `access_log`, without personal data."""
     max_body_bytes: int = Field(default=1 << 20, ge=1)
     max_candidates: int = Field(default=1000, ge=1)
     max_events: int = Field(default=500, ge=1)

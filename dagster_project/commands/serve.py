@@ -47,6 +47,9 @@ def serve(
         Path | None, typer.Option(help="PEM certificate with its chain; with --plain.")
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="Keep a line a request, without personal data.")
+    ] = False,
     new_key: Annotated[bool, typer.Option("--new-key", help="Replace the API key.")] = False,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Path(".headrace"),
@@ -67,6 +70,7 @@ def serve(
             root=lake.root, use_case=str(deployment.use_case.folder), port=port,
             clock="replay" if clock == "replay" else "system", replicas=replicas,
             engine="plain" if plain else "ray", tls_cert=tls_cert, tls_key=tls_key,
+            access_log=access_log,
         )  # fmt: skip
         with running(settings) as server:
             fresh = new_key or FIRST_KEY not in key_names(lake.keys)
