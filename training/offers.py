@@ -11,6 +11,8 @@ FASTER = 0.10
 """Least share of p99 at 21 rows that a variant made to save time must save."""
 SMALLER = 0.30
 """Least share of the graph's bytes that a variant made to save memory must save."""
+STEADY = 2.0
+"""Highest p99 over lowest of the runs above which the machine is too busy to say what is faster."""
 LEAST_ROWS = 10_000
 """Held-out rows below which no variant is judged."""
 
@@ -27,6 +29,8 @@ class Figures:
     """Log loss less that of the version's own graph on the same rows, with its interval."""
     alone: float
     """How far a logit moves when its row is scored alone and not among others."""
+    swing: float = 1.0
+    """Highest p99 at 21 rows over the lowest, of the runs."""
     storable: bool = True
     """Whether a bundle may hold it: compiled code and what a GPU holds may not be."""
 
@@ -45,6 +49,9 @@ def refusal(own: Figures, reference: Figures, margin: float, least: int = LEAST_
         )
     if not own.above.high <= margin:
         return f"may lose {own.above.high:.5f} nats of log loss, more than the margin of {margin:g}"
+    swing = max(own.swing, reference.swing)
+    if own.saves == "time" and swing > STEADY:
+        return f"cannot judge: p99 swings by {swing:.1f} between runs: measure when less runs here"
     if own.saves == "time" and own.p99_ms > (1 - FASTER) * reference.p99_ms:
         return f"p99 {_change(own.p99_ms, reference.p99_ms)}, needs -{FASTER:.0%}"
     if own.saves == "memory" and own.bytes > (1 - SMALLER) * reference.bytes:

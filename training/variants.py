@@ -160,9 +160,11 @@ def _figures(
     each: Made, scores: np.ndarray, own: np.ndarray, labels: np.ndarray, confidence: float
 ) -> Figures:
     together, alone = scores
+    late = [run["p99_ms"][SIZES.index(21)] for run in each.runs]
     return Figures(
         saves=each.saves,
-        p99_ms=min(run["p99_ms"][SIZES.index(21)] for run in each.runs),
+        p99_ms=min(late),
+        swing=max(late) / min(late),
         bytes=each.bytes,
         above=paired_difference(labels, together, own[0], confidence),
         alone=_logit_gap(alone, together),

@@ -39,7 +39,7 @@ def variants(
 def _show(found: dict[str, Any]) -> None:
     console = Console()
     sizes = found["sizes"]
-    speed = Table("p50 / p99, µs", *(f"{n} rows" for n in sizes), box=None, pad_edge=False)
+    speed = Table("µs: p50 / p99", *(f"{n} rows" for n in sizes), box=None, pad_edge=False)
     cost = Table(
         "variant",
         "graph KiB",
@@ -71,7 +71,6 @@ def _show(found: dict[str, Any]) -> None:
 
 
 def _latency(p50: dict[str, float], p99: dict[str, float]) -> str:
-    typical, late, low, high = (
-        f"{1e3 * ms:,.0f}" for ms in (p50["median"], p99["median"], p99["low"], p99["high"])
+    return "{:,.0f} / {:,.0f} - {:,.0f}".format(
+        *(1e3 * ms for ms in (p50["median"], p99["low"], p99["high"]))
     )
-    return f"{typical} / {late} ({low} - {high})"

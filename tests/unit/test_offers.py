@@ -22,6 +22,11 @@ def above(low: float, high: float, rows: int = LEAST_ROWS) -> Estimate:
         (FAST, None),
         (replace(FAST, p99_ms=0.95), "p99 -5%, needs -10%"),
         (replace(FAST, p99_ms=1.2, bytes=10), "p99 +20%, needs -10%"),
+        (
+            replace(FAST, swing=2.5),
+            "cannot judge: p99 swings by 2.5 between runs: measure when less runs here",
+        ),
+        (replace(SMALL, swing=2.5), None),
         (SMALL, None),
         (replace(SMALL, bytes=701), "bytes -30%, needs -30%"),
         (replace(SMALL, bytes=1200, p99_ms=0.1), "bytes +20%, needs -30%"),
