@@ -141,7 +141,9 @@ def started(
                 pause.wait(0.1)
             yield url, process, time.monotonic() - began
         finally:
-            tree = psutil.Process(process.pid).children(recursive=True)
+            tree: list[psutil.Process] = []
+            with suppress(psutil.Error):
+                tree = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(20)
