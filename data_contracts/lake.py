@@ -128,6 +128,11 @@ class Lake:
         return f"sqlite:///{(self.root / 'mlflow' / 'mlflow.db').resolve()}"
 
     @property
+    def mlflow_lock(self) -> Path:
+        """Held while MLflow's store is opened."""
+        return self.root / "mlflow" / "mlflow.lock"
+
+    @property
     def mlflow_artifacts(self) -> Path:
         return (self.root / "mlflow" / "artifacts").resolve()
 

@@ -5,7 +5,6 @@ views outlive the code that declared them while a model reads them. `views.json`
 whoever rebuilds states adds to it, the one writer of the store keeps up what is live.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ import numpy as np
 
 from data_contracts.definitions import from_json, to_json
 from data_contracts.features import FeatureGroup
+from data_contracts.file_lock import locked
 from data_contracts.lake import Lake
 from data_contracts.online import view_name
 from data_contracts.use_case import UseCase
@@ -135,9 +135,7 @@ class ViewRegistry:
 
     @contextmanager
     def _changing(self) -> Generator[dict[str, View]]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with open(self._folder / "views.lock", "a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._folder / "views.lock"):
             views = dict(self.views())
             yield views
             part = self._path.with_suffix(".part")

@@ -1,6 +1,5 @@
 """API keys: random, shown once, kept as SHA-256, compared in constant time, each with roles."""
 
-import fcntl
 import hashlib
 import hmac
 import json
@@ -12,6 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Literal, get_args
 
+from data_contracts.file_lock import locked
 from serving.problem import Problem
 
 Role = Literal["predict", "events", "operate"]
@@ -62,9 +62,7 @@ def create_key(
         named = ", ".join(sorted(roles)) or "none"
         raise ValueError(f"key {name!r}: roles {named}: name some of {', '.join(sorted(ROLES))}")
     key = _PREFIX + secrets.token_urlsafe(_BYTES)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(path.with_suffix(".lock")):
         kept = [k for k in _read(path) if k.name != name] if path.exists() else []
         kept.append(Key(name, _digest(key), tuple(sorted(roles)), rate, quota))
         _write(path, kept)
@@ -73,8 +71,7 @@ def create_key(
 
 def revoke_key(path: Path, name: str) -> None:
     """Take a key out of the file `path`: it stops at once. ValueError where there is none."""
-    with open(path.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(path.with_suffix(".lock")):
         held = _read(path) if path.exists() else []
         if name not in {key.name for key in held}:
             known = ", ".join(sorted(key.name for key in held)) or "none"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.bundle import BundleRefused
+from data_contracts.file_lock import locked
 from data_contracts.lake import Lake
 from data_contracts.rollout import Target
 
@@ -28,7 +29,9 @@ class Registry:
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         from mlflow import MlflowClient
 
-        self._client = MlflowClient(tracking_uri=lake.mlflow_uri, registry_uri=lake.mlflow_uri)
+        # The first to open it makes its tables, which two at once cannot.
+        with locked(lake.mlflow_lock):
+            self._client = MlflowClient(tracking_uri=lake.mlflow_uri, registry_uri=lake.mlflow_uri)
 
     def aliases(self, name: str) -> dict[str, str]:
         """Alias -> version of model `name`, read at once; empty when nothing is registered."""

@@ -1,6 +1,5 @@
 """Spark's extra jars, resolved once with the Ivy that ships inside pyspark: a JRE is enough."""
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pyspark
 
+from data_contracts.file_lock import locked
 from spark_jobs.java import java_command
 
 COORDINATES = (
@@ -42,9 +42,7 @@ def resolve_jars(coordinates: Sequence[str] | None = None) -> Path:
     Ivy's last lines when Maven Central cannot be reached, FileNotFoundError when there is no Java.
     """
     target = jar_folder(coordinates)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target.parent / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(target.parent / "lock"):
         if target.is_dir():
             return target
         print(f"Resolving jars into {target} (about a minute, once) …", flush=True)

@@ -17,6 +17,7 @@ import numpy as np
 
 from data_contracts.bundle import Manifest, open_bundle
 from data_contracts.evidence import Estimate
+from data_contracts.file_lock import locked
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
 from data_contracts.stages import CHAMPION
@@ -78,7 +79,9 @@ class Registry:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
         lake.mlflow_artifacts.mkdir(parents=True, exist_ok=True)
         self._artifacts = lake.mlflow_artifacts.as_uri()
-        self._client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+        # The first to open it makes its tables, which two at once cannot.
+        with locked(lake.mlflow_lock):
+            self._client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
 
     def log_run(self, trial: Trial, folder: Path, bundle: Path) -> str:
         """Record a finished trial, every file in `folder` and its bundle; returns the run id."""
