@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 from data_contracts.clock import SystemClock
@@ -65,7 +66,8 @@ def main(arguments: list[str]) -> int:
     # A terminal's Ctrl-C is for the server, which closes this process's stdin.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     found = controller(settings)
-    threading.Thread(target=_align, args=(found, settings.poll_s), daemon=True).start()
+    for turn in (found.align, found.keep):
+        threading.Thread(target=_again, args=(turn, settings.poll_s), daemon=True).start()
     end = select.poll()
     end.register(0, select.POLLIN | select.POLLHUP)
     while not end.poll(settings.poll_s * 1000):
@@ -79,9 +81,12 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _align(found: Controller, every_s: float) -> NoReturn:
+def _again(turn: Callable[[], None], every_s: float) -> NoReturn:
     while True:
-        found.align()
+        try:
+            turn()
+        except Exception:
+            _log.exception("rollout: tried again in %g s", every_s)
         time.sleep(every_s)
 
 

@@ -32,6 +32,8 @@ ACTIONS = (START, "advance", "hold", "resume", "abort", "rollback")
 """What may be asked of a controller."""
 SILENT_S = 10.0
 """A replica that says nothing for this long is not waited for."""
+HUNG_S = 60.0
+"""A look that takes longer ends the exposure, with the lease."""
 BUSY = 0.85
 """Processors of a replica's process above which the canary does not grow."""
 
@@ -71,7 +73,7 @@ class Controller:
         self._since = time.monotonic()
         self._heard: dict[tuple[str, str], tuple[int, float]] = {}
         self._looked = float("-inf")
-        self._stepped = time.monotonic()
+        self._stepped = self._ticked = time.monotonic()
         self.leads = False
         self.waits = ""
         """Why the release does not go on, for people."""
@@ -80,6 +82,7 @@ class Controller:
     def tick(self) -> Plan | None:
         """Answer requests and go by the evidence; the newest plan, None while another controller
         leads or there is no plan yet. It never waits for the registry."""
+        self._ticked = time.monotonic()
         self.leads = self._lead()
         plan = self._store.plan() if self.leads else None
         if plan is None:
@@ -88,6 +91,12 @@ class Controller:
             if request.action != START:
                 plan = self._asked(plan, request)
         return self._watched(plan) if plan.candidate is not None else plan
+
+    def keep(self) -> None:
+        """Renew the lease while a `tick` goes on, from another thread: evidence of many rows takes
+        longer to read than a lease lasts, and a controller that hangs has to lose it."""
+        if self.leads and time.monotonic() - self._ticked < HUNG_S:
+            self._store.renew(self._holder)
 
     def align(self) -> None:
         """Let the registry's aliases follow the plan, or the plan follow moves that were made

@@ -21,7 +21,7 @@ from data_contracts.rollout_store import Report, RolloutStore
 from data_contracts.use_case import UseCase
 from serving.evidence import gathered
 from serving.registry import Registry
-from serving.release import Controller
+from serving.release import Controller, Look
 from serving.replica import Replica
 from tests.integration.asgi import Client
 from tests.integration.world import World, as_role, asked, export
@@ -65,12 +65,12 @@ class Release:
         self.controller = self.another(holder)
         self.key = as_role(world.operate)
 
-    def another(self, holder: str, lease_s: float = 0.0) -> Controller:
+    def another(self, holder: str, lease_s: float = 0.0, look: Look | None = None) -> Controller:
         registry = Registry(self.lake)
         moves = Moves(registry, self.lake, self.world.use_case.name, "headrace rollout")
         return Controller(
             impatient(self.world.use_case), self.store, registry, moves,
-            self._look, lambda: TUNED, SystemClock(), holder, lease_s,
+            look or self._look, lambda: TUNED, SystemClock(), holder, lease_s,
         )  # fmt: skip
 
     def _look(self, plan: Plan, reports: list[Report]) -> Evidence:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,8 @@ from data_contracts.lake import Lake
 from data_contracts.ledger import fails, stands
 from data_contracts.moves import Moves
 from data_contracts.release import Evidence
-from data_contracts.rollout import bucket, salt
+from data_contracts.rollout import Plan, bucket, salt
+from data_contracts.rollout_store import Report
 from data_contracts.sequences import Sums
 from data_contracts.stages import MoveRefused
 from data_contracts.tally import Tally
@@ -258,6 +260,35 @@ def test_of_two_controllers_one_leads_until_it_is_silent(release: Release) -> No
     assert release.store.renew("one") is False
     with pytest.raises(MoveRefused, match="does not follow the last one"):
         release.store.add(release.plan)
+
+
+def test_a_long_look_keeps_the_lease_and_a_hanging_one_loses_it(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release.canary()
+    beats: list[int] = []
+    reads, goes_on = threading.Event(), threading.Event()
+
+    def slow(plan: Plan, reports: list[Report]) -> Evidence:
+        reads.set()
+        goes_on.wait(60)
+        return Evidence()
+
+    controller = release.another("slow", look=slow)
+    looking = threading.Thread(target=controller.tick)
+    looking.start()
+    try:
+        assert reads.wait(60)
+        for hung_s in (60.0, 60.0, 0.0):
+            monkeypatch.setattr("serving.release.HUNG_S", hung_s)
+            controller.keep()
+            beat = release.store.beat()
+            assert beat is not None
+            beats.append(beat[1])
+    finally:
+        goes_on.set()
+        looking.join(60)
+    assert [beats[0], beats[0] + 1, beats[0] + 1] == beats
 
 
 def test_the_same_unit_falls_where_it_fell_and_shares_are_what_they_say() -> None:
