@@ -28,21 +28,16 @@ def finalised(definitions: str, inputs: Mapping[str, Sequence[Any]]) -> dict[str
             f"{QUERY_TIME}: {wrong[0]!r} is no query time: give whole microseconds since 1970"
         )
     moments = np.array(asked, np.int64)
-    values = np.empty((len(moments), read.width))
-    for q in np.unique(moments).tolist():
-        rows = np.flatnonzero(moments == q)
-        found: list[Unpacked] = []
-        for group in read.groups:
-            states = [inputs[state_name(group)][row] for row in rows.tolist()]
-            held = [i for i, state in enumerate(states) if state]
-            found.append(unpack(group, [states[i] for i in held], np.array(held, np.int64)))
-        at = max([q, *(int(each.as_ofs.max(initial=q)) for each in found)])
-        parts = [
-            finalized(group, each.rows, len(rows), at)
-            for group, each in zip(read.groups, found, strict=True)
-        ]
-        values[rows] = read.vector(parts)
-    return dict(zip(names, values.T.tolist(), strict=True))
+    together, request = np.unique(moments, return_inverse=True)
+    found: list[Unpacked] = []
+    for group in read.groups:
+        states = inputs[state_name(group)]
+        held = [row for row in range(len(moments)) if states[row]]
+        found.append(unpack(group, [states[row] for row in held], np.array(held, np.int64)))
+        np.maximum.at(together, request[held], found[-1].as_ofs)
+    q = together[request]
+    parts = [finalized(g, each.rows, q) for g, each in zip(read.groups, found, strict=True)]
+    return dict(zip(names, read.vector(parts).T.tolist(), strict=True))
 
 
 def definitions_of(group: FeatureGroup, views: Sequence[FeatureGroup]) -> str:

@@ -64,7 +64,7 @@ def judged(plan: Plan, rules: Sequence[Rule], alpha: float, seen: Evidence, last
 def _service(rules: Mapping[str, Rule], seen: Evidence) -> list[Check]:
     """Of the answers themselves: errors, latency and scores beside the champion's."""
     ours, theirs = seen.candidate, seen.champion
-    requests, shift = ours.requests, _ratio(ours.mean_score, theirs.mean_score)
+    requests, shift = ours.asked, _ratio(ours.mean_score, theirs.mean_score)
     shares = {
         "errors": ours.failed_requests / requests if requests else float("nan"),
         "latency p99": _over(ours.quantile_ms(0.99), theirs.quantile_ms(0.99)),

@@ -33,21 +33,21 @@ def session_starts(
     keys: np.ndarray,
     starts: np.ndarray,
     ends: np.ndarray,
-    count: int,
-    q: int,
+    q: np.ndarray,
 ) -> np.ndarray:
-    """int64[count]: where each key's session at `q` (µs) begins; `q` itself where there is none.
+    """int64[keys]: where each key's session at its `q` (int64[keys] µs) begins; `q` itself where
+    there is none.
 
     `keys`, `starts`, `ends` are its segments before `q` in any order.
     """
     lo, _ = window.bounds(q)
-    at = np.flatnonzero((starts >= lo) & (starts < q))
+    at = np.flatnonzero((starts >= lo[keys]) & (starts < q[keys]))
     at = at[np.lexsort((starts[at], keys[at]))]
-    begin = np.full(count, q, np.int64)
+    begin = q.copy()
     if len(at):
         keys, starts, ends = keys[at], starts[at], ends[at]
         first, reached = chains(keys, starts, ends, gap)
         last = np.flatnonzero(np.append(keys[1:] != keys[:-1], True))
-        open_ = last[q - reached[last] <= gap]
+        open_ = last[q[keys[last]] - reached[last] <= gap]
         begin[keys[open_]] = starts[first[open_]]
     return begin

@@ -68,13 +68,14 @@ def read(group: FeatureGroup, states: Iterable[State | None], q: int) -> np.ndar
     """float64[keys, features] at query time `q` (µs); a missing state reads as no event at all."""
     found = list(states)
     held = [of_key(s.rows, i) for i, s in enumerate(found) if s is not None]
-    return finalized(group, concat([no_rows(group), *held]), len(found), q)
+    rows = concat([no_rows(group), *held])
+    return finalized(group, rows, np.full(len(found), q, np.int64))
 
 
-def finalized(group: FeatureGroup, rows: Rows, keys: int, q: int) -> np.ndarray:
-    """float64[keys, features] at `q` (µs) from merged rows; a key without rows has no event."""
-    seen = window_states(group, rows, keys, q)
-    return group.finalize(seen, np.full(keys, q, np.int64))
+def finalized(group: FeatureGroup, rows: Rows, q: np.ndarray) -> np.ndarray:
+    """float64[keys, features] of each key at its `q` (int64[keys] µs) from merged rows; a key
+    without rows has no event."""
+    return group.finalize(window_states(group, rows, q), q)
 
 
 def idle_keys(group: FeatureGroup, states: Mapping[str, State], as_of: int) -> list[str]:

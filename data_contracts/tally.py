@@ -10,6 +10,10 @@ _PER_OCTAVE = 8
 """Buckets of latency per factor of two: a quantile is at most 9 % above the true one."""
 
 
+UNEXPOSED = "not exposed"
+"""Why a model did not answer that was not asked: its breaker is open, or no controller leads."""
+
+
 @dataclass
 class Tally:
     """Counts of one arm since an epoch began."""
@@ -38,8 +42,13 @@ class Tally:
 
     @property
     def failed_requests(self) -> int:
-        """How many requests the arm's own model did not answer."""
-        return sum(self.failures.values())
+        """How many requests the arm's own model was asked for and did not answer."""
+        return sum(self.failures.values()) - self.failures.get(UNEXPOSED, 0)
+
+    @property
+    def asked(self) -> int:
+        """How many requests the arm's own model was asked for."""
+        return self.requests - self.failures.get(UNEXPOSED, 0)
 
     @property
     def mean_score(self) -> float:

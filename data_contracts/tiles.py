@@ -106,28 +106,28 @@ def expire(group: FeatureGroup, rows: Rows, as_of: np.ndarray) -> Rows:
     return where(rows, [reached(table) for table in rows.tables])
 
 
-def window_states(group: FeatureGroup, rows: Rows, keys: int, q: int) -> dict[Window, Seen]:
-    """Per window what each of `keys` keys sees at query time `q` (µs)."""
-    return {window: _window_state(group, window, rows, keys, q) for window in group.windows}
+def window_states(group: FeatureGroup, rows: Rows, q: np.ndarray) -> dict[Window, Seen]:
+    """Per window what each key sees at its query time (`q` int64[keys] µs)."""
+    return {window: _window_state(group, window, rows, q) for window in group.windows}
 
 
-def lower_bounds(group: FeatureGroup, window: Window, rows: Rows, keys: int, q: int) -> np.ndarray:
-    """int64[keys]: the start (µs) from which each key's rows are in the window at `q`; of a session
-    where it begins, `q` where there is none."""
+def lower_bounds(group: FeatureGroup, window: Window, rows: Rows, q: np.ndarray) -> np.ndarray:
+    """int64[keys]: the start (µs) from which each key's rows are in the window at its `q`
+    (int64[keys] µs); of a session where it begins, `q` where there is none."""
     if isinstance(window, Session):
         tiles = rows.tiles[_of(window, rows.tiles)]
         ends = tiles[:, STATE + group.accumulators.index(ENDS)]
         gap = duration(window.gap)
-        return session_starts(window, gap, tiles[:, KEY], tiles[:, START], ends, keys, q)
-    return np.full(keys, window.bounds(q)[0], np.int64)
+        return session_starts(window, gap, tiles[:, KEY], tiles[:, START], ends, q)
+    return window.bounds(q)[0]
 
 
-def _window_state(group: FeatureGroup, window: Window, rows: Rows, keys: int, q: int) -> Seen:
-    lows, (_, hi) = lower_bounds(group, window, rows, keys, q), window.bounds(q)
-    tables = [
-        t[_of(window, t) & (t[:, START] >= lows[t[:, KEY]]) & (t[:, START] < hi)]
-        for t in rows.tables
-    ]
+def _window_state(group: FeatureGroup, window: Window, rows: Rows, q: np.ndarray) -> Seen:
+    lows, (_, highs) = lower_bounds(group, window, rows, q), window.bounds(q)
+    tables: list[np.ndarray] = []
+    for table in rows.tables:
+        own, start = table[:, KEY], table[:, START]
+        tables.append(table[_of(window, table) & (start >= lows[own]) & (start < highs[own])])
     tiles = tables[0]
     parts: dict[Part, np.ndarray] = {}
     place = group.places
@@ -139,12 +139,13 @@ def _window_state(group: FeatureGroup, window: Window, rows: Rows, keys: int, q:
         base = part.base if isinstance(part, Decayed) else part
         column = tiles[:, STATE + place[base]]
         if isinstance(part, Decayed):
-            ages = (floor(q, window.level) - floor(tiles[:, START], window.level)) // window.level
+            reached = floor(q, window.level)[tiles[:, KEY]]
+            ages = (reached - floor(tiles[:, START], window.level)) // window.level
             column = column * part.weights(window.level, window.tiles)[ages]
-        state = np.full(keys, part.identity, np.int64)
+        state = np.full(len(q), part.identity, np.int64)
         UFUNC[base.reduce].at(state, tiles[:, KEY], column)
         parts[part] = state
-    return Seen(keys, parts)
+    return Seen(len(q), parts)
 
 
 def compact(part: Entries, rows: np.ndarray, lead: int) -> np.ndarray:

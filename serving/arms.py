@@ -17,7 +17,7 @@ from serving.breaker import Breaker
 from serving.candidate_process import CandidateProcess
 from serving.features import FeatureReader
 from serving.loader import Bundle, load, registered_champion
-from serving.scorer import Batcher, Model
+from serving.scorer import Model, Scorer
 from serving.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Arm:
 
     bundle: Bundle
     reader: FeatureReader
-    batcher: Batcher
+    scorer: Scorer
     definitions: str
     """Digest over its features, by which a record tells what was served."""
 
@@ -129,9 +129,9 @@ class Arms:
         if self._now.candidate is not None:
             await _end(self._now.candidate, 0.0)
         for arm in self._warm.values():
-            await arm.batcher.close()
+            await arm.scorer.close()
         for reader in self._readers.values():
-            reader.close()
+            await reader.close()
 
     def _see(self) -> Plan | None:
         beat = self._store.beat()
@@ -155,7 +155,7 @@ class Arms:
         arm = self._warm.pop(target.digest, None)
         if arm is None:
             bundle = load(self._use_case, self._lake, target)
-            arm = self._arm(bundle, Batcher(Model(bundle, self._settings.threads)))
+            arm = self._arm(bundle, Scorer(Model(bundle, self._settings.threads)))
         self._warm[target.digest] = arm
         return arm
 
@@ -165,7 +165,7 @@ class Arms:
             settings = self._settings
             engine = CandidateProcess(bundle, settings.threads, _START_S, settings.candidate_hang_s)
             try:
-                return Candidate(self._arm(bundle, Batcher(engine)), engine, Breaker())
+                return Candidate(self._arm(bundle, Scorer(engine)), engine, Breaker())
             except BaseException:
                 engine.close()
                 raise
@@ -173,21 +173,19 @@ class Arms:
             _log.exception("rollout: version %s cannot be served", target.version)
             return Candidate(None, None, Breaker(str(error)))
 
-    def _arm(self, bundle: Bundle, batcher: Batcher) -> Arm:
+    def _arm(self, bundle: Bundle, scorer: Scorer) -> Arm:
         features = bundle.manifest.feature_digests
         definitions = joint_digest(features)
         if definitions not in self._readers:
             reader = FeatureReader(self._use_case, self._lake, features)
             reader.read_now([dict.fromkeys(self._use_case.entities)], 0)
             self._readers[definitions] = reader
-        return Arm(bundle, self._readers[definitions], batcher, definitions)
+        return Arm(bundle, self._readers[definitions], scorer, definitions)
 
     def _retire(self, before: Snapshot) -> None:
         """End what no later request uses: an earlier release's candidate, old champions but one."""
         grace = self._settings.timeout_ms / 1000
-        tasks = [
-            arm.batcher.close(grace) for arm in [self._warm.pop(d) for d in [*self._warm][:-2]]
-        ]
+        tasks = [arm.scorer.close(grace) for arm in [self._warm.pop(d) for d in [*self._warm][:-2]]]
         if before.candidate is not None and before.candidate is not self._now.candidate:
             tasks.append(_end(before.candidate, grace))
         self._retiring = [task for task in self._retiring if not task.done()]
@@ -196,5 +194,5 @@ class Arms:
 
 async def _end(candidate: Candidate, grace: float) -> None:
     if candidate.arm is not None and candidate.engine is not None:
-        await candidate.arm.batcher.close(grace)
+        await candidate.arm.scorer.close(grace)
         candidate.engine.close()

@@ -1,4 +1,4 @@
-"""A candidate in a process of its own, as an engine that the batcher can run."""
+"""A candidate in a process of its own, as an engine that the scorer can run."""
 
 import os
 import select

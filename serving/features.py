@@ -1,10 +1,8 @@
 """The reader of the online store: packed state by key, finalised at the query time."""
 
-import asyncio
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from data_contracts.online import state_name, view_name
 from data_contracts.states import finalized, unpack
 from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry, reading
+from serving.batcher import Batcher
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -27,9 +26,14 @@ _log = logging.getLogger(__name__)
 
 NO_STATE = 0
 """The seq of a key without state."""
+MAX_ROWS = 512
+"""Rows that are read at once; a larger request is a read of its own."""
 
 Keys = Sequence[Mapping[str, str | int | None]]
 """Per row: entity field -> value; None where the row has none."""
+
+_Asked = tuple[Keys, int]
+"""Keys of a request's rows, and its query time (µs)."""
 
 _NOTHING: dict[str, str | int] = {"string": "", "integer": 0}
 """By type: what stands for None where Feast wants every entity; what it finds is not read."""
@@ -70,41 +74,55 @@ class FeatureReader:
         self._use_case = use_case
         self.reading = reading(features, ViewRegistry(lake).views().values())
         self._source = _Source(_open_store(lake.online), use_case.contract.fields)
-        self._thread = ThreadPoolExecutor(1, "features")
+        self._batcher = Batcher[_Asked, Served]("features", self.read_all, _many, MAX_ROWS)
         self.failures = 0
 
-    async def read(self, keys: Keys, q: int) -> Served:
-        """The features of the rows with these keys at `q` (µs); a failing store gives defaults."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self.read_now, keys, q)
+    async def read(self, keys: Keys, q: int, deadline: float) -> Served:
+        """The features of the rows with these keys at `q` (µs); a failing store gives defaults.
+
+        TimeoutError when `deadline` (monotonic, s) passed before its turn.
+        """
+        return (await self._batcher.ask((keys, q), deadline)).answer
 
     def read_now(self, keys: Keys, q: int) -> Served:
         """As `read`, in the caller's thread."""
+        return self.read_all([(keys, q)])[0]
+
+    def read_all(self, asks: Sequence[_Asked]) -> list[Served]:
+        """As `read_now` for each request, by one read; what one has does not show in another."""
         try:
-            return self._finalized(self._fetch(keys), q)
-        except Exception:
+            return self._read(asks)
+        except Exception as error:
+            if isinstance(error, ValueError) and len(asks) > 1:
+                # A state that cannot be read costs only the requests that need it.
+                return [self.read_now(*asked) for asked in asks]
             # Whatever the store or its client raises, the answer is the declared defaults.
-            self.failures += 1
+            self.failures += len(asks)
             _log.exception("online store of %s: serving defaults", self._use_case.name)
-            return self._defaults(len(keys), q)
+            return [self._defaults(len(keys), q) for keys, q in asks]
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Wait for the read under way."""
-        self._thread.shutdown()
+        await self._batcher.close()
 
-    def _fetch(self, keys: Keys) -> list["_Found"]:
-        """What each view holds of these rows' keys."""
-        return [
-            _Found(group, [key_of(group.key_fields, row) for row in keys], self._source)
+    def _read(self, asks: Sequence[_Asked]) -> list[Served]:
+        rows = [(number, row) for number, (keys, _) in enumerate(asks) for row in keys]
+        found = [
+            _Found(group, [(i, key_of(group.key_fields, row)) for i, row in rows], self._source)
             for group in self.reading.groups
         ]
-
-    def _finalized(self, found: list["_Found"], q: int) -> Served:
-        q = max([q, *(int(group.states.as_ofs.max(initial=q)) for group in found)])
+        q = np.array([q for _, q in asks], np.int64)
+        for group in found:
+            group.latest(q)
         values = self.reading.vector([group.values(q) for group in found])
         seqs = np.stack([group.seqs for group in found], axis=1)
-        as_ofs = zip(*(group.as_ofs for group in found), strict=True)
-        return Served(values, seqs, [list(row) for row in as_ofs], q, store_failed=False)
+        as_ofs = [list(row) for row in zip(*(group.as_ofs for group in found), strict=True)]
+        served: list[Served] = []
+        end = 0
+        for (keys, _), at in zip(asks, q.tolist(), strict=True):
+            own = slice(end, end := end + len(keys))
+            served.append(Served(values[own], seqs[own], as_ofs[own], at, store_failed=False))
+        return served
 
     def _defaults(self, rows: int, q: int) -> Served:
         groups = self.reading.groups
@@ -126,6 +144,10 @@ def _open_store(folder: Path) -> "FeatureStore":
         if hidden:
             del sys.modules["torch"]
     return FeatureStore(repo_path=str(folder))
+
+
+def _many(asked: _Asked) -> int:
+    return len(asked[0])
 
 
 class _Source:
@@ -167,26 +189,36 @@ class _Source:
 
 
 class _Found:
-    """The states of one group that a request's rows read; each distinct key once."""
+    """The states of one group that the rows of some requests read: each distinct key once from the
+    store, and once a request as a state, since each request has its own query time."""
 
-    def __init__(self, group: FeatureGroup, wanted: Sequence[str | None], source: _Source) -> None:
-        distinct = list(dict.fromkeys(wanted))
-        index = {key: i for i, key in enumerate(distinct)}
-        known = [key for key in distinct if key is not None]
-        packed = dict(zip((index[k] for k in known), source.packed(group, known), strict=True))
-        held = [i for i, state in packed.items() if state]
-        self.states = unpack(group, [packed[i] for i in held], np.array(held, np.int64))
+    def __init__(
+        self, group: FeatureGroup, wanted: Sequence[tuple[int, str | None]], source: _Source
+    ) -> None:
+        index = {pair: i for i, pair in enumerate(dict.fromkeys(wanted))}
+        known = list(dict.fromkeys(key for _, key in index if key is not None))
+        packed = dict(zip(known, source.packed(group, known), strict=True))
+        held = [
+            (i, packed[key]) for (_, key), i in index.items() if key is not None and packed[key]
+        ]
+        at = np.array([i for i, _ in held], np.int64)
+        self._states = unpack(group, [state for _, state in held], at)
         self._group = group
-        self._keys = len(distinct)
-        self._rows = [index[key] for key in wanted]
-        seqs = np.full(len(distinct), NO_STATE, np.int64)
-        seqs[held] = self.states.seqs
+        self._request = np.array([number for number, _ in index], np.int64)
+        self._at = at
+        self._rows = [index[pair] for pair in wanted]
+        seqs = np.full(len(index), NO_STATE, np.int64)
+        seqs[at] = self._states.seqs
         self.seqs = seqs[self._rows]
         """int64[rows]: the seq of the state that each row reads."""
-        stamps = dict(zip(held, self.states.as_ofs.tolist(), strict=True))
+        stamps = dict(zip(at.tolist(), self._states.as_ofs.tolist(), strict=True))
         self.as_ofs = [stamps.get(i) for i in self._rows]
         """Per row: the as-of (µs) of that state, None where there is none."""
 
-    def values(self, q: int) -> np.ndarray:
-        """float64[rows, features of the group] at `q` (µs)."""
-        return finalized(self._group, self.states.rows, self._keys, q)[self._rows]
+    def latest(self, q: np.ndarray) -> None:
+        """Raise each request's query time (`q` int64[requests] µs) to the newest as-of it reads."""
+        np.maximum.at(q, self._request[self._at], self._states.as_ofs)
+
+    def values(self, q: np.ndarray) -> np.ndarray:
+        """float64[rows, features of the group] at the query time of each request."""
+        return finalized(self._group, self._states.rows, q[self._request])[self._rows]

@@ -14,7 +14,7 @@ from data_contracts.clock import Clock, ReplayClock, format_time, parse_time
 from data_contracts.encoding import encode_dense, encode_ids
 from data_contracts.online import view_name
 from data_contracts.predictions import PredictionLog, prediction_id
-from data_contracts.tally import Tally
+from data_contracts.tally import UNEXPOSED, Tally
 from data_contracts.use_case import UseCase
 from serving.arms import Arm, Arms, Name, Snapshot
 from serving.auth import Role, demand
@@ -167,7 +167,7 @@ class Predictor:
         """The candidate's answer, or why the champion has to give one."""
         arm, candidate = self.arms.exposed(snapshot), snapshot.candidate
         if arm is None or candidate is None:
-            return None, "not exposed"
+            return None, UNEXPOSED
         within = within_ms / 1000
         try:
             async with asyncio.timeout(within):
@@ -203,12 +203,12 @@ class Predictor:
     ) -> _Answer:
         started = time.monotonic()
         keys = [{name: row[name] for name in self.use_case.entities} for row in rows]
-        served = await arm.reader.read(keys, asked)
+        served = await arm.reader.read(keys, asked, deadline)
         features_ms = (time.monotonic() - started) * 1000
         spec = self.use_case.model
         ids = encode_ids(spec.categorical, rows, [served.q] * len(rows))
         dense = encode_dense(spec.numeric, rows, served.values)
-        scores = await arm.batcher.score(ids, dense, deadline)
+        scores = await arm.scorer.score(ids, dense, deadline)
         return _Answer(arm, served, ids, dense, scores, features_ms)
 
     def _count(

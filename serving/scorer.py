@@ -1,14 +1,10 @@
-"""The model: an ONNX Runtime session behind the input boundary, and a batcher without a timer."""
+"""The model: an ONNX Runtime session behind the input boundary, for many requests at once."""
 
 # onnxruntime ships no types:
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-import asyncio
-import heapq
-import itertools
-import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 from data_contracts.bundle import GRAPH, BundleRefused, check_golden, check_inputs, golden_rows
+from serving.batcher import Batcher
 from serving.loader import Bundle
 
 MAX_ROWS = 256
@@ -36,12 +33,8 @@ class Scores:
     model_ms: float
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    ids: np.ndarray
-    dense: np.ndarray
-    since: float
-    done: asyncio.Future[Scores]
+_Rows = tuple[np.ndarray, np.ndarray]
+"""ids int64[rows, C] and dense float32[rows, D] of one request."""
 
 
 class Model:
@@ -92,78 +85,37 @@ class Engine(Protocol):
         ...
 
 
-class Batcher:
-    """Runs what is queued whenever the model is free, the earliest deadline first."""
+class Scorer:
+    """Scores requests together, as many as wait; one that fails spoils no other."""
 
-    def __init__(self, model: Engine) -> None:
-        self._model = model
-        self._queue: list[tuple[float, int, _Waiting]] = []
-        self._order = itertools.count()
-        self._flusher: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "scorer")
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._batcher = Batcher[_Rows, np.ndarray]("scorer", self._run, _many, MAX_ROWS)
 
     async def score(self, ids: np.ndarray, dense: np.ndarray, deadline: float) -> Scores:
         """Scores of one request's rows; `deadline` on the monotonic clock (s).
 
         Raises TimeoutError when the deadline passed before its turn, else as `Model.run`.
         """
-        done: asyncio.Future[Scores] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(ids, dense, time.monotonic(), done)
-        heapq.heappush(self._queue, (deadline, next(self._order), waiting))
-        if self._flusher is None or self._flusher.done():
-            self._flusher = asyncio.create_task(self._flush())
-        return await done
+        done = await self._batcher.ask((ids, dense), deadline)
+        return Scores(done.answer, done.queue_ms, done.run_ms)
 
     async def close(self, grace: float = 0.0) -> None:
-        """Wait for what is being scored, after `grace` seconds in which more may come."""
-        await asyncio.sleep(grace)
-        if self._flusher is not None:
-            await self._flusher
-        self._thread.shutdown()
+        """As `Batcher.close`."""
+        await self._batcher.close(grace)
 
-    async def _flush(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._queue:
-            batch = self._take()
-            if not batch:
-                continue
-            started = time.monotonic()
-            outcomes = await loop.run_in_executor(self._thread, self._run, batch)
-            model_ms = (time.monotonic() - started) * 1000
-            for waiting, outcome in zip(batch, outcomes, strict=True):
-                if waiting.done.done():
-                    continue
-                if isinstance(outcome, Exception):
-                    waiting.done.set_exception(outcome)
-                else:
-                    queue_ms = (started - waiting.since) * 1000
-                    waiting.done.set_result(Scores(outcome, queue_ms, model_ms))
-
-    def _take(self) -> list[_Waiting]:
-        """The next requests that fit one run; cancelled ones are dropped, late ones refused."""
-        batch: list[_Waiting] = []
-        rows = 0
-        now = time.monotonic()
-        while self._queue:
-            deadline, _, waiting = self._queue[0]
-            if not waiting.done.done() and deadline >= now:
-                if batch and rows + len(waiting.ids) > MAX_ROWS:
-                    break
-                batch.append(waiting)
-                rows += len(waiting.ids)
-            elif not waiting.done.done():
-                waiting.done.set_exception(TimeoutError("not scored before its deadline"))
-            heapq.heappop(self._queue)
-        return batch
-
-    def _run(self, batch: list[_Waiting]) -> list[np.ndarray | Exception]:
-        """Scores per request; when a joint run fails each runs alone, so one spoils no other."""
+    def _run(self, asks: Sequence[_Rows]) -> list[np.ndarray | Exception]:
+        """Scores per request; when a joint run fails each runs alone."""
         try:
-            ids = np.concatenate([waiting.ids for waiting in batch])
-            dense = np.concatenate([waiting.dense for waiting in batch])
-            edges = np.cumsum([len(waiting.ids) for waiting in batch])[:-1]
-            return list(np.split(self._model.run(ids, dense), edges))
+            ids = np.concatenate([ids for ids, _ in asks])
+            dense = np.concatenate([dense for _, dense in asks])
+            edges = np.cumsum([len(ids) for ids, _ in asks])[:-1]
+            return list(np.split(self._engine.run(ids, dense), edges))
         except Exception as error:
-            if len(batch) == 1:
+            if len(asks) == 1:
                 return [error]
-            return [outcome for waiting in batch for outcome in self._run([waiting])]
+            return [outcome for ask in asks for outcome in self._run([ask])]
+
+
+def _many(rows: _Rows) -> int:
+    return len(rows[0])

@@ -95,11 +95,11 @@ class Shadow:
         candidate = snapshot.candidate
         assert candidate is not None
         try:
-            encoded = [each or await self._encoded(copy) for copy, each in block]
+            deadline = time.monotonic() + _WITHIN_S
+            encoded = await asyncio.gather(*(self._encoded(*each, deadline) for each in block))
             ids = np.concatenate([each[0] for each in encoded])
             dense = np.concatenate([each[1] for each in encoded])
-            deadline = time.monotonic() + _WITHIN_S
-            scores = (await arm.batcher.score(ids, dense, deadline)).values
+            scores = (await arm.scorer.score(ids, dense, deadline)).values
             self._log.append(
                 {
                     "shadow": {
@@ -122,9 +122,11 @@ class Shadow:
         self.scored += len(block)
         candidate.breaker.answered(ids, dense, scores)
 
-    async def _encoded(self, copy: Copy) -> Encoded:
+    async def _encoded(self, copy: Copy, encoded: Encoded | None, deadline: float) -> Encoded:
+        if encoded is not None:
+            return encoded
         keys = [{name: row[name] for name in self._use_case.entities} for row in copy.rows]
-        served = await copy.arm.reader.read(keys, copy.q)
+        served = await copy.arm.reader.read(keys, copy.q, deadline)
         spec = self._use_case.model
         ids = encode_ids(spec.categorical, copy.rows, [served.q] * len(copy.rows))
         return ids, encode_dense(spec.numeric, copy.rows, served.values)

@@ -50,7 +50,7 @@ def explained(group: FeatureGroup, key: str, events: pa.Table, q: int) -> Explai
     times, ids = micros(events["event_time"]), events["event_id"].to_pylist()
     windows: dict[str, dict[str, Any]] = {}
     for window in group.windows:
-        lo, hi = int(lower_bounds(group, window, rows, 1, q)[0]), int(window.bounds(q)[1])
+        lo, hi = int(lower_bounds(group, window, rows, now)[0]), int(window.bounds(q)[1])
         mine = rows.tiles[:, LEVEL] == window.level
         inside = mine & (rows.tiles[:, START] >= lo) & (rows.tiles[:, START] < hi)
         tiles = rows.tiles[inside]

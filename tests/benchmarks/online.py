@@ -39,13 +39,10 @@ def measure(
     tell(f"states of {events:,} events")
     sizes, q = _fill(use_case, lake, log / EVENTS)
     reader = FeatureReader(use_case, lake, digests_of(use_case.groups))
-    try:
-        return [
-            {"store": "SQLite", "events": events, **_reads(reader, use_case, sizes, rank, q, tell)}
-            for rank in PERCENTILES
-        ]
-    finally:
-        reader.close()
+    return [
+        {"store": "SQLite", "events": events, **_reads(reader, use_case, sizes, rank, q, tell)}
+        for rank in PERCENTILES
+    ]
 
 
 def _fill(use_case: UseCase, lake: Lake, path: Path) -> tuple[dict[str, dict[str, int]], int]:

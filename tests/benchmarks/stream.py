@@ -187,7 +187,6 @@ def _run(
             ended.wait(0.1)
         ended.set()
         watcher.join()
-        reader.close()
         stream.terminate()
     return probes, followed, sent
 

@@ -69,7 +69,6 @@ def test_what_lands_is_readable_at_once_and_ctrl_c_leaves_nothing_behind(
     assert {"e0": 1, "e1": 2} == {row["event_id"]: row["seq"] for row in seen}
     reader = FeatureReader(clicks, lake, digests_of(clicks.groups))
     served = reader.read_now([{"user_id": "u1", "item_id": "i1"}], NOON + 5 * SECOND)
-    reader.close()
     shown = clicks.feature_names.index("user_impressions_1h")
     assert (2.0, False) == (served.values[0][shown], served.store_failed)
 

@@ -69,7 +69,6 @@ def test_a_feast_client_reads_by_name_what_the_server_reads(
             found = [[answer[name][i] for name in use_case.feature_names] for i in range(len(ROWS))]
             assert served.values.tolist() == found
         assert 0 == reader.failures
-        reader.close()
 
 
 def test_every_row_is_finalised_at_its_own_q(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """One suite for both stores behind Feast: the same write log, the same reads demanded of each."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +52,7 @@ Demand = Callable[[FeatureGroup, Mapping[str, State]], None]
 
 
 @pytest.fixture
-def demand(use_case: UseCase, lake: Lake) -> Iterator[Demand]:
+def demand(use_case: UseCase, lake: Lake) -> Demand:
     """Demands that both readers see exactly these states of a group, and none of `nobody`."""
     opened: list[FeatureReader] = []
 
@@ -75,9 +75,7 @@ def demand(use_case: UseCase, lake: Lake) -> Iterator[Demand]:
             assert [*(s.seq for s in expected.values()), NO_STATE] == served.seqs[:, view].tolist()
             assert 0 == opened[0].failures
 
-    yield demanded
-    for reader in opened:
-        reader.close()
+    return demanded
 
 
 def state_of(group: FeatureGroup, seed: int, seq: int, as_of: int = NOON, n: int = 6) -> State:
@@ -120,9 +118,49 @@ def test_a_request_without_a_key_reads_defaults(use_case: UseCase, lake: Lake) -
     OnlineStates(use_case, lake).write(WIDE, {"ann": state_of(WIDE, 1, 1)})
     reader = FeatureReader(use_case, lake, digests_of(use_case.groups))
     served = reader.read_now([{"user_id": None, "item_id": ""}], NOON)
-    reader.close()
     defaults = np.concatenate([group.default_values() for group in use_case.groups])
     assert (False, [defaults.tolist()]) == (served.store_failed, served.values.tolist())
+
+
+def test_requests_that_are_read_together_read_what_each_reads_alone(
+    use_case: UseCase, lake: Lake
+) -> None:
+    ahead = NOON + DAY
+    states = {f"k{i}": state_of(WIDE, i, i + 1, ahead if i == 3 else NOON) for i in range(12)}
+    writer = OnlineStates(use_case, lake)
+    writer.write(WIDE, states)
+    writer.write(FADING, {f"k{i}": state_of(FADING, i, i + 1) for i in range(0, 12, 2)})
+    reader = FeatureReader(use_case, lake, digests_of(use_case.groups))
+    rng = np.random.default_rng(5)
+    asks = [
+        ([dict.fromkeys(use_case.entities, f"k{k}") for k in rng.integers(0, 15, rows)], int(q))
+        for rows, q in zip(rng.integers(1, 9, 40), NOON + rng.integers(-HOUR, DAY, 40), strict=True)
+    ]
+    asks.append(([dict.fromkeys(use_case.entities)], NOON))
+    together, alone = reader.read_all(asks), [reader.read_now(*asked) for asked in asks]
+    told = [(s.q, s.values.tolist(), s.seqs.tolist(), s.as_ofs) for s in together]
+    assert told == [(s.q, s.values.tolist(), s.seqs.tolist(), s.as_ofs) for s in alone]
+    assert {True, False} == {served.q == ahead for served in together}
+    assert {True, False} == {served.q == q for served, (_, q) in zip(together, asks, strict=True)}
+
+
+def test_a_state_that_cannot_be_read_costs_only_the_requests_that_need_it(
+    use_case: UseCase, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    OnlineStates(use_case, lake).write(WIDE, {k: state_of(WIDE, 1, 1) for k in ("ann", "torn")})
+    reader = FeatureReader(use_case, lake, digests_of(use_case.groups))
+    stored = reader._source.packed
+
+    def packed(group: FeatureGroup, keys: list[str]) -> list[bytes]:
+        found = zip(keys, stored(group, keys), strict=True)
+        return [state[:-1] if key == "torn" else state for key, state in found]
+
+    monkeypatch.setattr(reader._source, "packed", packed)
+    asks = [([dict.fromkeys(use_case.entities, key)], NOON) for key in ("ann", "torn", "nobody")]
+    served = reader.read_all(asks)
+    assert [False, True, False] == [each.store_failed for each in served]
+    assert [1, NO_STATE, NO_STATE] == [int(each.seqs.max()) for each in served]
+    assert 1 == reader.failures
 
 
 def test_many_keys_and_a_big_state_are_read_as_written(

@@ -12,7 +12,6 @@ from data_contracts import (
     aggregates,
     entries,
     point_in_time,
-    sessions,
     states,
     tiles,
     windows,
@@ -137,10 +136,7 @@ def wrong_tie(patch: pytest.MonkeyPatch) -> None:
 @mutant
 def lost_session_bridge(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(tiles, "_joined", lambda group, window, rows: rows)
-    alone = lambda window, gap, keys, starts, ends, count, q: sessions.session_starts(  # noqa: E731
-        window, gap // 100, keys, starts, ends, count, q
-    )
-    patch.setattr(tiles, "session_starts", alone)
+    wrapped(patch, tiles, "session_starts", lambda f: lambda w, gap, *rest: f(w, gap // 100, *rest))
 
 
 @mutant

@@ -230,7 +230,6 @@ def test_training_rows_own_labels_and_served_rows_have_the_same_values(
     assert given == [(r["user_id"], r["policy"]) if r.get("policy") else None for r in full]
     served = reader.read_now([{"policy": None, **row} for row in full], q)
     assert wanted == served.values[:, -len(names) :].tolist()
-    reader.close()
 
 
 @pytest.mark.full
@@ -269,7 +268,6 @@ def test_a_served_row_is_recomputed_and_finds_its_label_by_the_dimensions_key(
              "view_of": reader.reading.view_of()}
         )  # fmt: skip
     record.close()
-    reader.close()
     collected = collect_outcomes(spark, use_case, lake)
     assert len(shown) == collected.predictions == collected.outcomes + collected.late
     assert 0 == served_parity(spark, use_case, lake).mismatches

@@ -100,7 +100,6 @@ def online(use_case: UseCase, lake: Lake, q: int) -> list[list[float]]:
     users, items = KEYS["user_id"], KEYS["item_id"]
     rows = [{"user_id": users[i % len(users)], "item_id": key} for i, key in enumerate(items)]
     served = reader.read_now(rows, q)
-    reader.close()
     assert (0, q) == (reader.failures, served.q)
     width = len(use_case.groups[0].feature_names)
     first = served.values[: len(users), :width]

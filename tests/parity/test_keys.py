@@ -94,7 +94,6 @@ def test_the_server_reads_every_key_and_none_where_a_part_is_missing(ingested: S
     known = {key_in(("user_id", "item_id"), event) for event in ingested.events}
     held = [key_in(("user_id", "item_id"), row) in known - {None} for row in ROWS]
     assert held == [bool(seq != NO_STATE) for seq in found.seqs[:, 2]]
-    reader.close()
 
 
 def test_a_feast_client_passes_both_fields_of_a_pair(ingested: Shop) -> None:
@@ -155,7 +154,6 @@ def test_a_served_pair_is_recomputed_and_finds_its_label(
              "view_of": reader.reading.view_of()}
         )  # fmt: skip
     record.close()
-    reader.close()
     collected = collect_outcomes(spark, use_case, lake)
     assert len(shown) == collected.predictions == collected.outcomes + collected.late
     parity = served_parity(spark, use_case, lake)

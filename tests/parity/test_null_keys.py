@@ -67,7 +67,6 @@ def served(lacking: Lacking, q: int) -> tuple[list[list[float]], list[list[float
     rows = [{"user_id": user, "item_id": item} for user in USERS for item in ITEMS]
     reader = FeatureReader(lacking.use_case, lacking.lake, digests_of(lacking.use_case.groups))
     found = reader.read_now(rows, q)
-    reader.close()
     assert (q, False) == (found.q, found.store_failed)
     wanted = [
         [v for g in lacking.use_case.groups for v in expected(lacking, g, row[g.entity], q)]

@@ -99,7 +99,6 @@ def test_a_table_s_rows_are_features_and_its_bad_rows_are_quarantined_by_file_an
         served = reader.read_now([{"item_id": 12}, {"item_id": -7}, {"item_id": 0}], q)
         expected = [oracle_features(ITEM, events, key, served.q) for key in (12, -7, 0)]
         assert expected == served.values.tolist()
-    reader.close()
     more = parquet(tmp_path / "more.parquet", [*ROWS[:3], {**ROWS[0], "at": NOON + 4 * HOUR}])
     added = load_batch(deployment, "prices", more)["added"]
     assert (1, 3, 0) == (added["events"], added["duplicates"], added["quarantined"])

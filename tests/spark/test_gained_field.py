@@ -123,7 +123,6 @@ def read_all(spark: SparkSession, gained: UseCase, lake: Lake, log: list[dict]) 
         assert expected == [row[name] for name in USER.feature_names]
     reader = FeatureReader(gained, lake, digests_of(gained.groups))
     served = answer(gained, reader, "old-5", q, "u1", "i1")
-    reader.close()
     collected, parity = collect(spark, gained, lake, [served])
     assert (3, 0) == (collected.late, parity.mismatches)
     assert parity.non_default > 0

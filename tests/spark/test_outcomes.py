@@ -49,7 +49,6 @@ def served(
     ingest_available(spark, clicks, lake)
     reader = FeatureReader(clicks, lake, digests_of(clicks.groups))
     records = [answer(clicks, reader, *request) for request in (*SHOWN, OPEN)]
-    reader.close()
     log = [impression(*request) for request in (*SHOWN, OPEN)]
     log += [click(name, at + SECOND, user, item) for name, at, user, item in SHOWN[::4]]
     log.append(impression("late", NOON - 5 * MINUTE, "u0", "i0"))

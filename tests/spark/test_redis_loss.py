@@ -51,7 +51,6 @@ def reads(use_case: UseCase, lake: Lake) -> list[Any]:
     last = NOON + (PARTS - 1) * DAY
     moments = [last + 12 * SECOND, last + 10 * MINUTE, last + 3 * HOUR, last + 30 * HOUR]
     served = [reader.read_now(ROWS, q) for q in moments]
-    reader.close()
     assert (0, moments) == (reader.failures, [answer.q for answer in served])
     return [answer.values.tolist() for answer in served]
 

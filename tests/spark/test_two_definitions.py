@@ -93,7 +93,6 @@ def beside(stream: RunningStream, work: Callable[[], object]) -> None:
 def served(use_case: UseCase, lake: Lake, q: int) -> np.ndarray:
     reader = FeatureReader(use_case, lake, digests_of(use_case.groups))
     found = reader.read_now([{"user_id": user, "item_id": "i1"} for user in USERS], q)
-    reader.close()
     assert 0 == reader.failures
     return found.values
 

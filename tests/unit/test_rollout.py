@@ -31,7 +31,7 @@ from data_contracts.rollout_store import RolloutStore
 from data_contracts.sequences import Split, Sums
 from data_contracts.splits import splits
 from data_contracts.stages import MoveRefused, demoted, promoted
-from data_contracts.tally import Tally, edge_ms, summed
+from data_contracts.tally import UNEXPOSED, Tally, edge_ms, summed
 
 ONE, TWO, THREE = (Target(str(n), f"{n}" * 64) for n in (1, 2, 3))
 TUNED = {"CTR": 10_000.0, "paired log loss": 10_000.0}
@@ -176,12 +176,12 @@ def test_splits_of_hashed_units_fit_the_plan() -> None:
         assert abs(each.candidate - each.units * each.share) < 4.5 * deviation
 
 
-def tally(failures: int = 0, ms: float = 5.0, mean: float = 0.1) -> Tally:
+def tally(failures: int = 0, ms: float = 5.0, mean: float = 0.1, why: str = "timeout") -> Tally:
     found = Tally()
     for _ in range(5_000 - failures):
         found.answered(ms, 1, mean)
     for _ in range(failures):
-        found.failed("timeout", ms)
+        found.failed(why, ms)
     return found
 
 
@@ -195,6 +195,7 @@ SOUND = Evidence(
     [
         ({}, None, "pass"),
         ({"candidate": tally(failures=50)}, "errors", "fail"),
+        ({"candidate": tally(failures=4_000, why=UNEXPOSED)}, None, "pass"),
         ({"candidate": tally(ms=50.0)}, "latency p99", "fail"),
         ({"candidate": tally(mean=0.3)}, "score shift", "fail"),
         ({"candidate": tally(mean=0.02)}, "score shift", "fail"),

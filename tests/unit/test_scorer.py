@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from data_contracts.bundle import GOLDEN, GRAPH, BundleRefused, seal
 from serving.loader import Bundle
-from serving.scorer import MAX_ROWS, Batcher, Model, ScoreFailed
+from serving.scorer import MAX_ROWS, Model, ScoreFailed, Scorer
 
 
 def root_of_the_feature(folder: Path, golden: list[float]) -> Bundle:
@@ -57,11 +57,11 @@ def test_inputs_outside_the_boundary_never_reach_the_engine(model: Model) -> Non
 
 def test_a_score_that_is_nan_fails_its_own_request_only(model: Model) -> None:
     async def scenario() -> list[object]:
-        batcher = Batcher(model)
+        scorer = Scorer(model)
         deadline = time.monotonic() + 60
-        asked = [batcher.score(*row(value), deadline) for value in (0.25, -1.0, 0.01)]
+        asked = [scorer.score(*row(value), deadline) for value in (0.25, -1.0, 0.01)]
         found = await asyncio.gather(*asked, return_exceptions=True)
-        await batcher.close()
+        await scorer.close()
         return list(found)
 
     first, second, third = asyncio.run(scenario())
@@ -71,17 +71,17 @@ def test_a_score_that_is_nan_fails_its_own_request_only(model: Model) -> None:
 
 def test_each_request_gets_its_own_rows_back(model: Model) -> None:
     async def scenario() -> list[np.ndarray]:
-        batcher = Batcher(model)
+        scorer = Scorer(model)
         deadline = time.monotonic() + 60
         sizes = [1, 300, 7, 255, 2]
         asked = [
-            batcher.score(
+            scorer.score(
                 np.zeros((n, 1), np.int64), np.full((n, 1), (i / 10) ** 2, np.float32), deadline
             )
             for i, n in enumerate(sizes)
         ]
         found = await asyncio.gather(*asked)
-        await batcher.close()
+        await scorer.close()
         return [scores.values for scores in found]
 
     found = asyncio.run(scenario())
@@ -92,14 +92,14 @@ def test_each_request_gets_its_own_rows_back(model: Model) -> None:
 
 def test_the_earliest_deadline_goes_first_and_a_passed_one_is_refused(model: Model) -> None:
     async def scenario() -> list[str]:
-        batcher = Batcher(model)
+        scorer = Scorer(model)
         now = time.monotonic()
         order: list[str] = []
 
         async def ask(name: str, rows: int, deadline: float) -> None:
             ids, dense = np.zeros((rows, 1), np.int64), np.ones((rows, 1), np.float32)
             try:
-                await batcher.score(ids, dense, deadline)
+                await scorer.score(ids, dense, deadline)
                 order.append(name)
             except TimeoutError:
                 order.append(f"{name} too late")
@@ -107,7 +107,7 @@ def test_the_earliest_deadline_goes_first_and_a_passed_one_is_refused(model: Mod
         await asyncio.gather(
             ask("last", MAX_ROWS, now + 90), ask("gone", 1, now - 1), ask("first", 1, now + 30)
         )
-        await batcher.close()
+        await scorer.close()
         return order
 
     assert ["gone too late", "first", "last"] == asyncio.run(scenario())
@@ -115,14 +115,14 @@ def test_the_earliest_deadline_goes_first_and_a_passed_one_is_refused(model: Mod
 
 def test_a_cancelled_request_is_skipped(model: Model) -> None:
     async def scenario() -> float:
-        batcher = Batcher(model)
+        scorer = Scorer(model)
         deadline = time.monotonic() + 60
-        dropped = asyncio.create_task(batcher.score(*row(-1.0), deadline))
-        kept = asyncio.create_task(batcher.score(*row(0.25), deadline))
+        dropped = asyncio.create_task(scorer.score(*row(-1.0), deadline))
+        kept = asyncio.create_task(scorer.score(*row(0.25), deadline))
         await asyncio.wait({dropped, kept}, timeout=0)
         dropped.cancel()
         scores = await kept
-        await batcher.close()
+        await scorer.close()
         return float(scores.values[0])
 
     assert pytest.approx(0.5) == asyncio.run(scenario())

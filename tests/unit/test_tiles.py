@@ -112,8 +112,8 @@ def test_expiry_drops_nothing_that_a_later_read_could_see(data: st.DataObject) -
     rows = tiles.fold(group, raw(group, data.draw(events())), every_key(as_of))
     q = as_of + data.draw(st.integers(0, 3 * DAY))
     kept = tiles.expire(group, rows, every_key(as_of))
-    before, after = (tiles.window_states(group, r, len(KEYS), q) for r in (rows, kept))
     moments = every_key(q)
+    before, after = (tiles.window_states(group, r, moments) for r in (rows, kept))
     assert group.finalize(before, moments).tolist() == group.finalize(after, moments).tolist()
 
 
@@ -160,7 +160,7 @@ def test_states_of_many_keys_are_unpacked_as_each_alone(
     asked = [key for key in KEYS if key in packed]
     held = np.array([KEYS.index(key) for key in asked], np.int64)
     rows = states.unpack(group, [packed[key] for key in asked], held).rows
-    values = states.finalized(group, rows, len(KEYS), q).tolist()
+    values = states.finalized(group, rows, every_key(q)).tolist()
     assert tile_features(group, found, KEYS, q) == values
 
 

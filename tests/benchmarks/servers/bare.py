@@ -1,11 +1,13 @@
 """What somebody writes who has a model and features: FastAPI around a function, and no more.
 
 `python -m tests.benchmarks.servers.bare ROOT PORT onnx|eager`. No checks, assignment, log, batches
-or deadlines; the features are read as our server reads them.
+or deadlines; the features are read by our server's reader, a request at a time.
 """
 
+import asyncio
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ class Bare:
         model = Model(bundle, 1)
         self._run = model.run if engine == "onnx" else _eager(lake, bundle)
         self._clock = SystemClock()
+        self._thread = ThreadPoolExecutor(1)
 
     async def encoded(self, body: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """ids int64[rows, C] and dense float32[rows, D] of a request."""
@@ -40,7 +43,8 @@ class Bare:
             {**dict.fromkeys(self.use_case.inputs), "user_id": body["user_id"], **candidate}
             for candidate in body["candidates"]
         ]
-        served = await self._reader.read(rows, self._clock.now())
+        loop, now = asyncio.get_running_loop(), self._clock.now()
+        served = await loop.run_in_executor(self._thread, self._reader.read_now, rows, now)
         spec = self.use_case.model
         ids = encode_ids(spec.categorical, rows, [served.q] * len(rows))
         return ids, encode_dense(spec.numeric, rows, served.values)
