@@ -82,11 +82,11 @@ def models(
 def serving(
     root: Annotated[Path, typer.Option(help="Where `headrace demo` has run.")] = Path(".headrace"),
     servers: Annotated[str, typer.Option(help="Names between `;`; without it all.")] = "",
-    runs: Annotated[int, typer.Option(min=1, help="Runs of the closed loop.")] = 5,
-    seconds: Annotated[float, typer.Option(min=1, help="Of one run.")] = 5.0,
+    runs: Annotated[int, typer.Option(min=1, help="Rounds through all servers.")] = 5,
+    seconds: Annotated[float, typer.Option(min=1, help="Of one load.")] = 5.0,
     out: OutOption = None,
 ) -> None:
-    """Requests a second and processor time beside uvicorn and Ray Serve on the same bundle."""
+    """Requests a second and processor time beside other servers, and in a release."""
     given = {"root": str(root.resolve()), "runs": str(runs), "seconds": str(seconds)}
     if servers:
         given["servers"] = servers

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.benchmarks import log, training
+from tests.benchmarks import log, serving_rows, training
 from tests.benchmarks.agreement import disagreements
 from tests.benchmarks.engines import (
     duckdb_expert,
@@ -74,3 +74,26 @@ def test_the_ratios_of_the_targets_follow_from_the_medians() -> None:
         "10: hot / even = 1.50",
         "30: 30 / 10 events = 3.50",
     ] == verdicts(rows)
+
+
+def test_the_ratios_of_the_servers_are_taken_round_by_round() -> None:
+    def rounds(*rates: float) -> list[dict[str, float]]:
+        names = ("start_s", "rps_1", "rps", "cpu_ms", "p99_ms", "half_rps", "half_cpu_ms")
+        return [
+            dict.fromkeys((*names, "half_p50_ms", "half_p99_ms", "errors"), rate) for rate in rates
+        ]
+
+    parts = serving_rows.parts_row(
+        [{"features_ms": 1.0, "encoding_ms": 0.5, "model_ms": x} for x in (1.0, 3.0, 9.0)]
+    )
+    assert {"features_ms": 1.0, "encoding_ms": 0.5, "model_ms": 3.0} == parts
+    rows = [
+        serving_rows.row("headrace, plain", rounds(60.0, 20.0, 90.0), parts),
+        serving_rows.row("uvicorn, ONNX", rounds(100.0, 50.0, 100.0), parts),
+        {"server": "BentoML", "gave_up": "no network"},
+    ]
+    assert (60.0, [20.0, 90.0], 55.5) == tuple(
+        rows[0][name] for name in ("rps", "rps_spread", "rest_ms")
+    )
+    expected = "rps of headrace, plain / uvicorn, ONNX = 0.60 (at least 0.5)"
+    assert [expected] == serving_rows.verdicts(rows)

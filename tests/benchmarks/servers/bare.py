@@ -1,12 +1,12 @@
 """What somebody writes who has a model and features: FastAPI around a function, and no more.
 
-`python -m tests.benchmarks.servers.bare ROOT PORT onnx|eager`. No checks, assignment, log, batches
-or deadlines; the features are read by our server's reader, a request at a time.
+`python -m tests.benchmarks.servers.bare ROOT PORT CHAMPION onnx|eager`. No checks, assignment, log,
+batches or deadlines; the features are read by our server's reader, a request at a time.
 """
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,36 +18,50 @@ from fastapi import FastAPI, Request
 from data_contracts.clock import SystemClock
 from data_contracts.encoding import encode_dense, encode_ids
 from data_contracts.lake import Lake
+from data_contracts.rollout import Target
 from data_contracts.use_case import load_use_case
-from serving.features import FeatureReader
-from serving.loader import load, registered_champion
+from serving.features import FeatureReader, Served
+from serving.loader import load
 from serving.scorer import Model
+
+Rows = Sequence[Mapping[str, Any]]
 
 
 class Bare:
-    """Features and a model behind one coroutine."""
+    """Features and a model behind one coroutine.
 
-    def __init__(self, root: str, engine: str) -> None:
+    `champion`: `VERSION:DIGEST` of a bundle that is kept under `root`: no registry is asked.
+    """
+
+    def __init__(self, root: str, champion: str, engine: str) -> None:
         self.use_case = load_use_case("clicks")
         lake = Lake(Path(root), self.use_case.name)
-        bundle = load(self.use_case, lake, registered_champion(self.use_case, lake))
-        self._reader = FeatureReader(self.use_case, lake, bundle.manifest.feature_digests)
+        bundle = load(self.use_case, lake, Target(*champion.split(":")))
+        self.reader = FeatureReader(self.use_case, lake, bundle.manifest.feature_digests)
         model = Model(bundle, 1)
         self._run = model.run if engine == "onnx" else _eager(lake, bundle)
-        self._clock = SystemClock()
+        self.clock = SystemClock()
         self._thread = ThreadPoolExecutor(1)
 
-    async def encoded(self, body: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """ids int64[rows, C] and dense float32[rows, D] of a request."""
-        rows = [
+    def rows(self, body: Mapping[str, Any]) -> Rows:
+        """The inputs of each candidate."""
+        return [
             {**dict.fromkeys(self.use_case.inputs), "user_id": body["user_id"], **candidate}
             for candidate in body["candidates"]
         ]
-        loop, now = asyncio.get_running_loop(), self._clock.now()
-        served = await loop.run_in_executor(self._thread, self._reader.read_now, rows, now)
+
+    def encode(self, rows: Rows, served: Served) -> tuple[np.ndarray, np.ndarray]:
+        """ids int64[rows, C] and dense float32[rows, D]."""
         spec = self.use_case.model
         ids = encode_ids(spec.categorical, rows, [served.q] * len(rows))
         return ids, encode_dense(spec.numeric, rows, served.values)
+
+    async def encoded(self, body: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """As `encode`, of a request."""
+        rows = self.rows(body)
+        loop, now = asyncio.get_running_loop(), self.clock.now()
+        read = loop.run_in_executor(self._thread, self.reader.read_now, rows, now)
+        return self.encode(rows, await read)
 
     def score(self, ids: np.ndarray, dense: np.ndarray) -> list[float]:
         """The probabilities."""
@@ -95,9 +109,9 @@ def application(bare: Bare) -> FastAPI:
     return app
 
 
-def main(root: str, port: str, engine: str) -> None:
+def main(root: str, port: str, champion: str, engine: str) -> None:
     """Serve until ended."""
-    uvicorn.run(application(Bare(root, engine)), port=int(port), log_level="warning")
+    uvicorn.run(application(Bare(root, champion, engine)), port=int(port), log_level="warning")
 
 
 if __name__ == "__main__":

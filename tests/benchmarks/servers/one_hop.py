@@ -7,7 +7,7 @@ from serving.instance import main as instance
 from serving.settings import Settings
 
 
-def main(root: str, port: str) -> int:
+def main(root: str, port: str, *_: str) -> int:
     """Serve until ended."""
     settings = Settings(root=Path(root), auth=False, port=int(port))
     return instance(["--settings", settings.model_dump_json()])

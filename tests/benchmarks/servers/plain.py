@@ -9,7 +9,7 @@ from serving.app import build_app
 from serving.settings import Settings
 
 
-def main(root: str, port: str) -> None:
+def main(root: str, port: str, *_: str) -> None:
     """Serve until ended."""
     settings = Settings(root=Path(root), auth=False)
     uvicorn.run(build_app(settings), port=int(port), log_level="warning", access_log=False)

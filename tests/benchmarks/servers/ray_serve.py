@@ -1,4 +1,4 @@
-"""The bare function in Ray Serve: `python -m tests.benchmarks.servers.ray_serve ROOT PORT SHAPE`.
+"""The bare function in Ray Serve: SHAPE follows ROOT PORT CHAMPION.
 
 `defaults`: one deployment, Ray's own proxy, nothing set. `two`: features and scores in deployments
 of their own, with the flags that measured best.
@@ -16,7 +16,7 @@ from serving.isolation import choose_ports, environment, write_proxy
 FREE = {"num_cpus": 0.1}
 
 
-def main(root: str, port: str, shape: str) -> None:
+def main(root: str, port: str, champion: str, shape: str) -> None:
     """Serve until ended."""
     folder = Path(tempfile.mkdtemp(prefix="hr-", dir="/tmp"))
     ports = choose_ports("127.0.0.1", int(port))
@@ -41,7 +41,7 @@ def main(root: str, port: str, shape: str) -> None:
     @serve.deployment(ray_actor_options=FREE, max_ongoing_requests=1000)
     class Scorer:
         def __init__(self) -> None:
-            self._bare = Bare(root, "onnx")
+            self._bare = Bare(root, champion, "onnx")
 
         def score(self, ids: Any, dense: Any) -> list[float]:
             return self._bare.score(ids, dense)
@@ -50,7 +50,7 @@ def main(root: str, port: str, shape: str) -> None:
     @serve.ingress(app)
     class Ingress:
         def __init__(self, scorer: Any = None) -> None:
-            self._bare, self._scorer = Bare(root, "onnx"), scorer
+            self._bare, self._scorer = Bare(root, champion, "onnx"), scorer
 
         @app.get("/readyz")
         async def ready(self) -> dict[str, bool]:
