@@ -18,7 +18,7 @@ from serving.candidate_process import CandidateProcess
 from serving.features import FeatureReader
 from serving.loader import Bundle, load, registered_champion
 from serving.scorer import Model, Scorer
-from serving.settings import Settings
+from serving.settings import Device, Settings
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +72,8 @@ class Arms:
         self._readers: dict[str, FeatureReader] = {}
         self._warm: dict[str, Arm] = {}
         """Bundle's digest -> champions that were served here, the present one last."""
+        self.device: Device = settings.device
+        """Where the newest champion runs."""
         plan = self._store.plan() or Plan(0, registered_champion(use_case, lake))
         self._now = self._prepared(plan, None)
         self._seen: tuple[str, int] | None = None
@@ -155,15 +157,22 @@ class Arms:
         arm = self._warm.pop(target.digest, None)
         if arm is None:
             bundle = load(self._use_case, self._lake, target)
-            arm = self._arm(bundle, Scorer(Model(bundle, self._settings.threads)))
+            arm = self._arm(bundle, Scorer(self._model(bundle)))
         self._warm[target.digest] = arm
         return arm
+
+    def _model(self, bundle: Bundle) -> Model:
+        model = Model(bundle, self._settings.threads, self._settings.device)
+        self.device = model.device
+        return model
 
     def _candidate(self, target: Target) -> Candidate:
         try:
             bundle = load(self._use_case, self._lake, target)
             settings = self._settings
-            engine = CandidateProcess(bundle, settings.threads, _START_S, settings.candidate_hang_s)
+            engine = CandidateProcess(
+                bundle, settings.threads, settings.device, _START_S, settings.candidate_hang_s
+            )
             try:
                 return Candidate(self._arm(bundle, Scorer(engine)), engine, Breaker())
             except BaseException:

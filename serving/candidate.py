@@ -1,7 +1,7 @@
 """A candidate's process: it scores what it is sent, and takes nobody along when it dies.
 
-`python -m serving.candidate FOLDER DIGEST NAME VERSION THREADS`. Frames on stdin and stdout: see
-`serving.candidate_process`.
+`python -m serving.candidate FOLDER DIGEST NAME VERSION THREADS DEVICE`. Frames on stdin and stdout:
+see `serving.candidate_process`.
 """
 
 import os
@@ -9,13 +9,14 @@ import signal
 import struct
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
 from data_contracts.bundle import open_bundle
 from serving.loader import Bundle
 from serving.scorer import Model
+from serving.settings import Device
 
 ROWS = struct.Struct("<I")
 """Head of a request: rows; then ids int64[rows, C] and dense float32[rows, D]."""
@@ -24,7 +25,7 @@ ANSWER = struct.Struct("<BI")
 SCORES, REASON = 0, 1
 
 
-def main(folder: str, digest: str, name: str, version: str, threads: str) -> None:
+def main(folder: str, digest: str, name: str, version: str, threads: str, device: str) -> None:
     """Open the bundle, say so with an answer of no scores, and score until stdin closes."""
     # A terminal's Ctrl-C is for the server, which closes this process's stdin.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -33,7 +34,8 @@ def main(folder: str, digest: str, name: str, version: str, threads: str) -> Non
     os.dup2(2, 1)
     try:
         manifest = open_bundle(Path(folder), digest)
-        model = Model(Bundle(name, version, digest, manifest, Path(folder)), int(threads))
+        bundle = Bundle(name, version, digest, manifest, Path(folder))
+        model = Model(bundle, int(threads), cast(Device, device))
     except Exception as error:
         _say(answers, REASON, f"{type(error).__name__}: {error}".encode())
         return

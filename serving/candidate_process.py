@@ -12,6 +12,7 @@ from data_contracts.bundle import BundleRefused, check_inputs
 from serving.candidate import ANSWER, ROWS, SCORES
 from serving.loader import Bundle
 from serving.scorer import ScoreFailed
+from serving.settings import Device
 
 _CHUNK = 1 << 16
 
@@ -26,7 +27,9 @@ class CandidateProcess:
     Raises BundleRefused where it does not get ready within `start_s`.
     """
 
-    def __init__(self, bundle: Bundle, threads: int, start_s: float, hang_s: float) -> None:
+    def __init__(
+        self, bundle: Bundle, threads: int, device: Device, start_s: float, hang_s: float
+    ) -> None:
         self.bundle = bundle
         self._hang_s = hang_s
         self._reason: str | None = None
@@ -35,7 +38,7 @@ class CandidateProcess:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "serving.candidate", str(bundle.folder)),
-                *(bundle.digest, bundle.name, bundle.version, str(threads)),
+                *(bundle.digest, bundle.name, bundle.version, str(threads), device),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -267,9 +267,9 @@ class Controller:
             return "it is held"
         if time.monotonic() - self._stepped < self._declared.dwell_s:
             return f"each step takes {self._declared.dwell_s:g} s at least"
-        late = [each.replica for each in live if each.body["epoch"] != plan.epoch]
+        late = ", ".join(each.replica for each in live if each.body["epoch"] != plan.epoch)
         if late or not live:
-            return f"replicas that have not taken up plan {plan.epoch}: {', '.join(late) or 'all'}"
+            return f"replicas that have not taken up plan {plan.epoch}: {late or 'all'}"
         busy = max(float(each.body["busy"]) for each in live)
         if plan.stage == "canary" and busy > BUSY:
             return f"no headroom: a replica keeps {busy:.2f} processors busy, at most {BUSY:g}"
@@ -345,7 +345,6 @@ class Controller:
 
 def _reasons(decision: Decision) -> str:
     """The checks that count and did not pass."""
-    found = [f"{c.name} ({c.verdict}: {c.value})" for c in decision.checks if c.counts]
-    bad = [told for told, c in zip(found, filter(lambda c: c.counts, decision.checks), strict=True)
-           if c.verdict != "pass"]  # fmt: skip
+    failed = (c for c in decision.checks if c.counts and c.verdict != "pass")
+    bad = [f"{c.name} ({c.verdict}: {c.value})" for c in failed]
     return "; ".join(bad) or "nothing was judged"

@@ -45,6 +45,7 @@ class Replica:
             "model": bundle.name,
             "version": bundle.version,
             "bundle": bundle.digest,
+            "device": arms.device,
             "replica": self.name,
             "boot": self.boot,
             "epoch": plan.epoch,

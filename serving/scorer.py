@@ -4,9 +4,9 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -14,6 +14,7 @@ import onnxruntime as ort
 from data_contracts.bundle import GRAPH, BundleRefused, check_golden, check_inputs, golden_rows
 from serving.batcher import Batcher
 from serving.loader import Bundle
+from serving.settings import Device
 
 MAX_ROWS = 256
 """Rows scored in one run; a larger request is a run of its own."""
@@ -37,20 +38,51 @@ _Rows = tuple[np.ndarray, np.ndarray]
 """ids int64[rows, C] and dense float32[rows, D] of one request."""
 
 
-class Model:
-    """A verified bundle's graph, ready to run; its golden rows have been checked."""
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
+
+def providers(device: Device, offered: Collection[str]) -> list[tuple[str, dict[str, Any]]]:
+    """What an engine that offers these is asked for, the first first; `auto` takes CUDA if it can.
+
+    ValueError where CUDA is asked for and not offered.
+    """
+    if device == "cpu" or (device == "auto" and _CUDA not in offered):
+        return [(_CPU, {})]
+    if _CUDA not in offered:
+        raise ValueError(
+            f"device cuda: onnxruntime {ort.__version__} here offers {', '.join(offered)}: install "
+            "onnxruntime-gpu in its place, or take --device cpu"
+        )
+    # Ten bits of a mantissa would not hold the golden rows.
+    return [(_CUDA, {"use_tf32": "0"}), (_CPU, {})]
+
+
+class Model:
+    """A verified bundle's graph, ready to run; its golden rows have been checked on its device.
+
+    ValueError where the device is not to be had, BundleRefused where the bundle is wrong.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int, device: Device = "cpu") -> None:
         self.bundle = bundle
+        wanted = providers(device, ort.get_available_providers())
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # As bytes: the engine then reads no other file that the graph may name.
         graph = bundle.graph.read_bytes()
         try:
-            self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(graph, options, providers=wanted)
         except Exception as error:
             raise BundleRefused(f"{GRAPH}: the engine cannot load it: {error}") from error
+        first = self._session.get_providers()[0]
+        if device == "cuda" and first != _CUDA:
+            # The engine itself goes on without a provider that it cannot start.
+            raise ValueError(
+                f"device cuda: onnxruntime could not start it and took {first}: look at its log "
+                "for a missing driver or library, or take --device cpu"
+            )
+        self.device: Device = "cuda" if first == _CUDA else "cpu"
         self._check_golden()
 
     def run(self, ids: np.ndarray, dense: np.ndarray) -> np.ndarray:

@@ -9,6 +9,9 @@ from data_contracts.clock import Clock, ReplayClock, SystemClock
 from data_contracts.lake import Lake
 from data_contracts.use_case import CONTRACT, UseCase, load_use_case
 
+Device = Literal["cpu", "cuda", "auto"]
+"""Where a model runs; `auto` is a GPU where onnxruntime offers one."""
+
 
 def _absolute(reference: str) -> str:
     """A folder's path stays right in a process with another working directory."""
@@ -38,6 +41,8 @@ class Settings(BaseModel):
     replicas: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
     """Intra-op threads of one replica's scorer."""
+    device: Device = "cpu"
+    """Where the models run, chosen when one is loaded; its golden rows are checked there."""
     auth: bool = True
     """API keys are asked for; without them every caller has every role."""
     access_log: bool = False

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -40,6 +40,10 @@ def serve(
         str, typer.Option(help="system, or replay: time stands where requests do.")
     ] = "system",
     replicas: Annotated[int, typer.Option(min=1)] = 1,
+    device: Annotated[
+        Literal["cpu", "cuda", "auto"],
+        typer.Option(help="Where models run; auto: a GPU where onnxruntime offers one."),
+    ] = "cpu",
     plain: Annotated[
         bool, typer.Option("--plain", help="Without Ray: one process, ready in seconds.")
     ] = False,
@@ -70,7 +74,7 @@ def serve(
             root=lake.root, use_case=str(deployment.use_case.folder), port=port,
             clock="replay" if clock == "replay" else "system", replicas=replicas,
             engine="plain" if plain else "ray", tls_cert=tls_cert, tls_key=tls_key,
-            access_log=access_log,
+            access_log=access_log, device=device,
         )  # fmt: skip
         with running(settings) as server:
             fresh = new_key or FIRST_KEY not in key_names(lake.keys)

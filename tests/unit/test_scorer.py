@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
 from data_contracts.bundle import GOLDEN, GRAPH, BundleRefused, seal
 from serving.loader import Bundle
-from serving.scorer import MAX_ROWS, Model, ScoreFailed, Scorer
+from serving.scorer import MAX_ROWS, Model, ScoreFailed, Scorer, providers
 
 
 def root_of_the_feature(folder: Path, golden: list[float]) -> Bundle:
@@ -48,6 +49,25 @@ def model(tmp_path: Path) -> Model:
 def test_golden_rows_that_moved_refuse_the_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleRefused, match="golden rows"):
         Model(root_of_the_feature(tmp_path, [0.5, 0.2]), threads=1)
+
+
+def test_cuda_is_taken_where_it_is_offered_in_full_precision_and_refused_where_it_is_not() -> None:
+    cpu, cuda = ("CPUExecutionProvider", {}), ("CUDAExecutionProvider", {"use_tf32": "0"})
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert [cuda, cpu] == providers("cuda", both) == providers("auto", both)
+    assert [cpu] == providers("cpu", both) == providers("auto", both[1:])
+    with pytest.raises(ValueError, match=r"offers CPUExecutionProvider: install onnxruntime-gpu"):
+        providers("cuda", both[1:])
+
+
+def test_a_model_says_on_which_device_it_runs(tmp_path: Path) -> None:
+    bundle = root_of_the_feature(tmp_path, [0.5, 0.1])
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        assert "cuda" == Model(bundle, 1, "auto").device == Model(bundle, 1, "cuda").device
+        return
+    assert "cpu" == Model(bundle, 1, "auto").device
+    with pytest.raises(ValueError, match=r"^device cuda: onnxruntime .* take --device cpu$"):
+        Model(bundle, 1, "cuda")
 
 
 def test_inputs_outside_the_boundary_never_reach_the_engine(model: Model) -> None:
