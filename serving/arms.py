@@ -16,6 +16,7 @@ from data_contracts.views import joint_digest
 from serving.breaker import Breaker
 from serving.candidate_process import CandidateProcess
 from serving.features import FeatureReader
+from serving.forks import Forks
 from serving.loader import Bundle, load, registered_champion
 from serving.scorer import Model, Scorer
 from serving.settings import Device, Settings
@@ -70,6 +71,7 @@ class Arms:
         self._settings = settings
         self._store = RolloutStore(lake.rollouts, use_case.name)
         self._readers: dict[str, FeatureReader] = {}
+        self._forks = Forks(_START_S)
         self._warm: dict[str, Arm] = {}
         """Bundle's digest -> champions that were served here, the present one last."""
         self.device: Device = settings.device
@@ -130,6 +132,7 @@ class Arms:
         await asyncio.gather(*self._retiring)
         if self._now.candidate is not None:
             await _end(self._now.candidate, 0.0)
+        self._forks.close()
         for arm in self._warm.values():
             await arm.scorer.close()
         for reader in self._readers.values():
@@ -170,8 +173,9 @@ class Arms:
         try:
             bundle = load(self._use_case, self._lake, target)
             settings = self._settings
+            times = _START_S, settings.candidate_hang_s
             engine = CandidateProcess(
-                bundle, settings.threads, settings.device, _START_S, settings.candidate_hang_s
+                self._forks, bundle, settings.threads, settings.device, *times
             )
             try:
                 return Candidate(self._arm(bundle, Scorer(engine)), engine, Breaker())

@@ -1,13 +1,7 @@
-"""A candidate's process: it scores what it is sent, and takes nobody along when it dies.
-
-`python -m serving.candidate FOLDER DIGEST NAME VERSION THREADS DEVICE`. Frames on stdin and stdout:
-see `serving.candidate_process`.
-"""
+"""A candidate's process: it scores what it is sent, and takes nobody along when it dies."""
 
 import os
-import signal
 import struct
-import sys
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -25,10 +19,13 @@ ANSWER = struct.Struct("<BI")
 SCORES, REASON = 0, 1
 
 
-def main(folder: str, digest: str, name: str, version: str, threads: str, device: str) -> None:
-    """Open the bundle, say so with an answer of no scores, and score until stdin closes."""
-    # A terminal's Ctrl-C is for the server, which closes this process's stdin.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def score_until_closed(
+    folder: str, digest: str, name: str, version: str, threads: str, device: str
+) -> None:
+    """Open the bundle, say so with an answer of no scores, and score until stdin closes.
+
+    Frames on stdin and stdout: see `serving.candidate_process`.
+    """
     given, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     # What a library prints must not pass for an answer.
     os.dup2(2, 1)
@@ -57,7 +54,3 @@ def main(folder: str, digest: str, name: str, version: str, threads: str, device
 def _say(answers: BinaryIO, kind: int, body: bytes) -> None:
     answers.write(ANSWER.pack(kind, len(body)) + body)
     answers.flush()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

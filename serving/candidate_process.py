@@ -2,14 +2,13 @@
 
 import os
 import select
-import subprocess
-import sys
 import time
 
 import numpy as np
 
 from data_contracts.bundle import BundleRefused, check_inputs
 from serving.candidate import ANSWER, ROWS, SCORES
+from serving.forks import Forks
 from serving.loader import Bundle
 from serving.scorer import ScoreFailed
 from serving.settings import Device
@@ -24,29 +23,28 @@ class CandidateDied(RuntimeError):
 class CandidateProcess:
     """The process that scores with one bundle; `run` is for one thread at a time.
 
-    Raises BundleRefused where it does not get ready within `start_s`.
+    Raises BundleRefused where it does not get ready within `start_s`, OSError where it cannot be
+    started.
     """
 
     def __init__(
-        self, bundle: Bundle, threads: int, device: Device, start_s: float, hang_s: float
+        self,
+        forks: Forks,
+        bundle: Bundle,
+        threads: int,
+        device: Device,
+        start_s: float,
+        hang_s: float,
     ) -> None:
         self.bundle = bundle
         self._hang_s = hang_s
         self._reason: str | None = None
         self._since: float | None = None
         """When it was sent what it has not answered yet."""
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "serving.candidate", str(bundle.folder)),
-                *(bundle.digest, bundle.name, bundle.version, str(threads), device),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None
-        self._in, self._out = stdin.fileno(), stdout.fileno()
+        named = (str(bundle.folder), bundle.digest, bundle.name, bundle.version)
+        self._forks = forks
+        self._process = forks.start([*named, str(threads), device])
+        self._in, self._out = self._process.stdin, self._process.stdout
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
         try:
@@ -77,12 +75,10 @@ class CandidateProcess:
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            assert stream is not None
-            stream.close()
-        self._reason = self._reason or "was closed"
+        if self._reason is None:
+            self._end("was closed")
+        for descriptor in (self._in, self._out):
+            os.close(descriptor)
 
     def _exchange(self, frame: bytes, within: float) -> bytes:
         if self._reason is not None:
@@ -94,18 +90,21 @@ class CandidateProcess:
             kind, length = ANSWER.unpack(self._read(ANSWER.size, end))
             body = self._read(length, end)
         except TimeoutError:
-            self._process.kill()
-            self._process.wait()
-            self._reason = f"said nothing for {within:g} s"
+            self._end(f"said nothing for {within:g} s")
             raise CandidateDied(self._reason) from None
         except (EOFError, BrokenPipeError):
-            self._reason = f"ended with {self._process.wait()}"
+            self._reason = f"ended with {self._forks.wait(self._process)}"
             raise CandidateDied(self._reason) from None
         finally:
             self._since = None
         if kind != SCORES:
             raise ScoreFailed(body.decode("utf-8", "replace"))
         return body
+
+    def _end(self, reason: str) -> None:
+        self._forks.kill(self._process)
+        self._forks.wait(self._process)
+        self._reason = reason
 
     def _write(self, data: bytes, end: float) -> None:
         left = memoryview(data)

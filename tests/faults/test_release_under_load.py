@@ -151,8 +151,9 @@ def test_a_killed_candidate_is_out_in_seconds_and_no_request_fails(served: Serve
     served.settle()
     served.release("2", 5_000)
     flowing = served.traffic("open", served.rate, 15.0)
-    served.until(lambda: served.processes("serving.candidate"))
-    for each in served.processes("serving.candidate"):
+    served.until(lambda: served.processes("serving.forks"))
+    # The candidates and what they are forks of: the next ones need another.
+    for each in served.processes("serving.forks"):
         each.kill()
     took = served.until(lambda: served.plan.candidate is None)
     found = flowing.said()
