@@ -25,7 +25,7 @@ def start(settings: Settings, folder: Path, port: int) -> None:
     """
     ray.init(
         address="local",
-        num_cpus=1 + settings.replicas // 5,
+        num_cpus=1 + (settings.max_replicas or settings.replicas) // 5,
         num_gpus=0,
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE,

@@ -6,11 +6,12 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import LoggingConfig
 
 from serving.root import root_app
@@ -23,6 +24,8 @@ _CPUS = 0.1
 """What a replica reserves: the default of one CPU would leave nothing on a small machine."""
 
 _PROBE_S = 5.0
+_UP_S, _DOWN_S = 5.0, 120.0
+"""How long there have to be too many, or too few, requests before a replica comes or goes."""
 
 
 class UseCaseIngress:
@@ -67,7 +70,16 @@ class RootIngress:
 
 def use_case_application(settings: Settings) -> Application:
     """The application to run under the route prefix `/{use_case}`."""
-    return _deployment(UseCaseIngress, settings.replicas).bind(settings)
+    if settings.max_replicas is None:
+        return _deployment(UseCaseIngress, settings.replicas).bind(settings)
+    scaling = AutoscalingConfig(
+        min_replicas=settings.replicas,
+        max_replicas=settings.max_replicas,
+        target_ongoing_requests=settings.target_in_flight,
+        upscale_delay_s=_UP_S,
+        downscale_delay_s=_DOWN_S,
+    )
+    return _deployment(UseCaseIngress, "auto", scaling).bind(settings)
 
 
 def root_application(settings: Settings) -> Application:
@@ -75,10 +87,15 @@ def root_application(settings: Settings) -> Application:
     return _deployment(RootIngress, 1).bind(settings)
 
 
-def _deployment(ingress: type, replicas: int) -> serve.Deployment:
+def _deployment(
+    ingress: type,
+    replicas: int | Literal["auto"],
+    scaling: AutoscalingConfig | None = None,
+) -> serve.Deployment:
     configured = serve.deployment(
         name=ingress.__name__,
         num_replicas=replicas,
+        autoscaling_config=scaling,
         max_ongoing_requests=1000,
         max_constructor_retry_count=1,
         graceful_shutdown_timeout_s=5.0,

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -24,18 +24,15 @@ from data_contracts.rollout import (
 from data_contracts.rollout_store import Report, Request, RolloutStore
 from data_contracts.stages import CHAMPION, PREVIOUS, SHADOW, MoveRefused
 from data_contracts.use_case import UseCase
+from serving.headroom import Replicas
 
 _log = logging.getLogger(__name__)
 
 START = "start"
 ACTIONS = (START, "advance", "hold", "resume", "abort", "rollback")
 """What may be asked of a controller."""
-SILENT_S = 10.0
-"""A replica that says nothing for this long is not waited for."""
 HUNG_S = 60.0
 """A look that takes longer ends the exposure, with the lease."""
-BUSY = 0.85
-"""Processors of a replica's process above which the canary does not grow."""
 
 Look = Callable[[Plan, list[Report]], Evidence]
 
@@ -71,7 +68,7 @@ class Controller:
         self._lease_s = lease_s
         self._seen: tuple[str, int] | None = None
         self._since = time.monotonic()
-        self._heard: dict[tuple[str, str], tuple[int, float]] = {}
+        self._replicas = Replicas()
         self._looked = float("-inf")
         self._stepped = self._ticked = time.monotonic()
         self.leads = False
@@ -87,10 +84,12 @@ class Controller:
         plan = self._store.plan() if self.leads else None
         if plan is None:
             return None
+        reports = self._store.reports()
+        self._replicas.hear(reports)
         for request in self._store.requests(open_only=True):
             if request.action != START:
                 plan = self._asked(plan, request)
-        return self._watched(plan) if plan.candidate is not None else plan
+        return self._watched(plan, reports) if plan.candidate is not None else plan
 
     def keep(self) -> None:
         """Renew the lease while a `tick` goes on, from another thread: evidence of many rows takes
@@ -155,6 +154,8 @@ class Controller:
             decision = self._judged(plan, self._evidence(plan))
             if not decision.promotes and answers is None:
                 raise MoveRefused(f"its gates say {decision.verdict}: {_reasons(decision)}")
+            if answers is None:
+                self._demand_memory()
             passed = decision if decision.promotes else None
             return self._write(after, actor, reason, passed, answers), f"epoch {after.epoch}"
         if request.action in ("hold", "resume"):
@@ -198,7 +199,13 @@ class Controller:
         barred = self._store.barred().get(version)
         if barred is not None and answers is None:
             raise MoveRefused(f"version {version}: is barred ({barred}): name who overrides that")
+        if answers is None:
+            self._demand_memory()
         self._moves.promote(version, SHADOW, answers, actor=request.actor)
+
+    def _demand_memory(self) -> None:
+        if short := self._replicas.without_memory():
+            raise MoveRefused(short)
 
     def _aligned(self, plan: Plan) -> Plan:
         """Moves that were made beside the plan count only once the aliases have followed it."""
@@ -232,17 +239,15 @@ class Controller:
             else:
                 self._moves.demote(version, override, plan.decision, plan.actor)
 
-    def _watched(self, plan: Plan) -> Plan:
+    def _watched(self, plan: Plan, reports: list[Report]) -> Plan:
         """End the release on a failed gate, take it a step on when all pass."""
-        reports = self._store.reports()
-        live = self._live(reports)
         evidence = self._evidence(plan, reports) if self._due() else None
         if evidence is None and not any(plan.step in each.body["broken"] for each in reports):
             return plan
         evidence = evidence or self._evidence(plan, reports)
         decision = self._judged(plan, evidence)
         failed = decision.verdict == "fail"
-        self.waits = "" if failed else self._waiting(plan, decision, live)
+        self.waits = "" if failed else self._waiting(plan, decision)
         self._store.look(plan.release, self._seen_at(plan, decision))
         if failed:
             return self._failed(plan, decision)
@@ -259,7 +264,7 @@ class Controller:
         self._store.bar(bad, reason)
         return plan
 
-    def _waiting(self, plan: Plan, decision: Decision, live: list[Report]) -> str:
+    def _waiting(self, plan: Plan, decision: Decision) -> str:
         """Why a release that did no harm stays where it is; empty when it may go on."""
         if not decision.promotes:
             return f"its gates say {decision.verdict}: {_reasons(decision)}"
@@ -267,26 +272,12 @@ class Controller:
             return "it is held"
         if time.monotonic() - self._stepped < self._declared.dwell_s:
             return f"each step takes {self._declared.dwell_s:g} s at least"
-        late = ", ".join(each.replica for each in live if each.body["epoch"] != plan.epoch)
+        live = self._replicas.live
+        late = [each.replica for each in live if each.body["epoch"] != plan.epoch]
         if late or not live:
-            return f"replicas that have not taken up plan {plan.epoch}: {late or 'all'}"
-        busy = max(float(each.body["busy"]) for each in live)
-        if plan.stage == "canary" and busy > BUSY:
-            return f"no headroom: a replica keeps {busy:.2f} processors busy, at most {BUSY:g}"
-        return ""
-
-    def _live(self, reports: Iterable[Report]) -> list[Report]:
-        now = time.monotonic()
-        live: list[Report] = []
-        for each in reports:
-            name = (each.replica, each.boot)
-            beat, since = self._heard.get(name, (each.beat, float("-inf")))
-            if beat != each.beat:
-                since = now
-            self._heard[name] = each.beat, since
-            if now - since < SILENT_S:
-                live.append(each)
-        return live
+            return f"replicas that have not taken up plan {plan.epoch}: {', '.join(late) or 'all'}"
+        busy = self._replicas.without_processors() if plan.stage == "canary" else ""
+        return busy or self._replicas.without_memory()
 
     def _due(self) -> bool:
         if time.monotonic() - self._looked < self._declared.look_s:

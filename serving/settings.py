@@ -19,6 +19,10 @@ def _absolute(reference: str) -> str:
     return str(folder.resolve()) if (folder / CONTRACT).is_file() else reference
 
 
+MOST_REPLICAS = 32
+"""An instance has twice as many ports for them: one that comes may overlap one that goes."""
+
+
 class Settings(BaseModel):
     """Settings of a serving instance; the typed argument of the Ray application builders."""
 
@@ -38,7 +42,14 @@ class Settings(BaseModel):
     tls_key: Path | None = None
     clock: Literal["system", "replay"] = "system"
     """`replay`: requests of role operate may carry event times, and time stands where they do."""
-    replicas: int = Field(default=1, ge=1)
+    replicas: int = Field(default=1, ge=1, le=MOST_REPLICAS)
+    """How many there are; with `max_replicas` how many there are at least."""
+    max_replicas: int | None = Field(default=None, le=MOST_REPLICAS)
+    """With it replicas come while requests queue up, to this many, and go when they are idle."""
+    target_in_flight: float = Field(default=4.0, gt=0)
+    """Requests under way in a replica, on average, that replicas come and go for."""
+    production: bool = False
+    """Refuse what no users should be served by: one replica, a clock that clients set, no keys."""
     threads: int = Field(default=1, ge=1)
     """Intra-op threads of one replica's scorer."""
     device: Device = "cpu"
@@ -66,15 +77,30 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.engine == "plain" and self.replicas > 1:
-            raise ValueError(
-                f"replicas: {self.replicas}: the plain engine has one: use Ray for more"
-            )
+        most = self.max_replicas or self.replicas
+        if most < self.replicas:
+            raise ValueError(f"max_replicas: {most}: at least replicas, which is {self.replicas}")
+        if self.engine == "plain" and most > 1:
+            raise ValueError(f"replicas: {most}: the plain engine has one: use Ray for more")
+        if self.production:
+            self._check_production()
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert, tls_key: the one needs the other")
         if self.tls_cert is not None and self.engine != "plain":
             raise ValueError("tls_cert: Ray's proxy has none: put one before it, or serve --plain")
         return self
+
+    def _check_production(self) -> None:
+        """Raise ValueError naming what is not fit for it."""
+        if self.replicas < 2:
+            raise ValueError(
+                f"replicas: {self.replicas}: production needs two, so that one may die: "
+                "take 2 or more, with Ray"
+            )
+        if self.clock != "system":
+            raise ValueError(f"clock: {self.clock}: in production time is the system's")
+        if not self.auth:
+            raise ValueError("auth: off: production asks for API keys")
 
     def lake(self) -> Lake:
         """Where the use case's data lies."""

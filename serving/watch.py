@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from typing import Any
 
 from data_contracts.rollout_store import Report, RolloutStore
+from serving import memory
 from serving.predict import Predictor
 
 _log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class Watch:
             "epoch": arms.now.plan.epoch,
             "champion": arms.now.champion.bundle.version,
             "busy": self._busy(),
+            "memory": self._memory(),
             "broken": dict(arms.broken()),
             "tallies": tallies,
             "answered": predictor.answered,
@@ -72,6 +75,13 @@ class Watch:
             "shadow_scored": shadow.scored,
             "shadow_dropped": shadow.dropped,
         }
+
+    def _memory(self) -> dict[str, int | None]:
+        """Bytes that this process holds, its candidate's process, and what is left for more."""
+        candidate = self._predictor.arms.now.candidate
+        engine = candidate.engine if candidate is not None else None
+        theirs = memory.held(engine.pid) if engine is not None else 0
+        return {"own": memory.held(os.getpid()), "candidate": theirs, "left": memory.left()}
 
     def _busy(self) -> float:
         """Processors that this process kept busy since the last report."""

@@ -1,8 +1,9 @@
 """`headrace serve | replay`: the endpoint, and a held-out log sent through it."""
 
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +20,9 @@ from dagster_project.cli import (
     show,
 )
 from dagster_project.deployment import Deployment
+
+if TYPE_CHECKING:
+    from serving.settings import Settings
 
 KEY = "HEADRACE_KEY"
 FIRST_KEY = "serve"
@@ -39,7 +43,12 @@ def serve(
     clock: Annotated[
         str, typer.Option(help="system, or replay: time stands where requests do.")
     ] = "system",
-    replicas: Annotated[int, typer.Option(min=1)] = 1,
+    replicas: Annotated[
+        str | None, typer.Option(help="How many (1); 2..8: as many as the load asks for.")
+    ] = None,
+    production: Annotated[
+        bool, typer.Option("--production", help="Two replicas or more, the system's clock, keys.")
+    ] = False,
     device: Annotated[
         Literal["cpu", "cuda", "auto"],
         typer.Option(help="Where models run; auto: a GPU where onnxruntime offers one."),
@@ -66,15 +75,14 @@ def serve(
         from dagster_project.progress import reporter
         from serving.auth import create_key, key_names
         from serving.running import running
-        from serving.settings import Settings
 
         lake = deployment.lake
         reporter().stage(f"serve {deployment.use_case.name}")
-        settings = Settings(
+        settings = _settings(
             root=lake.root, use_case=str(deployment.use_case.folder), port=port,
-            clock="replay" if clock == "replay" else "system", replicas=replicas,
-            engine="plain" if plain else "ray", tls_cert=tls_cert, tls_key=tls_key,
-            access_log=access_log, device=device,
+            clock="replay" if clock == "replay" else "system", replicas=least, max_replicas=most,
+            production=production, engine="plain" if plain else "ray", tls_cert=tls_cert,
+            tls_key=tls_key, access_log=access_log, device=device,
         )  # fmt: skip
         with running(settings) as server:
             fresh = new_key or FIRST_KEY not in key_names(lake.keys)
@@ -89,6 +97,7 @@ def serve(
             _until_interrupted(server.process.wait)
         return {}
 
+    least, most = _replicas(replicas or ("2" if production else "1"))
     if clock not in ("system", "replay"):
         raise typer.BadParameter(f"--clock {clock}: system or replay")
     run(work, Deployment(use_case, root), json, debug, lambda _: None)
@@ -121,6 +130,27 @@ def replay(
     wait = not no_wait
     deployment = Deployment(use_case, root, step=checked_step(step), wait=wait, kafka=kafka)
     run(work, deployment, json, debug)
+
+
+def _settings(**given: Any) -> "Settings":
+    from pydantic import ValidationError
+
+    from serving.settings import Settings
+
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        found = error.errors()[0]
+        field = "".join(f"{part}: " for part in found["loc"])
+        raise ValueError(f"{field}{found['msg'].removeprefix('Value error, ')}") from None
+
+
+def _replicas(text: str) -> tuple[int, int | None]:
+    """(least, most) of `2..8`, most None of `2`."""
+    found = re.fullmatch(r"(\d{1,3})(?:\.\.(\d{1,3}))?", text)
+    if found is None:
+        raise typer.BadParameter(f"--replicas {text}: a number, or the least and the most as 2..8")
+    return int(found[1]), int(found[2]) if found[2] else None
 
 
 def _until_interrupted(wait: Any) -> None:

@@ -213,6 +213,23 @@ def test_a_move_made_by_command_is_taken_up_by_the_plan(release: Release) -> Non
     assert "2" == release.predict("u1", "moved").json()["version"]
 
 
+def test_without_memory_for_a_candidate_a_release_begins_only_if_someone_answers_for_it(
+    release: Release,
+) -> None:
+    release.settle()
+    body = release.store.reports()[0].body
+    crowded = {"own": body["memory"]["own"], "candidate": 0, "left": 1 << 20}
+    for beat in (1, 2):
+        report = Report("another", "boot", beat, {**body, "memory": crowded})
+        release.store.report(report)
+        release.controller.tick()
+    assert "no headroom: the candidate may take" in release.ask("start", "2")
+    assert "epoch" in release.ask("start", "2", override=True)
+    release.settle()
+    own = next(each for each in release.store.reports() if each.replica != "another")
+    assert 0 < own.body["memory"]["candidate"] < own.body["memory"]["own"]
+
+
 @pytest.mark.full
 def test_while_mlflow_is_away_a_bad_candidate_is_out_and_stays_out_when_it_is_back(
     release: Release,

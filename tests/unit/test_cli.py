@@ -25,6 +25,7 @@ def headrace(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["demo", "--log", "missing"], "missing"),
         (["replay", "--url", "http://127.0.0.1:1"], "HEADRACE_KEY"),
         (["demo", "--step", "soon"], "soon"),
+        (["serve", "--replicas", "2-8"], "2-8"),
         (["world", "--out", "README.md"], "README.md"),
         (["world", "--out", "new", "--events", "0"], "events 0"),
     ],

@@ -1,0 +1,58 @@
+"""Which replicas are there, and whether they have room for the next step of a release."""
+
+import time
+from collections.abc import Iterable
+
+from data_contracts.rollout_store import Report
+
+SILENT_S = 10.0
+"""A replica that says nothing for this long is not waited for."""
+BUSY = 0.85
+"""Processors of a replica's process above which the canary does not grow."""
+
+
+class Replicas:
+    """Those that still report, by their beats and this process's own clock."""
+
+    def __init__(self) -> None:
+        self._heard: dict[tuple[str, str], tuple[int, float]] = {}
+        self.live: list[Report] = []
+        """Their last words."""
+
+    def hear(self, reports: Iterable[Report]) -> None:
+        """Take note of what all replicas ever said last."""
+        now = time.monotonic()
+        live: list[Report] = []
+        for each in reports:
+            name = (each.replica, each.boot)
+            beat, since = self._heard.get(name, (each.beat, float("-inf")))
+            if beat != each.beat:
+                since = now
+            self._heard[name] = each.beat, since
+            if now - since < SILENT_S:
+                live.append(each)
+        self.live = live
+
+    def without_memory(self) -> str:
+        """Why one more load of the candidate in each replica would not fit into memory; empty where
+        it does, or the system does not tell.
+
+        A load takes what the candidate's process holds by now. Before there is one it is taken for
+        what the replica itself holds: the candidate has the same engine, and no feature store.
+        """
+        told = [each.body["memory"] for each in self.live]
+        needed = sum(each["candidate"] or each["own"] for each in told)
+        left = min((each["left"] for each in told if each["left"] is not None), default=None)
+        if left is None or needed <= left:
+            return ""
+        return (
+            f"no headroom: the candidate may take {needed >> 20} MiB in {len(told)} replicas, "
+            f"{left >> 20} MiB of memory are left: free some, or serve fewer replicas"
+        )
+
+    def without_processors(self) -> str:
+        """Why a canary would not fit into the replicas' processors; empty where it does."""
+        busy = max((float(each.body["busy"]) for each in self.live), default=0.0)
+        if busy <= BUSY:
+            return ""
+        return f"no headroom: a replica keeps {busy:.2f} processors busy, at most {BUSY:g}"
