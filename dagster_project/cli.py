@@ -56,6 +56,7 @@ COMMANDS = (
     "world",
     "parity",
     "features",
+    "score",
     "quarantine",
     "maintain",
     "bench",

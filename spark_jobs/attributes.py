@@ -84,10 +84,10 @@ def filled(
 def with_declared(
     use_case: UseCase, lake: Lake, rows: DataFrame, wanted: Sequence[str], time: str
 ) -> DataFrame:
-    """`rows` with those of the `wanted` event fields that they lack and a dimension has, as of the
-    column `time`; where the dimension's key is missing too, they stay as they are."""
+    """`rows` with those of the `wanted` event fields that they lack, or hold as null, and a
+    dimension has, as of the column `time`; without the dimension's key they stay as they are."""
     held, dimensions = set(rows.columns), use_case.declared.dimensions
-    mine = [d for d in dimensions if d.key in held and ({*d.attributes} & {*wanted}) - held]
+    mine = [d for d in dimensions if d.key in held and {*d.attributes} & {*wanted}]
     if not mine or time not in held:
         return rows
     tables = {d.name: AsOf(stored_rows(lake, d, newest_version(lake, d))) for d in mine}

@@ -1,6 +1,6 @@
 """Features for labels of one's own: any table with keys and a time, joined point in time."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +8,18 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
 from data_contracts.contract import Contract
-from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.attributes import with_declared
 from spark_jobs.events import load_events
 from spark_jobs.keys import key_column
 from spark_jobs.point_in_time import with_group
+from spark_jobs.tables import read_rows
 from spark_jobs.visibility import with_known_at
 
 _INTEGERS = ("bigint", "int", "smallint", "tinyint")
+_TYPES = {"integer": _INTEGERS, "number": ("double", "float", *_INTEGERS)}
+"""The Spark types of a contract's type, where they are not of its name."""
 
 
 def build_dataset(
@@ -30,8 +32,8 @@ def build_dataset(
     time: str = "event_time",
     only_known: bool = False,
 ) -> int:
-    """Write the parquet table `labels` with its features beside it to the folder `out`; with
-    `only_known` from events that could be read online at each row's time.
+    """Write the parquet or Delta table `labels` with its features beside it to the folder `out`;
+    with `only_known` from events that could be read online at each row's time.
 
     Where a dimension holds the key of a group, the labels need that dimension's key only: what it
     holds today of each row's time becomes a column too.
@@ -41,7 +43,7 @@ def build_dataset(
     """
     if out.exists():
         raise ValueError(f"{out}: exists already: name a new folder")
-    rows = spark.read.parquet(str(labels))
+    rows, _ = read_rows(spark, labels)
     rows = with_declared(use_case, lake, rows, use_case.entities, time)
     events = load_events(spark, use_case, lake)
     if only_known:
@@ -101,27 +103,27 @@ def with_features_at(
     if unknown := [name for name in wanted if name not in use_case.feature_names]:
         raise ValueError(f"features {unknown}: not declared: see `headrace features list`")
     groups = [group for group in use_case.groups if set(group.feature_names) & set(wanted)]
-    _check(use_case.contract, rows, time, groups, wanted)
+    fields = dict.fromkeys(name for group in groups for name in group.key_fields)
+    check_columns(use_case.contract, rows, time, fields, wanted)
     found = rows
     for group in groups:
         found = with_group(group, events, found, key_column(group.key_fields), time)
     return found.select(*rows.columns, *wanted)
 
 
-def _check(
-    contract: Contract,
-    rows: DataFrame,
-    time: str,
-    groups: Sequence[FeatureGroup],
-    wanted: Sequence[str],
+def check_columns(
+    contract: Contract, rows: DataFrame, time: str, fields: Iterable[str], taken: Collection[str]
 ) -> None:
+    """Raise ValueError naming the column of `rows` that is missing or of another type than its
+    event field (`time` a timestamp), or one whose name is taken."""
     types = dict(rows.dtypes)
-    fields = dict.fromkeys(name for group in groups for name in group.key_fields)
     needed = {time: "timestamp", **{name: contract.fields[name].type for name in fields}}
     for name, kind in needed.items():
         if name not in types:
-            raise ValueError(f"labels: no column {name!r}: it is needed, as {kind}")
-        if types[name] not in (_INTEGERS if kind == "integer" else (kind,)):
-            raise ValueError(f"labels: column {name!r} is {types[name]}, {kind} is needed: cast it")
-    if taken := sorted(set(types) & set(wanted)):
-        raise ValueError(f"labels: columns {taken} are names of features: rename them")
+            raise ValueError(f"the table: no column {name!r}: it is needed, as {kind}")
+        if types[name] not in _TYPES.get(kind, (kind,)):
+            raise ValueError(
+                f"the table: column {name!r} is {types[name]}, {kind} is needed: cast it"
+            )
+    if both := sorted({*types} & {*taken}):
+        raise ValueError(f"the table: columns {both} have names that are added: rename them")

@@ -9,6 +9,7 @@ from delta.exceptions import (
     ConcurrentWriteException,
 )
 from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
 BUSY = (
@@ -30,6 +31,28 @@ def load(spark: SparkSession, path: Path) -> DataFrame:
     if not exists(spark, path):
         raise ValueError(f"{path}: no such table yet: run `headrace ingest` (or `headrace demo`)")
     return spark.read.format("delta").load(str(path))
+
+
+def read_rows(spark: SparkSession, path: Path) -> tuple[DataFrame, int | None]:
+    """The Delta table at `path` as it is now, with its version; else the parquet there, and None.
+
+    ValueError when it is neither.
+    """
+    if exists(spark, path):
+        version = int(DeltaTable.forPath(spark, str(path)).history(1).collect()[0]["version"])
+        return spark.read.format("delta").option("versionAsOf", version).load(str(path)), version
+    try:
+        return spark.read.parquet(str(path)), None
+    except AnalysisException as error:
+        raise ValueError(f"{path}: neither a Delta table nor parquet: give one") from error
+
+
+def written_columns(spark: SparkSession, path: Path) -> set[str] | None:
+    """The columns of the Delta table at `path`, none of anything else; None where nothing is, or
+    what a writer left that never committed."""
+    if exists(spark, path):
+        return {*load(spark, path).columns}
+    return set() if path.exists() and not (path / "_delta_log").is_dir() else None
 
 
 def newest_seq(spark: SparkSession, path: Path) -> int:

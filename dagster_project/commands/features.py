@@ -99,7 +99,7 @@ def explain(
 
 
 def build(
-    labels: Annotated[Path, typer.Option(help="Parquet with the keys and a time.")],
+    labels: Annotated[Path, typer.Option(help="Parquet or Delta with the keys and a time.")],
     out: Annotated[Path, typer.Option(help="The new folder to write.")],
     features: Annotated[str, typer.Option(help="Names, by commas; all when empty.")] = "",
     time: Annotated[str, typer.Option(help="The labels' time column.")] = "event_time",
