@@ -51,6 +51,12 @@ class Batcher(Generic[Ask, Answer]):
         self._order = itertools.count()
         self._flusher: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, name)
+        self._began: float | None = None
+        """When the call that is under way began."""
+
+    def owes_for(self) -> float:
+        """Seconds for which the call that is under way has run; 0 where there is none."""
+        return 0.0 if self._began is None else time.monotonic() - self._began
 
     async def ask(self, ask: Ask, deadline: float) -> Done[Answer]:
         """What `run` answers; `deadline` on the monotonic clock (s).
@@ -77,7 +83,7 @@ class Batcher(Generic[Ask, Answer]):
             batch = self._take()
             if not batch:
                 continue
-            started = time.monotonic()
+            started = self._began = time.monotonic()
             answers: Sequence[Answer | Exception]
             try:
                 asks = [waiting.ask for waiting in batch]
@@ -85,6 +91,8 @@ class Batcher(Generic[Ask, Answer]):
             except Exception as error:
                 # Nobody may wait for ever, whatever went wrong.
                 answers = [error] * len(batch)
+            finally:
+                self._began = None
             run_ms = (time.monotonic() - started) * 1000
             for waiting, answer in zip(batch, answers, strict=True):
                 if waiting.done.done():

@@ -1,7 +1,9 @@
 """The reader of the online store: packed state by key, finalised at the query time."""
 
+import asyncio
 import logging
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +54,7 @@ class Served:
     q: int
     """The query time (µs): the one asked for, or the newest as-of read where that is later."""
     store_failed: bool
-    """The store could not be read: every value is the declared default."""
+    """The store could not be read, or not in time: every value is the declared default."""
 
     @property
     def defaults_used(self) -> bool:
@@ -83,6 +85,19 @@ class FeatureReader:
         TimeoutError when `deadline` (monotonic, s) passed before its turn.
         """
         return (await self._batcher.ask((keys, q), deadline)).answer
+
+    async def within(self, keys: Keys, q: int, until: float) -> Served:
+        """As `read`, with the declared defaults in place of what is not there `until` then (s, on
+        the monotonic clock), at once while the store owes a read for longer than this may wait."""
+        left = until - time.monotonic()
+        try:
+            if self._batcher.owes_for() > left:
+                raise TimeoutError
+            async with asyncio.timeout(left):
+                return await self.read(keys, q, until)
+        except TimeoutError:
+            self.failures += 1
+            return self._defaults(len(keys), q)
 
     def read_now(self, keys: Keys, q: int) -> Served:
         """As `read`, in the caller's thread."""

@@ -18,6 +18,7 @@ from data_contracts.tally import UNEXPOSED, Tally
 from data_contracts.use_case import UseCase
 from serving.arms import Arm, Arms, Name, Snapshot
 from serving.auth import Role, demand
+from serving.budget import Budget
 from serving.dimensions import DimensionReader
 from serving.features import Served
 from serving.predict_body import Fields, PredictRequest
@@ -31,15 +32,21 @@ _STEPS_KEPT = 8
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """What one arm made of a request."""
+class _Asked:
+    """What one arm is asked for a request."""
 
     arm: Arm
     served: Served
     ids: np.ndarray
     dense: np.ndarray
-    scores: Scores
     features_ms: float
+
+
+@dataclass(frozen=True)
+class _Answer(_Asked):
+    """What it made of that."""
+
+    scores: Scores
 
 
 @dataclass
@@ -81,16 +88,14 @@ class Predictor:
         snapshot = self.arms.now
         unit = self._unit(request, rows)
         assigned = snapshot.assigned(unit) if version is None else None
+        budget = Budget(started, within_ms / 1000)
         found, failure = None, None
         if version is not None:
-            deadline = started + within_ms / 1000
-            found = await self._by_champion(self._named(snapshot, version), rows, asked, deadline)
+            found = await self._by_champion(self._named(snapshot, version), rows, asked, budget)
         if assigned == "candidate":
-            budget = min(self.candidate_timeout_ms, within_ms // 2)
             found, failure = await self._by_candidate(snapshot, rows, asked, budget)
         if found is None:
-            deadline = started + within_ms / 1000
-            found = await self._by_champion(snapshot.champion, rows, asked, deadline)
+            found = await self._by_champion(snapshot.champion, rows, asked, budget)
         total_ms = (time.monotonic() - started) * 1000
         if assigned is not None:
             self._count(snapshot, assigned, found, failure, total_ms)
@@ -162,20 +167,23 @@ class Predictor:
         raise Problem(HTTPStatus.NOT_FOUND, detail)
 
     async def _by_candidate(
-        self, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]], asked: int, within_ms: int
+        self, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]], asked: int, budget: Budget
     ) -> tuple[_Answer | None, str | None]:
         """The candidate's answer, or why the champion has to give one."""
         arm, candidate = self.arms.exposed(snapshot), snapshot.candidate
         if arm is None or candidate is None:
             return None, UNEXPOSED
-        within = within_ms / 1000
+        within = budget.candidate_s(self.candidate_timeout_ms)
         try:
+            # The store's time is not the candidate's: both arms wait for features as long.
+            given = await self._asked(arm, rows, asked, budget)
             async with asyncio.timeout(within):
-                found = await self._by(arm, rows, asked, time.monotonic() + within)
+                found = await self._scored(given, time.monotonic() + within)
         except TimeoutError:
             # Of a machine that is overloaded the candidate is not to blame, but the gate counts it.
             if candidate.engine is not None and candidate.engine.owes_for() > within / 2:
-                candidate.breaker.failed(f"no answer within {within_ms} ms", fatal=False)
+                said = f"no answer within {within * 1000:.0f} ms"
+                candidate.breaker.failed(said, fatal=False)
             return None, "timeout"
         except Exception as error:
             # Whatever a bad model raises, the champion answers.
@@ -186,10 +194,10 @@ class Predictor:
         return found, None
 
     async def _by_champion(
-        self, arm: Arm, rows: Sequence[Mapping[str, Any]], asked: int, deadline: float
+        self, arm: Arm, rows: Sequence[Mapping[str, Any]], asked: int, budget: Budget
     ) -> _Answer:
         try:
-            return await self._by(arm, rows, asked, deadline)
+            return await self._scored(await self._asked(arm, rows, asked, budget), budget.until)
         except TimeoutError as error:
             detail = f"{error}: send less at once, allow more time, or try again"
             raise Problem(
@@ -198,18 +206,21 @@ class Predictor:
         except ScoreFailed as error:
             raise Problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error)) from error
 
-    async def _by(
-        self, arm: Arm, rows: Sequence[Mapping[str, Any]], asked: int, deadline: float
-    ) -> _Answer:
+    async def _asked(
+        self, arm: Arm, rows: Sequence[Mapping[str, Any]], asked: int, budget: Budget
+    ) -> _Asked:
         started = time.monotonic()
         keys = [{name: row[name] for name in self.use_case.entities} for row in rows]
-        served = await arm.reader.read(keys, asked, deadline)
+        served = await arm.reader.within(keys, asked, budget.features_until)
         features_ms = (time.monotonic() - started) * 1000
         spec = self.use_case.model
         ids = encode_ids(spec.categorical, rows, [served.q] * len(rows))
         dense = encode_dense(spec.numeric, rows, served.values)
-        scores = await arm.scorer.score(ids, dense, deadline)
-        return _Answer(arm, served, ids, dense, scores, features_ms)
+        return _Asked(arm, served, ids, dense, features_ms)
+
+    async def _scored(self, given: _Asked, deadline: float) -> _Answer:
+        scores = await given.arm.scorer.score(given.ids, given.dense, deadline)
+        return _Answer(**vars(given), scores=scores)
 
     def _count(
         self, snapshot: Snapshot, arm: Name, found: _Answer, failure: str | None, ms: float

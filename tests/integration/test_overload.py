@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +122,33 @@ def test_bodies_that_do_not_come_hold_their_places_until_their_deadline_and_no_l
     assert 200 == client.post(PREDICT, json=asked(), headers=key).status_code
 
 
+def test_a_store_that_answers_too_late_gives_way_to_defaults_within_the_deadline(
+    client: Client, world: World
+) -> None:
+    headers = {**as_role(world.operate), "x-deadline-ms": "1500"}
+
+    def failed(name: str) -> bool:
+        answer = client.post(PREDICT, json=asked(request_id=name), headers=headers)
+        assert 200 == answer.status_code
+        return answer.json()["flags"]["store_failed"]
+
+    assert not failed("before")
+    with closing(sqlite3.connect(world.lake.online_file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert [True, True, True] == [failed(f"late{i}") for i in range(3)]
+        other.rollback()
+    end = time.monotonic() + 30
+    while failed("after"):
+        assert time.monotonic() < end
+    (log,) = world.lake.prediction_log.glob(f"*{SUFFIX}")
+    found = {each["request_id"]: each for each in read_log(log).records}
+    took = [found[f"late{i}"]["latency_ms"]["features"] for i in range(3)]
+    # The first waits for its share of the time; later ones know that the store owes an answer.
+    assert 400 < took[0] < 900 and took[2] < 200
+    assert {True} == {found[f"late{i}"]["store_failed"] for i in range(3)}
+    assert {0} == {seq for row in found["late0"]["seqs"] for seq in row}
+
+
 def load(url: str, bodies: Path, *options: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.benchmarks.load", f"{url}{PREDICT}", str(bodies)]
     told = subprocess.run([*command, *options], stdout=subprocess.PIPE, check=True)
@@ -150,5 +180,6 @@ def test_at_three_times_its_capacity_a_server_answers_most_of_it_within_the_dead
     (log,) = {*world.lake.prediction_log.glob(f"*{SUFFIX}")} - before
     records = read_log(log).records
     assert len({record["request_id"] for record in records}) >= answered
+    assert sum(record["store_failed"] for record in records) <= 0.05 * len(records)
     totals = [record["latency_ms"]["total"] for record in records]
     assert np.quantile(totals, 0.99) <= DEADLINE_MS
