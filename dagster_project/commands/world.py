@@ -1,5 +1,6 @@
 """`headrace world`: a generated log whose click probability is known."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,13 @@ from data_contracts.world.parameters import Parameters
 USE_CASE = "world"
 
 
+def _count(text: str | int) -> int:
+    found = re.fullmatch(r"([0-9]+)([kKmM]?)", str(text))
+    if found is None:
+        raise typer.BadParameter(f"{text}: a number of records, e.g. 200000, 200k or 5M")
+    return int(found[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[found[2].lower()]
+
+
 def register(app: typer.Typer) -> None:
     """Add this command."""
     app.command()(world)
@@ -23,7 +31,9 @@ def register(app: typer.Typer) -> None:
 
 def world(
     out: Annotated[Path, typer.Option(help="The new folder to write.")],
-    events: Annotated[int, typer.Option(help="Records of the log in total.")] = 200_000,
+    events: Annotated[
+        int, typer.Option(parser=_count, metavar="N", help="Records in total: 200000, 200k, 5M.")
+    ] = 200_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     drift_day: Annotated[int, typer.Option(help="Day from which clicks follow other laws.")] = (
         Parameters.drift_day

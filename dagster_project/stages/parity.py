@@ -56,7 +56,11 @@ def prove_parity(deployment: Deployment, plan: Plan) -> dict[str, Any]:
     report.stage(f"{plan.schedules} schedules over {len(log.events):,} events")
 
     def tell(done: int) -> None:
-        report.detail(f"{done} of {plan.schedules}")
+        # A line a tenth where there is no terminal, and one when the real parts begin.
+        mark = done * 10 // plan.schedules > (done - 1) * 10 // plan.schedules
+        mark = mark or done == plan.schedules - plan.spark_schedules
+        say = report.figures if mark else report.detail
+        say(f"{done} of {plan.schedules}")
 
     with TemporaryDirectory(prefix="headrace-parity-") as folder:
         real = None
