@@ -159,9 +159,11 @@ def main() -> None:
         typer.echo(shown_help.format_message())
     except UsageError as error:
         _say(Console(stderr=True), f"{error.format_message()} See `headrace --help`.")
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # what is left is short, and leaves nothing
         if "pyspark" in sys.modules:
             import_module("spark_jobs.session").end_spark()
     sys.exit(WRONG_USE)

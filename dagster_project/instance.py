@@ -4,10 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
+from dagster._core.instance.ref import InstanceRef
 
 from dagster_project.deployment import Deployment
 
 _CONFIG = "telemetry:\n  enabled: false\nnux:\n  enabled: false\n"
+_UNCAPTURED = {
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    }
+}
 
 
 def prepare_home(deployment: Deployment) -> None:
@@ -21,7 +28,11 @@ def prepare_home(deployment: Deployment) -> None:
 
 @contextmanager
 def dagster_instance(deployment: Deployment) -> Iterator[dg.DagsterInstance]:
-    """The instance whose runs `dagster dev` over the same root shows."""
+    """The instance whose runs `dagster dev` over the same root shows.
+
+    What a step prints stays in this terminal: captured, four processes a step would bring it here.
+    """
     prepare_home(deployment)
-    with dg.DagsterInstance.from_config(str(deployment.lake.dagster_home)) as instance:
+    ref = InstanceRef.from_dir(str(deployment.lake.dagster_home), overrides=_UNCAPTURED)
+    with dg.DagsterInstance.from_ref(ref) as instance:
         yield instance
