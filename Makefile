@@ -3,7 +3,9 @@
 .POSIX:
 .PHONY: setup demo test test-full test-faults check ui format clean
 
+# WORKERS is how many processes share the tests; each file stays with one.
 ARGS =
+WORKERS = 2
 BIN = .venv/bin
 
 setup:
@@ -13,7 +15,7 @@ demo: setup
 	@$(BIN)/headrace demo $(ARGS)
 
 test: setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-full: setup
 	@$(BIN)/python -m pytest -m full $(ARGS)
