@@ -24,6 +24,7 @@ from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import MoveRefused
 from data_contracts.use_case import UseCase
 from serving.evidence import base_rate, gathered
+from serving.niceness import step_aside
 from serving.registry import Registry
 from serving.release import Controller
 from serving.settings import Settings
@@ -66,8 +67,8 @@ def main(arguments: list[str]) -> int:
     # A terminal's Ctrl-C is for the server, which closes this process's stdin.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     found = controller(settings)
-    for turn in (found.align, found.keep):
-        threading.Thread(target=_again, args=(turn, settings.poll_s), daemon=True).start()
+    for target, turn in ((_align, found), (_again, found.keep)):
+        threading.Thread(target=target, args=(turn, settings.poll_s), daemon=True).start()
     end = select.poll()
     end.register(0, select.POLLIN | select.POLLHUP)
     while not end.poll(settings.poll_s * 1000):
@@ -79,6 +80,12 @@ def main(arguments: list[str]) -> int:
             # Store or tables cannot be read: the lease runs out unless it passes.
             _log.exception("rollout: nothing was decided")
     return 0
+
+
+def _align(found: Controller, every_s: float) -> NoReturn:
+    # MLflow's moves cost more than all else that a release does, and no answer waits for them.
+    step_aside()
+    _again(found.align, every_s)
 
 
 def _again(turn: Callable[[], None], every_s: float) -> NoReturn:

@@ -17,7 +17,10 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import Any, NoReturn
+
+from serving.niceness import step_aside
 
 _BYTES = 1 << 16
 """Of one message: JSON on a line."""
@@ -116,6 +119,10 @@ def main() -> None:
     """Fork as often as is asked for, until the socket closes."""
     # A terminal's Ctrl-C is for the server, which closes the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Nice beside a server under load: its forks are not.
+    importing = threading.Thread(target=_import)
+    importing.start()
+    importing.join()
     from serving.candidate import score_until_closed
 
     gc.freeze()
@@ -137,6 +144,11 @@ def main() -> None:
             for each in descriptors:
                 os.close(each)
         control.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def _import() -> None:
+    step_aside()
+    import_module("serving.candidate")
 
 
 def _end_after(work: Callable[[], None]) -> NoReturn:

@@ -81,3 +81,13 @@ def test_no_descriptor_is_left_open(forks: Forks, bundle: Bundle) -> None:
     for _ in range(3):
         started(forks, bundle).close()
     assert held == psutil.Process().num_fds()
+
+
+def test_a_fork_has_the_priority_that_its_parent_s_import_went_without(
+    forks: Forks, bundle: Bundle
+) -> None:
+    candidate = started(forks, bundle)
+    try:
+        assert os.nice(0) == psutil.Process(candidate.pid).nice()
+    finally:
+        candidate.close()
