@@ -2,27 +2,20 @@
 
 import asyncio
 import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_contracts.contract import Field
 from data_contracts.features import FeatureGroup
-from data_contracts.keys import key_of, parts_of
+from data_contracts.keys import key_of
 from data_contracts.lake import Lake
-from data_contracts.online import state_name, view_name
 from data_contracts.states import finalized, unpack
 from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry, reading
 from serving.batcher import Batcher
-
-if TYPE_CHECKING:
-    from feast import FeatureStore
+from serving.online import StateReader
 
 _log = logging.getLogger(__name__)
 
@@ -36,9 +29,6 @@ Keys = Sequence[Mapping[str, str | int | None]]
 
 _Asked = tuple[Keys, int]
 """Keys of a request's rows, and its query time (µs)."""
-
-_NOTHING: dict[str, str | int] = {"string": "", "integer": 0}
-"""By type: what stands for None where Feast wants every entity; what it finds is not read."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,7 @@ class FeatureReader:
             )
         self._use_case = use_case
         self.reading = reading(features, ViewRegistry(lake).views().values())
-        self._source = _Source(_open_store(lake.online), use_case.contract.fields)
+        self._source = StateReader(lake, use_case.contract.fields)
         self._batcher = Batcher[_Asked, Served]("features", self.read_all, _many, MAX_ROWS)
         self.failures = 0
 
@@ -147,60 +137,8 @@ class FeatureReader:
         return Served(np.tile(values, (rows, 1)), seqs, nothing, q, store_failed=True)
 
 
-def _open_store(folder: Path) -> "FeatureStore":
-    # Feast imports torch where there is one, for tensors that nobody asks for here: 500 MB and
-    # seconds in every replica. Hidden during the import, it counts as not installed.
-    hidden = "torch" not in sys.modules
-    if hidden:
-        sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]
-    try:
-        from feast import FeatureStore
-    finally:
-        if hidden:
-            del sys.modules["torch"]
-    return FeatureStore(repo_path=str(folder))
-
-
 def _many(asked: _Asked) -> int:
     return len(asked[0])
-
-
-class _Source:
-    """Packed states by key, as Feast's online store holds them."""
-
-    def __init__(self, store: "FeatureStore", fields: Mapping[str, Field]) -> None:
-        from feast.infra.provider import get_provider
-        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-        from feast.protos.feast.types.Value_pb2 import Value
-
-        self._store = store
-        self._fields = fields
-        self._provider = get_provider(store.config)
-        self._views: dict[str, Any] = {}
-        self._key, self._value = EntityKey, Value
-
-    def packed(self, group: FeatureGroup, keys: Sequence[str]) -> list[bytes]:
-        """Per key: its state, empty where there is none."""
-        view = view_name(group)
-        if view not in self._views:
-            self._views[view] = self._store.get_feature_view(view)
-        name = state_name(group)
-        asked = [
-            self._key(join_keys=group.key_fields, entity_values=self._values(group, key))
-            for key in keys
-        ]
-        # What `get_online_features` does around this call takes longer than the call.
-        rows = self._provider.online_read(self._store.config, self._views[view], asked, [name])
-        return [held[name].bytes_val if held else b"" for _, held in rows]
-
-    def _values(self, group: FeatureGroup, key: str) -> list[Any]:
-        parts = zip(group.key_fields, parts_of(key, len(group.key_fields)), strict=True)
-        return [
-            self._value(int64_val=int(part))
-            if self._fields[name].type == "integer"
-            else self._value(string_val=part)
-            for name, part in parts
-        ]
 
 
 class _Found:
@@ -208,11 +146,11 @@ class _Found:
     store, and once a request as a state, since each request has its own query time."""
 
     def __init__(
-        self, group: FeatureGroup, wanted: Sequence[tuple[int, str | None]], source: _Source
+        self, group: FeatureGroup, wanted: Sequence[tuple[int, str | None]], source: StateReader
     ) -> None:
         index = {pair: i for i, pair in enumerate(dict.fromkeys(wanted))}
         known = list(dict.fromkeys(key for _, key in index if key is not None))
-        packed = dict(zip(known, source.packed(group, known), strict=True))
+        packed = source.packed(group, known)
         held = [
             (i, packed[key]) for (_, key), i in index.items() if key is not None and packed[key]
         ]

@@ -1,9 +1,10 @@
 """One suite for both stores behind Feast: the same write log, the same reads demanded of each."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from data_contracts.accumulators import Events
 from data_contracts.clock import DAY, HOUR, SECOND
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.states import State, advance, encode, read
+from data_contracts.states import State, advance, decode, encode, read
 from data_contracts.tiles import raw_rows
 from data_contracts.use_case import UseCase, load_use_case
 from data_contracts.views import View, ViewRegistry, digests_of
 from serving.features import NO_STATE, FeatureReader
+from serving.online import StateReader
 from spark_jobs.feature_store import OnlineStates
 from tests.parity.log import FADING, WIDE
 from tests.redis_server import RedisServer
@@ -122,6 +124,31 @@ def test_a_request_without_a_key_reads_defaults(use_case: UseCase, lake: Lake) -
     assert (False, [defaults.tolist()]) == (served.store_failed, served.values.tolist())
 
 
+def test_a_state_is_read_again_only_after_the_store_has_changed(
+    use_case: UseCase, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    reads = StateReader._read  # pyright: ignore[reportPrivateUsage]
+
+    def noted(self: StateReader, group: FeatureGroup, view: str, keys: Sequence[str]) -> Any:
+        read.extend(keys)
+        return reads(self, group, view, keys)
+
+    monkeypatch.setattr(StateReader, "_read", noted)
+    writer, reader = OnlineStates(use_case, lake), StateReader(lake, use_case.contract.fields)
+    states = {key: encode(WIDE, state_of(WIDE, 1, seq)) for seq, key in enumerate(("ann", "bo"), 1)}
+    told = lake.redis is None
+    for key, state in states.items():
+        writer.write(WIDE, {key: decode(WIDE, state)})
+        for keys in (["ann"], ["ann", "bo"], ["bo", "ann", "nobody"]):
+            found = reader.packed(WIDE, keys)
+            so_far = {k: v for k, v in states.items() if k <= key}
+            assert [so_far.get(k, b"") for k in keys] == [found[k] for k in keys]
+        expected = ["ann", "bo", "nobody"] if told else ["ann", "ann", "bo", "bo", "ann", "nobody"]
+        assert expected == read
+        read.clear()
+
+
 def test_requests_that_are_read_together_read_what_each_reads_alone(
     use_case: UseCase, lake: Lake
 ) -> None:
@@ -151,9 +178,9 @@ def test_a_state_that_cannot_be_read_costs_only_the_requests_that_need_it(
     reader = FeatureReader(use_case, lake, digests_of(use_case.groups))
     stored = reader._source.packed
 
-    def packed(group: FeatureGroup, keys: list[str]) -> list[bytes]:
-        found = zip(keys, stored(group, keys), strict=True)
-        return [state[:-1] if key == "torn" else state for key, state in found]
+    def packed(group: FeatureGroup, keys: Sequence[str]) -> Mapping[str, bytes]:
+        found = stored(group, keys)
+        return {key: found[key][:-1] if key == "torn" else found[key] for key in keys}
 
     monkeypatch.setattr(reader._source, "packed", packed)
     asks = [([dict.fromkeys(use_case.entities, key)], NOON) for key in ("ann", "torn", "nobody")]

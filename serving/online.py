@@ -1,0 +1,112 @@
+"""Packed states as Feast's online store holds them, kept for as long as the store is unchanged."""
+
+import sqlite3
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_contracts.contract import Field
+from data_contracts.features import FeatureGroup
+from data_contracts.keys import parts_of
+from data_contracts.lake import Lake
+from data_contracts.online import state_name, view_name
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+KEPT_BYTES = 32 << 20
+"""Of states at most; with more, what was kept is dropped as a whole."""
+
+
+class StateReader:
+    """The states of one lake's online store; `packed` is for one thread at a time.
+
+    A state that was read is not read again before the store changes. SQLite tells that with a
+    counter (`PRAGMA data_version`), Redis does not: its states are read each time.
+    """
+
+    def __init__(self, lake: Lake, fields: Mapping[str, Field]) -> None:
+        store = _open_store(lake.online)
+        from feast.infra.provider import get_provider
+        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+        from feast.protos.feast.types.Value_pb2 import Value
+
+        self._store = store
+        self._fields = fields
+        self._provider = get_provider(store.config)
+        self._views: dict[str, Any] = {}
+        self._key, self._value = EntityKey, Value
+        self._changes = None if lake.redis else _Changes(lake.online_file)
+        self._kept: dict[str, dict[str, bytes]] = {}
+        self._bytes = 0
+        self._at: object = None
+        """What the store's counter said before the oldest state that is kept was read."""
+
+    def packed(self, group: FeatureGroup, keys: Sequence[str]) -> Mapping[str, bytes]:
+        """Key -> its state, empty where there is none; of other keys there may be some too."""
+        at = self._changes and self._changes.now()
+        if at is None or at != self._at or self._bytes > KEPT_BYTES:
+            self._kept, self._bytes, self._at = {}, 0, at
+        view = view_name(group)
+        kept = self._kept.setdefault(view, {})
+        lacking = [key for key in keys if key not in kept]
+        if lacking:
+            found = self._read(group, view, lacking)
+            kept.update(zip(lacking, found, strict=True))
+            self._bytes += sum(map(len, found)) + 100 * len(found)
+        return kept
+
+    def _read(self, group: FeatureGroup, view: str, keys: Sequence[str]) -> list[bytes]:
+        if view not in self._views:
+            self._views[view] = self._store.get_feature_view(view)
+        name = state_name(group)
+        asked = [
+            self._key(join_keys=group.key_fields, entity_values=self._values(group, key))
+            for key in keys
+        ]
+        # What `get_online_features` does around this call takes longer than the call.
+        rows = self._provider.online_read(self._store.config, self._views[view], asked, [name])
+        return [held[name].bytes_val if held else b"" for _, held in rows]
+
+    def _values(self, group: FeatureGroup, key: str) -> list[Any]:
+        parts = zip(group.key_fields, parts_of(key, len(group.key_fields)), strict=True)
+        return [
+            self._value(int64_val=int(part))
+            if self._fields[name].type == "integer"
+            else self._value(string_val=part)
+            for name, part in parts
+        ]
+
+
+class _Changes:
+    """The counter of a SQLite file's changes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: sqlite3.Connection | None = None
+
+    def now(self) -> tuple[int, int] | None:
+        """Another value after each change; None where it cannot be told."""
+        try:
+            if self._file is None:
+                uri = f"{self._path.as_uri()}?mode=ro"
+                self._file = sqlite3.connect(uri, uri=True, timeout=0, check_same_thread=False)
+            (version,) = self._file.execute("PRAGMA data_version").fetchone()
+            return self._path.stat().st_ino, version
+        except (sqlite3.Error, OSError):
+            return None
+
+
+def _open_store(folder: Path) -> "FeatureStore":
+    # Feast imports torch where there is one, for tensors that nobody asks for here: 500 MB and
+    # seconds in every replica. Hidden during the import, it counts as not installed.
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        from feast import FeatureStore
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return FeatureStore(repo_path=str(folder))
