@@ -125,7 +125,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def test_swaps_under_load_fail_no_request_repeat_no_id_and_move_no_unit(served: Served) -> None:
-    steady = served.traffic("open", served.rate, 20.0).said()
+    before = served.traffic("open", served.rate, 60.0).said()
     moving = served.traffic("open", served.rate, 300.0)
     swaps = 0
     began = time.monotonic()
@@ -137,14 +137,16 @@ def test_swaps_under_load_fail_no_request_repeat_no_id_and_move_no_unit(served: 
             served.ask("rollback")
         swaps += 1
     found = moving.said()
+    after = served.traffic("open", served.rate, 60.0).said()
     logged = records(served.world.lake)
-    print({"steady": steady, "moving": found, "swaps": swaps})
+    print({"before": before, "moving": found, "after": after, "swaps": swaps})
     assert {"200"} == {*found["statuses"]}, found
     assert [] == repeated_ids(logged)
     assert [] == strays(logged)
     assert {"1", "2"} == {record["version"] for record in logged}
     assert swaps >= 20
-    assert found["p99_ms"] <= 1.5 * steady["p99_ms"] + 5
+    steady = (before["p99_ms"] + after["p99_ms"]) / 2
+    assert found["p99_ms"] <= 1.5 * steady
 
 
 def test_a_killed_candidate_is_out_in_seconds_and_no_request_fails(served: Served) -> None:
