@@ -26,6 +26,8 @@ class Tally:
     score_sum: float = 0.0
     latency: dict[int, int] = field(default_factory=dict[int, int])
     """Bucket of the time to the answer -> requests."""
+    latency_ms: float = 0.0
+    """Sum of those times."""
 
     def answered(self, milliseconds: float, scores: int, score_sum: float) -> None:
         """Count a request whose arm's own model gave these scores."""
@@ -64,6 +66,10 @@ class Tally:
                 return edge_ms(bucket)
         return float("nan")
 
+    def within(self, milliseconds: float) -> int:
+        """Requests whose bucket ends by then."""
+        return sum(n for bucket, n in self.latency.items() if edge_ms(bucket) <= milliseconds)
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
@@ -72,6 +78,7 @@ class Tally:
             "scores": self.scores,
             "score_sum": self.score_sum,
             "latency": {str(bucket): count for bucket, count in self.latency.items()},
+            "latency_ms": self.latency_ms,
         }
 
     @classmethod
@@ -84,6 +91,7 @@ class Tally:
     def _took(self, milliseconds: float) -> None:
         bucket = floor(_PER_OCTAVE * log2(max(milliseconds, 0.001)))
         self.latency[bucket] = self.latency.get(bucket, 0) + 1
+        self.latency_ms += milliseconds
 
 
 def edge_ms(bucket: int) -> float:
@@ -98,6 +106,7 @@ def summed(tallies: Iterable[Tally]) -> Tally:
         found.requests += each.requests
         found.scores += each.scores
         found.score_sum += each.score_sum
+        found.latency_ms += each.latency_ms
         failures.update(each.failures)
         latency.update(each.latency)
     found.failures, found.latency = dict(failures), dict(latency)

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 from data_contracts.file_lock import locked
 from serving.problem import Problem
 
-Role = Literal["predict", "events", "operate"]
+Role = Literal["predict", "events", "operate", "metrics"]
 ROLES: frozenset[Role] = frozenset(get_args(Role))
 
 _BYTES = 32

@@ -55,12 +55,23 @@ class Entrance:
         if asked is None:
             await self._app(scope, receive, send)
             return
+        replica: Replica = scope["app"].state.replica
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                replica.statuses[str(message["status"])] += 1
+            await send(message)
+
         try:
-            await self._enter(scope, receive, send, "operate" if asked["version"] else "predict")
+            await self._enter(scope, receive, counted, "operate" if asked["version"] else "predict")
         except Problem as problem:
             bound_for(scope, _template(asked[1], bool(asked["version"])))
             answer = _refused(problem, asked[1], scope["path"])
-            await answer(scope, receive, send)
+            await answer(scope, receive, counted)
+        except Exception:
+            # Answered outside of all middleware.
+            replica.statuses["500"] += 1
+            raise
 
     async def _enter(
         self, scope: Scope, receive: Receive, send: Send, role: Literal["predict", "operate"]

@@ -20,13 +20,18 @@ class RateLimits:
         """Key -> tokens left, and when that was."""
         self._days: dict[str, tuple[int, int]] = {}
         """Key -> UTC day, and requests of it."""
+        self.refused = 0
 
     def take(self, caller: Caller) -> None:
         """Count one request; Problem 429 saying when the next one is taken."""
-        if caller.quota is not None:
-            self._of_the_day(caller.name, caller.quota)
-        if caller.rate is not None:
-            self._of_the_second(caller.name, caller.rate)
+        try:
+            if caller.quota is not None:
+                self._of_the_day(caller.name, caller.quota)
+            if caller.rate is not None:
+                self._of_the_second(caller.name, caller.rate)
+        except Problem:
+            self.refused += 1
+            raise
 
     def _of_the_second(self, name: str, rate: float) -> None:
         now, most = self._monotonic(), max(1.0, rate)

@@ -66,6 +66,8 @@ class Predictor:
     """Answers whose record the prediction log refused."""
     tallies: dict[str, dict[Name, Tally]] = field(default_factory=dict[str, dict[Name, Tally]])
     """Step of a release (`Plan.step`) -> arm -> what was counted."""
+    totals: dict[Name, Tally] = field(default_factory=dict[Name, Tally])
+    """Arm -> what was counted since the start."""
 
     async def answer(
         self,
@@ -225,14 +227,14 @@ class Predictor:
     def _count(
         self, snapshot: Snapshot, arm: Name, found: _Answer, failure: str | None, ms: float
     ) -> None:
-        """Add the request to its arm's tally; only the last few steps are kept."""
-        arms = self.tallies.setdefault(snapshot.plan.step, {})
-        tally = arms.setdefault(arm, Tally())
-        if failure is None:
-            values = found.scores.values
-            tally.answered(ms, len(values), float(values.sum()))
-        else:
-            tally.failed(failure, ms)
+        """Add the request to its arm's tallies; only the last few steps' are kept."""
+        values = found.scores.values
+        for arms in (self.tallies.setdefault(snapshot.plan.step, {}), self.totals):
+            tally = arms.setdefault(arm, Tally())
+            if failure is None:
+                tally.answered(ms, len(values), float(values.sum()))
+            else:
+                tally.failed(failure, ms)
         for step in [*self.tallies][:-_STEPS_KEPT]:
             del self.tallies[step]
 

@@ -3,6 +3,7 @@
 import gc
 import re
 import secrets
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,8 @@ class Replica:
     collector: Collector
     lake: Lake
     poll_s: float
+    statuses: Counter[str] = field(default_factory=Counter[str], init=False)
+    """Status of an answer to a request for a prediction -> how often."""
     watch: Watch | None = field(default=None, init=False)
 
     def status(self) -> dict[str, Any]:
@@ -63,10 +66,23 @@ class Replica:
             "landing_log_failures": self.collector.log_failures,
         }
 
+    def counts(self) -> dict[str, Any]:
+        """Counters of what comes before and beside the model; JSON-ready."""
+        collector = self.collector
+        return {
+            "statuses": dict(self.statuses),
+            "shed": {"load": self.admission.refused, "limit": self.limits.refused},
+            "under_way": self.admission.under_way,
+            "events": {"accepted": collector.accepted, "refused": collector.refused},
+            "landing_log_failures": collector.log_failures,
+            "dimension_failures": self.predictor.dimensions.failures,
+        }
+
     def begin(self) -> None:
         """Follow the plans from now on; needs a running event loop."""
         store = RolloutStore(self.lake.rollouts, self.predictor.use_case.name)
-        self.watch = Watch(self.predictor, store, self.name, self.boot, self.poll_s)
+        named = self.name, self.boot
+        self.watch = Watch(self.predictor, self.counts, store, *named, self.poll_s)
 
     async def close(self) -> None:
         """Finish what is under way and close the logs."""

@@ -1,12 +1,16 @@
-"""The HTTP application at `/`, beside the use cases: health, readiness, what is served."""
+"""The HTTP application at `/`, beside the use cases: health, readiness, metrics, what is served."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 
+from data_contracts.rollout_store import RolloutStore
 from serving.application import application
+from serving.auth import Keys, OpenAccess, demand
 from serving.body import json_response
+from serving.metrics import CONTENT_TYPE, exposition
 from serving.settings import Settings
 
 Probe = Callable[[], Awaitable[Mapping[str, Any] | None]]
@@ -14,7 +18,7 @@ Probe = Callable[[], Awaitable[Mapping[str, Any] | None]]
 
 
 def root_app(settings: Settings, probe: Probe) -> FastAPI:
-    """The application at `/`: health, readiness, the list of use cases, 404 for all else."""
+    """The application at `/`: health, readiness, metrics, the use cases, 404 for all else."""
     use_case = settings.load()
     description = "Real-time ML: events in, predictions out"
     app = application(settings, title="Headrace", description=description)
@@ -32,6 +36,18 @@ def root_app(settings: Settings, probe: Probe) -> FastAPI:
         return json_response(
             {"ready": ready, "use_cases": {use_case.name: status}}, 200 if ready else 503
         )
+
+    lake = settings.lake()
+    store = RolloutStore(lake.rollouts, use_case.name)
+    keys = Keys(lake.keys) if settings.auth else OpenAccess()
+
+    @app.get("/metrics")
+    def metrics(request: Request) -> Response:
+        """The counts of all replicas as one, in Prometheus' text format."""
+        roles = keys.check(request.headers)
+        if "operate" not in roles:
+            demand(roles, "metrics", "metrics")
+        return Response(exposition(store, use_case.name, time.time()), media_type=CONTENT_TYPE)
 
     @app.get("/v1/use-cases")
     async def use_cases() -> Response:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from data_contracts.rollout_store import Report, RolloutStore
@@ -15,16 +16,27 @@ _log = logging.getLogger(__name__)
 
 
 class Watch:
-    """Looks for a plan, and reports, every `every_s` seconds until it is closed."""
+    """Looks for a plan, and reports, every `every_s` seconds until it is closed.
+
+    `counts`: what a report says of all that comes before and beside the model.
+    """
 
     def __init__(
-        self, predictor: Predictor, store: RolloutStore, name: str, boot: str, every_s: float
+        self,
+        predictor: Predictor,
+        counts: Callable[[], Mapping[str, Any]],
+        store: RolloutStore,
+        name: str,
+        boot: str,
+        every_s: float,
     ) -> None:
         self._predictor = predictor
+        self._counts = counts
         self._store = store
         self._name, self._boot = name, boot
         self._every_s = every_s
         self._beat = 0
+        self._ended = False
         self._spent = time.process_time(), time.monotonic()
         self._task = asyncio.create_task(self._run())
 
@@ -33,6 +45,7 @@ class Watch:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
+        self._ended = True
         await self._report()
 
     async def once(self) -> None:
@@ -62,18 +75,22 @@ class Watch:
             for step, each in predictor.tallies.items()
         }
         return {
+            "at": time.time(),
+            "ended": self._ended,
             "epoch": arms.now.plan.epoch,
             "champion": arms.now.champion.bundle.version,
             "busy": self._busy(),
             "memory": self._memory(),
             "broken": dict(arms.broken()),
             "tallies": tallies,
+            "totals": {arm: tally.as_dict() for arm, tally in predictor.totals.items()},
             "answered": predictor.answered,
             "log_failures": predictor.log_failures,
             "feature_failures": arms.feature_failures,
             "plan_failures": arms.plan_failures,
             "shadow_scored": shadow.scored,
             "shadow_dropped": shadow.dropped,
+            **self._counts(),
         }
 
     def _memory(self) -> dict[str, int | None]:

@@ -25,7 +25,9 @@ def register(app: typer.Typer) -> None:
 
 def create(
     name: Name,
-    role: Annotated[list[str], typer.Option(help="predict, events or operate; may be repeated.")],
+    role: Annotated[
+        list[str], typer.Option(help="predict, events, metrics or operate; may be repeated.")
+    ],
     rate: Annotated[
         float | None, typer.Option(help="Requests a second that a replica takes from it.")
     ] = None,

@@ -27,7 +27,14 @@ HEAVY = {
     "ray",
     "torch",
 }
-ONE_FILE_EACH = ("evidently", "feast", "great_expectations", "mlflow", "onnxruntime")
+ONE_FILE_EACH = (
+    "evidently",
+    "feast",
+    "great_expectations",
+    "mlflow",
+    "onnxruntime",
+    "prometheus_client",
+)
 
 
 def sources(*folders: str) -> Iterator[Path]:
