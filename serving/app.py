@@ -19,6 +19,7 @@ from serving.replica import Replica, open_replica
 from serving.rollout_api import add_rollout
 from serving.root import root_app
 from serving.settings import Settings
+from serving.spans import traced
 
 
 def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
@@ -46,6 +47,10 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(Entrance, timeout_ms=settings.timeout_ms)
+    if traced():
+        from serving.traces import Traced
+
+        app.add_middleware(Traced)
     if settings.access_log:
         app.add_middleware(AccessLog, file=access_log)
     model = request_model(use_case, settings.max_candidates)

@@ -48,10 +48,7 @@ class Entrance:
         self._timeout_ms = timeout_ms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = None
-        if scope["type"] == "http" and scope["method"] == "POST":
-            path: str = scope["path"]
-            asked = _PREDICTS.match(path.removeprefix(scope.get("root_path", "")))
+        asked = _asked(scope)
         if asked is None:
             await self._app(scope, receive, send)
             return
@@ -65,7 +62,7 @@ class Entrance:
         try:
             await self._enter(scope, receive, counted, "operate" if asked["version"] else "predict")
         except Problem as problem:
-            bound_for(scope, _template(asked[1], bool(asked["version"])))
+            bound_for(scope, _template(asked))
             answer = _refused(problem, asked[1], scope["path"])
             await answer(scope, receive, counted)
         except Exception:
@@ -109,10 +106,23 @@ class Entrance:
                 raise _late(turn, within) from None
 
 
-def _template(path: str, version: bool) -> str:
-    if path.startswith("/v1/"):
-        return path
-    return f"/v2/models/{{name}}{'/versions/{version}' if version else ''}/infer"
+def route_of(scope: Scope) -> str | None:
+    """The route of a request to a model, with names for what stands in its path; None of others."""
+    asked = _asked(scope)
+    return asked and _template(asked)
+
+
+def _asked(scope: Scope) -> re.Match[str] | None:
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return None
+    path: str = scope["path"]
+    return _PREDICTS.match(path.removeprefix(scope.get("root_path", "")))
+
+
+def _template(asked: re.Match[str]) -> str:
+    if asked[1].startswith("/v1/"):
+        return asked[1]
+    return f"/v2/models/{{name}}{'/versions/{version}' if asked['version'] else ''}/infer"
 
 
 def _refused(problem: Problem, path: str, instance: str) -> Response:

@@ -25,6 +25,7 @@ from serving.predict_body import Fields, PredictRequest
 from serving.problem import Problem, unprocessable
 from serving.scorer import ScoreFailed, Scores
 from serving.shadow import Copy, Shadow
+from serving.spans import Untraced
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Predictor:
     timeout_ms: int
     candidate_timeout_ms: int
     answered: int = 0
+    traces: Untraced = field(default_factory=Untraced)
     log_failures: int = 0
     """Answers whose record the prediction log refused."""
     tallies: dict[str, dict[Name, Tally]] = field(default_factory=dict[str, dict[Name, Tally]])
@@ -213,7 +215,8 @@ class Predictor:
     ) -> _Asked:
         started = time.monotonic()
         keys = [{name: row[name] for name in self.use_case.entities} for row in rows]
-        served = await arm.reader.within(keys, asked, budget.features_until)
+        with self.traces.span("features", arm.bundle.version):
+            served = await arm.reader.within(keys, asked, budget.features_until)
         features_ms = (time.monotonic() - started) * 1000
         spec = self.use_case.model
         ids = encode_ids(spec.categorical, rows, [served.q] * len(rows))
@@ -221,7 +224,10 @@ class Predictor:
         return _Asked(arm, served, ids, dense, features_ms)
 
     async def _scored(self, given: _Asked, deadline: float) -> _Answer:
+        version = given.arm.bundle.version
         scores = await given.arm.scorer.score(given.ids, given.dense, deadline)
+        self.traces.spent("queue", version, scores.model_ms, scores.queue_ms)
+        self.traces.spent("model", version, 0.0, scores.model_ms)
         return _Answer(**vars(given), scores=scores)
 
     def _count(

@@ -1,5 +1,6 @@
 """One replica: everything a process needs to serve a use case, opened, verified, warmed, closed."""
 
+import asyncio
 import gc
 import re
 import secrets
@@ -21,6 +22,7 @@ from serving.limits import RateLimits
 from serving.predict import Predictor
 from serving.settings import Settings
 from serving.shadow import Shadow
+from serving.spans import Untraced, traced
 from serving.watch import Watch
 
 
@@ -90,6 +92,7 @@ class Replica:
         if self.watch is not None:
             await self.watch.close()
         await self.predictor.arms.close()
+        await asyncio.to_thread(self.predictor.traces.close)
         await self.collector.log.close()
         self.predictor.log.close()
 
@@ -117,6 +120,7 @@ def open_replica(settings: Settings, name: str) -> Replica:
         log=log,
         timeout_ms=settings.timeout_ms,
         candidate_timeout_ms=settings.candidate_timeout_ms,
+        traces=_traces(use_case.name, name),
     )
     landing = LandingLog(lake.landing, name, boot)
     collector = Collector(use_case.contract, clock, landing, settings.max_events)
@@ -126,3 +130,11 @@ def open_replica(settings: Settings, name: str) -> Replica:
     gc.collect()
     gc.freeze()
     return Replica(name, boot, keys, limits, admission, predictor, collector, lake, settings.poll_s)
+
+
+def _traces(use_case: str, replica: str) -> Untraced:
+    if not traced():
+        return Untraced()
+    from serving.traces import Traces
+
+    return Traces(use_case, replica)

@@ -33,6 +33,7 @@ ONE_FILE_EACH = (
     "great_expectations",
     "mlflow",
     "onnxruntime",
+    "opentelemetry",
     "prometheus_client",
 )
 
