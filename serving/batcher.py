@@ -9,6 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+_BRIEF_S = 0.003
+"""What one thread may do for all others that wait for it."""
+
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
 
@@ -53,22 +56,41 @@ class Batcher(Generic[Ask, Answer]):
         self._thread = ThreadPoolExecutor(1, name)
         self._began: float | None = None
         """When the call that is under way began."""
+        self._took = float("inf")
+        """Time of the last call (s)."""
 
     def owes_for(self) -> float:
         """Seconds for which the call that is under way has run; 0 where there is none."""
         return 0.0 if self._began is None else time.monotonic() - self._began
 
-    async def ask(self, ask: Ask, deadline: float) -> Done[Answer]:
-        """What `run` answers; `deadline` on the monotonic clock (s).
+    @property
+    def free(self) -> bool:
+        """Whether nothing waits, nothing runs, and the last call was brief."""
+        idle = not self._queue and (self._flusher is None or self._flusher.done())
+        return idle and self._took < _BRIEF_S
+
+    async def ask(self, ask: Ask, deadline: float, here: bool = False) -> Done[Answer]:
+        """What `run` answers; `deadline` on the monotonic clock (s). `here`: in this thread, if
+        it is `free`.
 
         Raises TimeoutError when the deadline passed before its turn, else what `run` gave.
         """
+        if here and self.free:
+            return self._here(ask)
         done: asyncio.Future[Done[Answer]] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(ask, time.monotonic(), done)
         heapq.heappush(self._queue, (deadline, next(self._order), waiting))
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush())
         return await done
+
+    def _here(self, ask: Ask) -> Done[Answer]:
+        started = time.monotonic()
+        (answer,) = self._run([ask])
+        self._took = time.monotonic() - started
+        if isinstance(answer, Exception):
+            raise answer
+        return Done(answer, 0.0, self._took * 1000)
 
     async def close(self, grace: float = 0.0) -> None:
         """Wait for what is under way, after `grace` seconds in which more may come."""
@@ -93,7 +115,8 @@ class Batcher(Generic[Ask, Answer]):
                 answers = [error] * len(batch)
             finally:
                 self._began = None
-            run_ms = (time.monotonic() - started) * 1000
+            self._took = time.monotonic() - started
+            run_ms = self._took * 1000
             for waiting, answer in zip(batch, answers, strict=True):
                 if waiting.done.done():
                     continue

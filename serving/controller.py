@@ -16,14 +16,17 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
+from data_contracts.bundle import BundleRefused
 from data_contracts.clock import SystemClock
 from data_contracts.exposure import Traffic, weights
 from data_contracts.lake import Lake
 from data_contracts.moves import Moves
+from data_contracts.rollout import Plan
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import MoveRefused
 from data_contracts.use_case import UseCase
 from serving.evidence import base_rate, gathered
+from serving.loader import load
 from serving.niceness import step_aside
 from serving.registry import Registry
 from serving.release import Controller
@@ -46,6 +49,7 @@ def controller(settings: Settings) -> Controller:
         Moves(registry, lake, use_case.name, "headrace rollout"),
         look=lambda plan, reports: gathered(lake, plan, reports),
         tuned=lambda: tuned(use_case, lake),
+        fetch=lambda plan: fetch(use_case, lake, plan),
         clock=clock,
         holder=f"{os.getpid()}-{secrets.token_hex(6)}",
         lease_s=settings.lease_s,
@@ -57,6 +61,17 @@ def tuned(use_case: UseCase, lake: Lake) -> dict[str, float]:
     gates = use_case.declared.gates
     traffic = Traffic(1.0, 1.0, base_rate(lake) or RATE)
     return weights(gates.rules, traffic, gates.alpha)
+
+
+def fetch(use_case: UseCase, lake: Lake, plan: Plan) -> None:
+    """Keep the bundles of a plan: a replica that had to would import MLflow amid its answers."""
+    for target in (plan.champion, plan.candidate):
+        if target is not None:
+            try:
+                load(use_case, lake, target)
+            except BundleRefused:
+                # A replica finds the same, and opens its breaker.
+                _log.exception("rollout: version %s cannot be served", target.version)
 
 
 def main(arguments: list[str]) -> int:

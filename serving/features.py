@@ -1,9 +1,10 @@
 """The reader of the online store: packed state by key, finalised at the query time."""
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from data_contracts.states import finalized, unpack
 from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry, reading
 from serving.batcher import Batcher
-from serving.online import StateReader
+from serving.online import NotKept, StateReader
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +30,10 @@ Keys = Sequence[Mapping[str, str | int | None]]
 
 _Asked = tuple[Keys, int]
 """Keys of a request's rows, and its query time (µs)."""
+
+
+_Packed = Callable[[FeatureGroup, Sequence[str]], Mapping[str, bytes]]
+"""Group and keys -> their packed states."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,15 @@ class FeatureReader:
         """
         return (await self._batcher.ask((keys, q), deadline)).answer
 
-    async def within(self, keys: Keys, q: int, until: float) -> Served:
+    async def within(self, keys: Keys, q: int, until: float, here: bool = False) -> Served:
         """As `read`, with the declared defaults in place of what is not there `until` then (s, on
-        the monotonic clock), at once while the store owes a read for longer than this may wait."""
+        the monotonic clock), at once while the store owes a read for longer than this may wait.
+
+        `here`: in this thread, if all states are kept and reading is `Batcher.free`.
+        """
+        if here and self._batcher.free:
+            with contextlib.suppress(NotKept, ValueError):
+                return self._read([(keys, q)], self._source.kept)[0]
         left = until - time.monotonic()
         try:
             if self._batcher.owes_for() > left:
@@ -96,7 +107,7 @@ class FeatureReader:
     def read_all(self, asks: Sequence[_Asked]) -> list[Served]:
         """As `read_now` for each request, by one read; what one has does not show in another."""
         try:
-            return self._read(asks)
+            return self._read(asks, self._source.packed)
         except Exception as error:
             if isinstance(error, ValueError) and len(asks) > 1:
                 # A state that cannot be read costs only the requests that need it.
@@ -110,10 +121,10 @@ class FeatureReader:
         """Wait for the read under way."""
         await self._batcher.close()
 
-    def _read(self, asks: Sequence[_Asked]) -> list[Served]:
+    def _read(self, asks: Sequence[_Asked], packed: _Packed) -> list[Served]:
         rows = [(number, row) for number, (keys, _) in enumerate(asks) for row in keys]
         found = [
-            _Found(group, [(i, key_of(group.key_fields, row)) for i, row in rows], self._source)
+            _Found(group, [(i, key_of(group.key_fields, row)) for i, row in rows], packed)
             for group in self.reading.groups
         ]
         q = np.array([q for _, q in asks], np.int64)
@@ -146,13 +157,13 @@ class _Found:
     store, and once a request as a state, since each request has its own query time."""
 
     def __init__(
-        self, group: FeatureGroup, wanted: Sequence[tuple[int, str | None]], source: StateReader
+        self, group: FeatureGroup, wanted: Sequence[tuple[int, str | None]], packed: _Packed
     ) -> None:
         index = {pair: i for i, pair in enumerate(dict.fromkeys(wanted))}
         known = list(dict.fromkeys(key for _, key in index if key is not None))
-        packed = source.packed(group, known)
+        states = packed(group, known)
         held = [
-            (i, packed[key]) for (_, key), i in index.items() if key is not None and packed[key]
+            (i, states[key]) for (_, key), i in index.items() if key is not None and states[key]
         ]
         at = np.array([i for i, _ in held], np.int64)
         self._states = unpack(group, [state for _, state in held], at)

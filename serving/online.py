@@ -19,6 +19,10 @@ KEPT_BYTES = 32 << 20
 """Of states at most; with more, what was kept is dropped as a whole."""
 
 
+class NotKept(Exception):
+    """A state that was not read since the store changed."""
+
+
 class StateReader:
     """The states of one lake's online store; `packed` is for one thread at a time.
 
@@ -42,6 +46,14 @@ class StateReader:
         self._bytes = 0
         self._at: object = None
         """What the store's counter said before the oldest state that is kept was read."""
+
+    def kept(self, group: FeatureGroup, keys: Sequence[str]) -> Mapping[str, bytes]:
+        """As `packed`, without a word to the store; NotKept where one would have to be read."""
+        at = self._changes and self._changes.now()
+        held = self._kept.get(view_name(group), {})
+        if at is None or at != self._at or not held.keys() >= {*keys}:
+            raise NotKept
+        return held
 
     def packed(self, group: FeatureGroup, keys: Sequence[str]) -> Mapping[str, bytes]:
         """Key -> its state, empty where there is none; of other keys there may be some too."""

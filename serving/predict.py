@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -63,6 +63,9 @@ class Predictor:
     timeout_ms: int
     candidate_timeout_ms: int
     answered: int = 0
+    alone: Callable[[], bool] = lambda: False
+    """Whether one request is under way: it needs no other thread, whose turns cost more than its
+    work."""
     traces: Untraced = field(default_factory=Untraced)
     log_failures: int = 0
     """Answers whose record the prediction log refused."""
@@ -201,7 +204,8 @@ class Predictor:
         self, arm: Arm, rows: Sequence[Mapping[str, Any]], asked: int, budget: Budget
     ) -> _Answer:
         try:
-            return await self._scored(await self._asked(arm, rows, asked, budget), budget.until)
+            given = await self._asked(arm, rows, asked, budget)
+            return await self._scored(given, budget.until, self.alone() and arm.scorer.local)
         except TimeoutError as error:
             detail = f"{error}: send less at once, allow more time, or try again"
             raise Problem(
@@ -216,16 +220,16 @@ class Predictor:
         started = time.monotonic()
         keys = [{name: row[name] for name in self.use_case.entities} for row in rows]
         with self.traces.span("features", arm.bundle.version):
-            served = await arm.reader.within(keys, asked, budget.features_until)
+            served = await arm.reader.within(keys, asked, budget.features_until, self.alone())
         features_ms = (time.monotonic() - started) * 1000
         spec = self.use_case.model
         ids = encode_ids(spec.categorical, rows, [served.q] * len(rows))
         dense = encode_dense(spec.numeric, rows, served.values)
         return _Asked(arm, served, ids, dense, features_ms)
 
-    async def _scored(self, given: _Asked, deadline: float) -> _Answer:
+    async def _scored(self, given: _Asked, deadline: float, here: bool = False) -> _Answer:
         version = given.arm.bundle.version
-        scores = await given.arm.scorer.score(given.ids, given.dense, deadline)
+        scores = await given.arm.scorer.score(given.ids, given.dense, deadline, here)
         self.traces.spent("queue", version, scores.model_ms, scores.queue_ms)
         self.traces.spent("model", version, 0.0, scores.model_ms)
         return _Answer(**vars(given), scores=scores)

@@ -41,7 +41,7 @@ class Controller:
     """Leads a rollout while it holds the lease; of several the others stand by.
 
     `look` gathers the evidence; `tuned` gives the weights at which a new release's sequences are
-    narrowest.
+    narrowest; `fetch` puts a plan's bundles where replicas find them.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Controller:
         moves: Moves,
         look: Look,
         tuned: Callable[[], dict[str, float]],
+        fetch: Callable[[Plan], None],
         clock: Clock,
         holder: str,
         lease_s: float,
@@ -63,6 +64,7 @@ class Controller:
         self._moves = moves
         self._look = look
         self._tuned = tuned
+        self._fetch = fetch
         self._clock = clock
         self._holder = holder
         self._lease_s = lease_s
@@ -218,6 +220,7 @@ class Controller:
             aliases = self._targets(self._moves.aliases())
             after = adopted(plan, aliases, self._declared.steps, self._tuned())
             if after is not None:
+                self._fetch(after)
                 last = [row for row in history if row.kind == INTENT][-1]
                 plan = self._write(after, last.actor, f"row {last.seq} of the ledger")
         history = self._moves.history()

@@ -111,6 +111,7 @@ def open_replica(settings: Settings, name: str) -> Replica:
     name = re.sub(r"[^A-Za-z0-9]+", "_", name)
     boot = secrets.token_hex(6)
     log = PredictionLog(lake.prediction_log, name, boot)
+    limits, admission = RateLimits(SystemClock()), Admission(settings.max_in_flight)
     predictor = Predictor(
         use_case=use_case,
         clock=clock,
@@ -120,12 +121,12 @@ def open_replica(settings: Settings, name: str) -> Replica:
         log=log,
         timeout_ms=settings.timeout_ms,
         candidate_timeout_ms=settings.candidate_timeout_ms,
+        alone=lambda: admission.under_way == 1,
         traces=_traces(use_case.name, name),
     )
     landing = LandingLog(lake.landing, name, boot)
     collector = Collector(use_case.contract, clock, landing, settings.max_events)
     keys = Keys(lake.keys) if settings.auth else OpenAccess()
-    limits, admission = RateLimits(SystemClock()), Admission(settings.max_in_flight)
     # A full collection would walk all that was imported: 90 ms without an answer, time and again.
     gc.collect()
     gc.freeze()

@@ -124,12 +124,19 @@ class Scorer:
         self._engine = engine
         self._batcher = Batcher[_Rows, np.ndarray]("scorer", self._run, _many, MAX_ROWS)
 
-    async def score(self, ids: np.ndarray, dense: np.ndarray, deadline: float) -> Scores:
-        """Scores of one request's rows; `deadline` on the monotonic clock (s).
+    @property
+    def local(self) -> bool:
+        """Whether it scores on this process's own processor."""
+        return isinstance(self._engine, Model) and self._engine.device == "cpu"
+
+    async def score(
+        self, ids: np.ndarray, dense: np.ndarray, deadline: float, here: bool = False
+    ) -> Scores:
+        """Scores of one request's rows; `deadline` and `here` as `Batcher.ask` has them.
 
         Raises TimeoutError when the deadline passed before its turn, else as `Model.run`.
         """
-        done = await self._batcher.ask((ids, dense), deadline)
+        done = await self._batcher.ask((ids, dense), deadline, here)
         return Scores(done.answer, done.queue_ms, done.run_ms)
 
     async def close(self, grace: float = 0.0) -> None:

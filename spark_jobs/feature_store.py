@@ -42,6 +42,7 @@ from spark_jobs.online_store import (
     feast_config,
     named_errors,
     place,
+    read_beside_writes,
 )
 from spark_jobs.write_clock import WriteClock
 
@@ -97,6 +98,7 @@ def apply(use_case: UseCase, lake: Lake, views: Sequence[View]) -> FeatureStore:
         # Said at every start of a writer; what it warns of is offline retrieval.
         warnings.filterwarnings("ignore", "On demand feature view", RuntimeWarning)
         store.apply([*entities.values(), *states.values(), *finalised, *_writer_view(lake)])
+    read_beside_writes(lake)
     return store
 
 

@@ -79,6 +79,14 @@ def ask(lake: Lake) -> str:
             return f"{tables.fetchone()[0]} tables"
 
 
+def read_beside_writes(lake: Lake) -> None:
+    """Keep the file's journal as a write-ahead log (sqlite.org/wal.html): who reads never waits for
+    who writes, as in Redis. A file stays as it was set once."""
+    if lake.redis is None:
+        with named_errors(lake), closing(sqlite3.connect(lake.online_file)) as file:
+            file.execute("PRAGMA journal_mode = WAL")
+
+
 def delete_from_file(lake: Lake, table: str, keys: Sequence[bytes]) -> None:
     """Delete the rows of those entity keys from a table of SQLite, all or none."""
     with closing(sqlite3.connect(lake.online_file)) as file, file:

@@ -46,7 +46,7 @@ class Served:
         pause, began = threading.Event(), time.monotonic()
         while not holds():
             assert time.monotonic() - began < within, "it never did"
-            pause.wait(0.02)
+            pause.wait(0.1)
         return time.monotonic() - began
 
     @property

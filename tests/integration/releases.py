@@ -19,6 +19,7 @@ from data_contracts.release import Evidence
 from data_contracts.rollout import Plan, Rollout, bucket, salt
 from data_contracts.rollout_store import Report, RolloutStore
 from data_contracts.use_case import UseCase
+from serving.controller import fetch
 from serving.evidence import gathered
 from serving.registry import Registry
 from serving.release import Controller, Look
@@ -69,8 +70,9 @@ class Release:
         registry = Registry(self.lake)
         moves = Moves(registry, self.lake, self.world.use_case.name, "headrace rollout")
         return Controller(
-            impatient(self.world.use_case), self.store, registry, moves,
-            look or self._look, lambda: TUNED, SystemClock(), holder, lease_s,
+            impatient(self.world.use_case), self.store, registry, moves, look or self._look,
+            lambda: TUNED, lambda plan: fetch(self.world.use_case, self.lake, plan),
+            SystemClock(), holder, lease_s,
         )  # fmt: skip
 
     def _look(self, plan: Plan, reports: list[Report]) -> Evidence:

@@ -1,7 +1,10 @@
 """One suite for both stores behind Feast: the same write log, the same reads demanded of each."""
 
 import json
+import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,6 +150,19 @@ def test_a_state_is_read_again_only_after_the_store_has_changed(
         expected = ["ann", "bo", "nobody"] if told else ["ann", "ann", "bo", "bo", "ann", "nobody"]
         assert expected == read
         read.clear()
+
+
+def test_nobody_who_reads_waits_for_who_writes(use_case: UseCase, lake: Lake) -> None:
+    writer, reader = OnlineStates(use_case, lake), StateReader(lake, use_case.contract.fields)
+    state = state_of(WIDE, 1, 1)
+    writer.write(WIDE, {"ann": state})
+    with ExitStack() as written:
+        if lake.redis is None:
+            file = written.enter_context(closing(sqlite3.connect(lake.online_file)))
+            file.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        assert encode(WIDE, state) == reader.packed(WIDE, ["ann"])["ann"]
+        assert time.monotonic() - began < 2.0
 
 
 def test_requests_that_are_read_together_read_what_each_reads_alone(

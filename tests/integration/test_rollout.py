@@ -73,6 +73,16 @@ def test_in_the_shadow_the_champion_answers_and_the_candidate_scores_a_copy(
     assert {"champion": "1", "shadow": "2"} == moved
 
 
+def test_a_candidate_s_bundle_is_there_before_a_replica_looks_for_it(release: Release) -> None:
+    release.controller.tick()
+    release.controller.align()
+    release.store.ask("now", "ada", "start", "2", "a test", False)
+    release.controller.align()
+    named = {target.digest for target in (release.plan.champion, release.plan.candidate) if target}
+    assert 2 == len(named)
+    assert named == {path.name for path in release.lake.bundles.iterdir()}
+
+
 def test_a_canary_answers_its_units_and_keeps_them_while_it_grows(release: Release) -> None:
     release.canary(100)
     mix = salt("clicks", release.plan)
