@@ -18,6 +18,7 @@ from data_contracts.contract import Contract, read_contract
 from data_contracts.dimension import Dimension, check_dimensions
 from data_contracts.encoding import HOUR_OF_DAY
 from data_contracts.evaluation import Evaluation
+from data_contracts.exploration import Exploration
 from data_contracts.feature_rules import check_group
 from data_contracts.features import FeatureGroup
 from data_contracts.gate_rules import Rule, check_rules, effective
@@ -117,6 +118,8 @@ class Declaration:
     retrain: Retrain = field(default_factory=Retrain)
     evaluation: Evaluation = field(default_factory=Evaluation)
     off_policy: OffPolicy | None = None
+    exploration: Exploration | None = None
+    """How the order to show is drawn; without it no order is told."""
     assumed_lag: str = ""
     """How long after its arrival an imported event would have been readable online, e.g. `5s`."""
     vacuum_after: str = "7d"
@@ -251,6 +254,8 @@ def _check(use_case: UseCase) -> None:
     if declared.rollout.unit and declared.rollout.unit not in use_case.inputs:
         raise ValueError(f"rollout: unit {declared.rollout.unit!r} is no input of the model")
     declared.evaluation.check(contract.fields, use_case.feature_names)
+    if declared.exploration is not None:
+        declared.exploration.check()
     if unknown := set(use_case.inputs) - set(contract.fields):
         raise ValueError(f"inputs {sorted(unknown)} are not in the contract")
     declared.model.check(contract, names)

@@ -19,6 +19,7 @@ from data_contracts.use_case import UseCase
 from serving.arms import Arm, Arms, Name, Snapshot
 from serving.auth import Role, demand
 from serving.budget import Budget
+from serving.choices import Choices
 from serving.dimensions import DimensionReader
 from serving.features import Served
 from serving.predict_body import Fields, PredictRequest
@@ -58,6 +59,7 @@ class Predictor:
     clock: Clock
     dimensions: DimensionReader
     arms: Arms
+    choices: Choices
     shadow: Shadow
     log: PredictionLog
     timeout_ms: int
@@ -107,6 +109,7 @@ class Predictor:
         if assigned is not None:
             self._count(snapshot, assigned, found, failure, total_ms)
         bundle, served = found.arm.bundle, found.served
+        choice = self.choices.made(request.request_id, rows, found.scores.values)
         names = [
             prediction_id(self.use_case.name, bundle.version, request.request_id, i)
             for i in range(len(rows))
@@ -149,13 +152,15 @@ class Predictor:
                 "unit": unit,
                 "arm": assigned,
                 "fallback": failure,
+                "choice": choice and choice.record,
             }
         )
         if assigned and snapshot.plan.shadow_bps and (candidate := self.arms.exposed(snapshot)):
             copy = Copy(snapshot, candidate, request.request_id, names, rows, served.q)
             same = candidate.definitions == found.arm.definitions
             self.shadow.offer(copy, (found.ids, found.dense) if same else None)
-        return self._response(request, names, found)
+        answer = self._response(request, names, found)
+        return choice.stamped(answer) if choice else answer
 
     def _unit(self, request: PredictRequest, rows: Sequence[Mapping[str, Any]]) -> str:
         """What is assigned to an arm as a whole: the declared field, else the request."""

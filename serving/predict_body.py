@@ -43,6 +43,8 @@ class Prediction(BaseModel):
     """The micro-batch up to which the state holds events; null where there was no state."""
     features_age_s: dict[str, float | None]
     """q minus the state's as-of."""
+    rank: int | None = None
+    """The place at which to show it, from 1, where the use case declares how that is chosen."""
 
 
 class PredictResponse(BaseModel):

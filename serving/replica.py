@@ -15,6 +15,7 @@ from data_contracts.rollout_store import RolloutStore
 from serving.admission import Admission
 from serving.arms import Arms
 from serving.auth import Keys, OpenAccess
+from serving.choices import Choices
 from serving.dimensions import DimensionReader
 from serving.events import Collector
 from serving.landing import LandingLog
@@ -117,6 +118,7 @@ def open_replica(settings: Settings, name: str) -> Replica:
         clock=clock,
         dimensions=dimensions,
         arms=arms,
+        choices=Choices(use_case),
         shadow=Shadow(use_case, log),
         log=log,
         timeout_ms=settings.timeout_ms,

@@ -31,6 +31,17 @@ _RELEASE = pa.schema(
 )
 """How the plan of a rollout assigned a request (null in records made before there was one):
 whom the unit belongs to, and why the champion answered in place of the candidate."""
+_CHOICE = pa.schema(
+    [
+        ("rank", pa.int64()),
+        ("slot_propensity", pa.float64()),
+        ("slate_propensity", pa.float64()),
+        ("temperature", pa.float64()),
+        ("seed", pa.string()),
+    ]
+)
+"""In which place a candidate was to be shown, and how likely that was (null where a use case
+chooses no order): `slot_propensity` of an explored slot given those above it, null below them."""
 _KEY_TYPES = {"string": pa.string(), "integer": pa.int64()}
 
 
@@ -153,11 +164,24 @@ def prediction_rows(use_case: UseCase, records: list[dict[str, Any]]) -> pa.Tabl
                 "model": record["model"],
                 "version": str(record["version"]),
                 **{name: record.get(name) for name in _RELEASE.names},
+                **_chosen(record.get("choice"), i),
                 **{key: record["inputs"][i].get(key) for key in _keys(use_case)},
             }
             for column, value in row.items():
                 columns[column].append(value)
     return pa.table(columns, schema=_schema(use_case))
+
+
+def _chosen(choice: dict[str, Any] | None, row: int) -> dict[str, Any]:
+    """The columns of `_CHOICE` for a row of a request."""
+    if choice is None:
+        return dict.fromkeys(_CHOICE.names)
+    rank, slots = choice["ranks"][row], choice.get("slot_propensities", [])
+    return {
+        **{name: choice.get(name) for name in _CHOICE.names},
+        "rank": rank,
+        "slot_propensity": slots[rank - 1] if rank <= len(slots) else None,
+    }
 
 
 def _schema(use_case: UseCase) -> pa.Schema:
@@ -174,7 +198,7 @@ def _schema(use_case: UseCase) -> pa.Schema:
             ("score", pa.float64()),
             ("model", pa.string()),
             ("version", pa.string()),
-            *((column.name, column.type) for column in _RELEASE),
+            *((column.name, column.type) for column in (*_RELEASE, *_CHOICE)),
             *((name, _KEY_TYPES[fields[name].type]) for name in _keys(use_case)),
         ]
     )

@@ -9,6 +9,7 @@ from deltalake import DeltaTable
 
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
+from dagster_project.stages.exploration import value_exploration
 from data_contracts.off_policy import Modelled, off_policy_value, tabular_model
 from data_contracts.results import write_result
 from data_contracts.use_case import OffPolicy
@@ -42,7 +43,11 @@ def join_outcomes(deployment: Deployment) -> dict[str, Any]:
 
 
 def value_policies(deployment: Deployment) -> dict[str, Any]:
-    """Off-policy value of the declared target policy, beside its on-policy figure; or {}."""
+    """Off-policy value of the declared target policy, beside its on-policy figure; or {}.
+
+    Of a use case that explores, the values of other orders are a result of their own.
+    """
+    value_exploration(deployment)
     declared, use_case = deployment.use_case.declared.off_policy, deployment.use_case
     if declared is None:
         return {}

@@ -10,10 +10,10 @@ from dagster_project.stages.report_page import page
 from data_contracts.results import read_result, write_result
 
 STAGES = ("raw_log", "events", "tiles", "training_set", "online_state", "model", "predictions",
-          "conservation", "outcomes", "drift", "off_policy", "proof",
+          "conservation", "outcomes", "drift", "off_policy", "exploration", "proof",
           "parity_certificate")  # fmt: skip
 PROOFS = {"engines == oracle": "proof", "certificate": "parity_certificate"}
-OPTIONAL = {"off_policy", *PROOFS.values()}
+OPTIONAL = {"off_policy", "exploration", *PROOFS.values()}
 
 
 def check_stages(deployment: Deployment, before: str) -> None:
@@ -118,6 +118,15 @@ def summary_rows(found: dict[str, Any]) -> list[list[str]]:
                 f"on-policy {policy['on_policy']:.4f}, {policy['verdict']}: "
                 f"effective rows {policy['effective_sample_size']:.0f} of "
                 f"{policy['ips']['n']:,}",
+            ]
+        )
+    for order, value in found.get("exploration", {}).get("values", {}).items():
+        rows.append(
+            [
+                f"value of a slate, {order}",
+                f"SNIPS {interval(value['snips'], 4)}",
+                f"{value['verdict']}: effective rows {value['effective_sample_size']:.0f} of "
+                f"{value['snips']['n']:,}",
             ]
         )
     return rows  # fmt: skip

@@ -9,6 +9,7 @@ from data_contracts.aggregates import Count, Max, Mean, Sum
 from data_contracts.batch_table import BatchTable
 from data_contracts.derived import Rate
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
+from data_contracts.exploration import Exploration
 from data_contracts.use_case import CONTRACT, OffPolicy, load_use_case
 from data_contracts.windows import Sliding
 
@@ -184,6 +185,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a policy without its distribution": (
         {"off_policy": OffPolicy("random", "bts", "actions.csv")},
         "off_policy: actions.csv is missing",
+    ),
+    "more slots to explore than a log can value": (
+        {"exploration": Exploration(6, 1.0)},
+        "exploration: 6 slots: take 1 to 5",
     ),
     "a log that is not there": ({"log": "log.parquet"}, "log .*log.parquet is missing"),
 }

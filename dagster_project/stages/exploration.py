@@ -1,0 +1,45 @@
+"""Stage exploration: what other orders would have been worth, by the slates that were drawn."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from dagster_project.deployment import Deployment
+from data_contracts.lake import Lake
+from data_contracts.results import write_result
+from training.exploration import explored_values
+
+_READ = ("prediction_id", "request_id", "version", "score", "rank", "slot_propensity",
+         "temperature")  # fmt: skip
+
+
+def value_exploration(deployment: Deployment) -> dict[str, Any]:
+    """Target policy to its value over the slates whose labels have matured; {} where the use case
+    does not explore, or nothing of it has matured."""
+    use_case, lake = deployment.use_case, deployment.lake
+    if use_case.declared.exploration is None:
+        return {}
+    confidence = use_case.declared.gates.confidence
+    rows = _explored(lake, use_case.identity)
+    values = explored_values(rows, use_case.identity, confidence) if len(rows) else {}
+    result = {name: value.as_dict() for name, value in values.items()}
+    write_result(lake, "exploration", {"values": result, "confidence": confidence})
+    return result
+
+
+def _explored(lake: Lake, identity: tuple[str, ...]) -> pa.Table:
+    """Every candidate of requests whose order was drawn, with its label and shadow score."""
+    columns = list(dict.fromkeys((*_READ, *identity)))
+    rows = DeltaTable(lake.predictions).to_pyarrow_table(
+        columns=columns, filters=pc.field("temperature").is_valid()
+    )
+    labels = DeltaTable(lake.outcomes).to_pyarrow_table(columns=["prediction_id", "label"])
+    rows = rows.join(labels, "prediction_id", join_type="left outer")
+    if not DeltaTable.is_deltatable(str(lake.shadow_scores)):
+        return rows.append_column("shadow_version", pa.nulls(len(rows), pa.string())).append_column(
+            "shadow_score", pa.nulls(len(rows), pa.float64())
+        )
+    shadow = DeltaTable(lake.shadow_scores).to_pyarrow_table()
+    return rows.join(shadow, "prediction_id", join_type="left outer")

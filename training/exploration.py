@@ -1,0 +1,82 @@
+"""What other orders would have been worth, from the slates that a use case drew and logged."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from data_contracts.exploration import candidate_key, followed, propensities, utilities
+from data_contracts.off_policy import OffPolicyValue, slate_value
+
+_Row = Mapping[str, Any]
+_Policy = Callable[[Sequence[_Row], Sequence[str], Sequence[int]], list[float]]
+"""(rows of a request, their keys, those in the explored slots) to the chance of each of these in
+its turn."""
+
+
+def explored_values(
+    predictions: pa.Table, identity: Sequence[str], confidence: float
+) -> dict[str, OffPolicyValue]:
+    """Target policy to its value: mean positives of the explored slots of a slate.
+
+    `predictions`: every candidate of explored requests as in `lake.predictions`, with `label` (null
+    where there is no outcome), `shadow_version` and `shadow_score`. Targets are `drawn` (as it was
+    logged), `by score` (the same scores, no draw) and, for a version that scored copies of whole
+    requests, `version N` (its scores, drawn at the temperature of the log).
+
+    A slate counts as read down to its last slot above which no outcome is missing.
+    """
+    requests: dict[tuple[str, str], list[_Row]] = defaultdict(list)
+    for row in predictions.to_pylist():
+        requests[row["request_id"], row["version"]].append(row)
+    slates = [sorted(rows, key=lambda row: row["rank"]) for rows in requests.values()]
+    slates = [rows for rows in slates if rows[0]["label"] is not None]
+    copied: dict[str, list[list[_Row]]] = defaultdict(list)
+    for rows in slates:
+        versions = {row["shadow_version"] for row in rows}
+        if len(versions) == 1 and (version := versions.pop()) is not None:
+            copied[version].append(rows)
+    found = {"drawn": (slates, _logged), "by score": (slates, _by_score)}
+    found |= {f"version {version}": (theirs, _shadow) for version, theirs in copied.items()}
+    return {
+        name: slate_value(*_arrays(rows, identity, policy), confidence=confidence)
+        for name, (rows, policy) in found.items()
+        if rows
+    }
+
+
+def _arrays(
+    slates: Sequence[Sequence[_Row]], identity: Sequence[str], policy: _Policy
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """float64[slates, slots] rewards, chances under the log and under `policy`; NaN below."""
+    explored = [[row for row in rows if row["slot_propensity"] is not None] for rows in slates]
+    shape = len(slates), max(map(len, explored))
+    rewards, logged, target = (np.full(shape, np.nan) for _ in range(3))
+    for i, (rows, slots) in enumerate(zip(slates, explored, strict=True)):
+        keys = [candidate_key(identity, row) for row in rows]
+        chances = policy(rows, keys, range(len(slots)))
+        for j, (row, chance) in enumerate(zip(slots, chances, strict=True)):
+            if row["label"] is None:
+                break
+            rewards[i, j], logged[i, j] = row["label"], row["slot_propensity"]
+            target[i, j] = chance
+    read = ~np.isnan(rewards).all(axis=0)
+    return rewards[:, read], logged[:, read], target[:, read]
+
+
+def _logged(rows: Sequence[_Row], _: Sequence[str], first: Sequence[int]) -> list[float]:
+    return [rows[i]["slot_propensity"] for i in first]
+
+
+def _by_score(rows: Sequence[_Row], keys: Sequence[str], first: Sequence[int]) -> list[float]:
+    return followed(_utilities(rows, "score"), keys, first)
+
+
+def _shadow(rows: Sequence[_Row], _: Sequence[str], first: Sequence[int]) -> list[float]:
+    return propensities(_utilities(rows, "shadow_score"), first, rows[0]["temperature"])
+
+
+def _utilities(rows: Sequence[_Row], column: str) -> np.ndarray:
+    return utilities(np.array([row[column] for row in rows], np.float64))
