@@ -56,9 +56,9 @@ class Slate:
         return math.prod(self.propensities)
 
 
-def utilities(scores: np.ndarray, boosts: np.ndarray | float = 0.0) -> np.ndarray:
+def utilities(scores: Sequence[float] | np.ndarray, boosts: np.ndarray | float = 0.0) -> np.ndarray:
     """float64[n]: log-odds of `scores` float64[n] in [0, 1], with `boosts` (log-odds) added."""
-    kept = np.clip(scores, _EDGE, 1 - _EDGE)
+    kept = np.clip(np.asarray(scores, np.float64), _EDGE, 1 - _EDGE)
     return np.log(kept) - np.log1p(-kept) + boosts
 
 

@@ -25,6 +25,7 @@ from data_contracts.gate_rules import Rule, check_rules, effective
 from data_contracts.labels import Label
 from data_contracts.model_spec import ModelSpec
 from data_contracts.rollout import Rollout
+from data_contracts.rules import FILE, Rules
 
 CONTRACT = "events.odcs.yaml"
 Canonical = Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
@@ -119,7 +120,9 @@ class Declaration:
     evaluation: Evaluation = field(default_factory=Evaluation)
     off_policy: OffPolicy | None = None
     exploration: Exploration | None = None
-    """How the order to show is drawn; without it no order is told."""
+    """How the order to show is drawn; without it, and without boosts, no order is told."""
+    rules: Rules = field(default_factory=Rules)
+    """Functions in the folder's `rules.py` that drop candidates or put them forward."""
     assumed_lag: str = ""
     """How long after its arrival an imported event would have been readable online, e.g. `5s`."""
     vacuum_after: str = "7d"
@@ -193,6 +196,13 @@ class UseCase:
         origins += [number.field for number in self.model.numeric]
         return tuple(j for j, origin in enumerate(origins) if origin in self.model.item)
 
+    def rule(self, name: str) -> Callable[..., Any]:
+        """The function of that name in the folder's `rules.py`; ValueError where there is none."""
+        found = getattr(_module(self.folder, FILE), name, None)
+        if not callable(found):
+            raise ValueError(f"rules: {self.folder / FILE}.py has no function {name!r}: define it")
+        return found
+
     @property
     def log(self) -> Path | None:
         """The embedded raw log, if there is one."""
@@ -256,6 +266,9 @@ def _check(use_case: UseCase) -> None:
     declared.evaluation.check(contract.fields, use_case.feature_names)
     if declared.exploration is not None:
         declared.exploration.check()
+    declared.rules.check()
+    for name in (*declared.rules.keep, *declared.rules.boost):
+        use_case.rule(name)
     if unknown := set(use_case.inputs) - set(contract.fields):
         raise ValueError(f"inputs {sorted(unknown)} are not in the contract")
     declared.model.check(contract, names)

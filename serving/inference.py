@@ -19,7 +19,7 @@ from serving.problem import Problem
 
 HEADER = "inference-header-content-length"
 PLATFORM = "onnxruntime_onnx"
-SCORE, PREDICTION = "score", "prediction_id"
+SCORE, PREDICTION, RANK = "score", "prediction_id", "rank"
 _KINDS: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
     "INT8": np.dtype("<i1"),
@@ -40,6 +40,9 @@ _FIELDS = {
     "boolean": "BOOL",
     "timestamp": "BYTES",
 }
+_OUTPUTS = {SCORE: "FP64", PREDICTION: "BYTES", RANK: "INT64"}
+"""A candidate that a rule dropped has no score (null, NaN where binary); it, and every candidate
+of a use case that chooses no order, has rank 0."""
 _LENGTH = struct.Struct("<I")
 
 
@@ -50,10 +53,7 @@ def metadata(name: str, versions: list[str], fields: Mapping[str, Field]) -> dic
         {"name": field, "datatype": _FIELDS[held.type], "shape": [-1]}
         for field, held in fields.items()
     ]
-    outputs = [
-        {"name": SCORE, "datatype": "FP64", "shape": [-1]},
-        {"name": PREDICTION, "datatype": "BYTES", "shape": [-1]},
-    ]
+    outputs = [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in _OUTPUTS.items()]
     return {
         "name": name,
         "versions": versions,
@@ -104,13 +104,14 @@ def written(
     found: dict[str, list[Any]] = {
         SCORE: [each["score"] for each in predictions],
         PREDICTION: [each["prediction_id"] for each in predictions],
+        RANK: [each.get("rank") or 0 for each in predictions],
     }
     whole = bool(_parameters(asked).get("binary_data_output", False))
     wanted = _wanted(asked, whole)
     outputs: list[dict[str, Any]] = []
     blobs: list[bytes] = []
     for name, binary in wanted.items():
-        kind = "FP64" if name == SCORE else "BYTES"
+        kind = _OUTPUTS[name]
         tensor: dict[str, Any] = {"name": name, "datatype": kind, "shape": [len(predictions)]}
         if binary:
             blobs.append(_packed(kind, found[name]))
@@ -205,8 +206,8 @@ def _unpacked(name: str, kind: str, data: bytes, rows: int) -> list[Any]:
 
 
 def _packed(kind: str, values: list[Any]) -> bytes:
-    if kind == "FP64":
-        return np.asarray(values, "<f8").tobytes()
+    if kind in _KINDS:
+        return np.asarray(values, _KINDS[kind]).tobytes()
     encoded = [str(value).encode() for value in values]
     return b"".join(_LENGTH.pack(len(each)) + each for each in encoded)
 
@@ -219,8 +220,8 @@ def _wanted(asked: Mapping[str, Any], whole: bool) -> dict[str, bool]:
     found: dict[str, bool] = {}
     for output in cast(list[Any], outputs) if isinstance(outputs, list) else [outputs]:
         name = cast(dict[str, Any], output).get("name") if isinstance(output, dict) else output
-        if name not in (SCORE, PREDICTION):
-            raise _bad(f"output {str(name)[:60]!r}: name {SCORE} or {PREDICTION}")
+        if name not in _OUTPUTS:
+            raise _bad(f"output {str(name)[:60]!r}: name {SCORE}, {PREDICTION} or {RANK}")
         found[str(name)] = bool(_parameters(output).get("binary_data", whole))
     return found
 

@@ -86,7 +86,7 @@ class Predictor:
         """The response to one request (shape: PredictResponse); Problem where there is none.
 
         `within_ms`: how long it may take, `timeout_ms` when None. `version`: who answers, whatever
-        the plan says; such a request belongs to no arm.
+        the plan says; such a request belongs to no arm, nor does one whose candidates rules drop.
         """
         arrival, started = time.time_ns() // 1000, time.monotonic()
         within_ms = within_ms or self.timeout_ms
@@ -96,7 +96,9 @@ class Predictor:
             self.clock.advance(asked)
         snapshot = self.arms.now
         unit = self._unit(request, rows)
-        assigned = snapshot.assigned(unit) if version is None else None
+        choice = self.choices.of(request.request_id, rows, asked)
+        rows = choice.rows if choice else rows
+        assigned = snapshot.assigned(unit) if version is None and rows else None
         budget = Budget(started, within_ms / 1000)
         found, failure = None, None
         if version is not None:
@@ -109,11 +111,12 @@ class Predictor:
         if assigned is not None:
             self._count(snapshot, assigned, found, failure, total_ms)
         bundle, served = found.arm.bundle, found.served
-        choice = self.choices.made(request.request_id, rows, found.scores.values)
-        names = [
+        every = [
             prediction_id(self.use_case.name, bundle.version, request.request_id, i)
-            for i in range(len(rows))
+            for i in range(len(request.candidates))
         ]
+        names = choice.kept(every) if choice else every
+        scores = found.scores.values.tolist()
         self.answered += 1
         latency = {
             "features": round(found.features_ms, 3),
@@ -141,7 +144,7 @@ class Predictor:
                 "as_ofs": served.as_ofs,
                 "defaults_used": served.defaults_used,
                 "store_failed": served.store_failed,
-                "scores": found.scores.values.tolist(),
+                "scores": scores,
                 "model": bundle.name,
                 "version": bundle.version,
                 "bundle": bundle.digest,
@@ -152,7 +155,7 @@ class Predictor:
                 "unit": unit,
                 "arm": assigned,
                 "fallback": failure,
-                "choice": choice and choice.record,
+                "choice": choice and choice.ordered(scores, every),
             }
         )
         if assigned and snapshot.plan.shadow_bps and (candidate := self.arms.exposed(snapshot)):
@@ -160,7 +163,7 @@ class Predictor:
             same = candidate.definitions == found.arm.definitions
             self.shadow.offer(copy, (found.ids, found.dense) if same else None)
         answer = self._response(request, names, found)
-        return choice.stamped(answer) if choice else answer
+        return choice.stamped(answer, every) if choice else answer
 
     def _unit(self, request: PredictRequest, rows: Sequence[Mapping[str, Any]]) -> str:
         """What is assigned to an arm as a whole: the declared field, else the request."""
@@ -208,6 +211,8 @@ class Predictor:
     async def _by_champion(
         self, arm: Arm, rows: Sequence[Mapping[str, Any]], asked: int, budget: Budget
     ) -> _Answer:
+        if not rows:
+            return _unasked(arm, asked)
         try:
             given = await self._asked(arm, rows, asked, budget)
             return await self._scored(given, budget.until, self.alone() and arm.scorer.local)
@@ -329,6 +334,13 @@ class Predictor:
             "predictions": predictions,
             "flags": {"defaults_used": served.defaults_used, "store_failed": served.store_failed},
         }
+
+
+def _unasked(arm: Arm, q: int) -> _Answer:
+    """What is said of no rows at all."""
+    nothing = np.zeros((0, 0), np.int64)
+    served = Served(nothing, nothing, [], q, store_failed=False)
+    return _Answer(arm, served, nothing, nothing, 0.0, Scores(np.zeros(0), 0.0, 0.0))
 
 
 def _oldest(groups: Sequence[str], stamps: Sequence[int | None]) -> dict[str, int | None]:

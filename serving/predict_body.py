@@ -38,13 +38,16 @@ class Prediction(BaseModel):
     """One candidate's score and the state of the features behind it, by feature group."""
 
     prediction_id: str
-    score: float
+    score: float | None
+    """Null where a rule dropped the candidate."""
     state_seq: dict[str, int | None]
     """The micro-batch up to which the state holds events; null where there was no state."""
     features_age_s: dict[str, float | None]
     """q minus the state's as-of."""
     rank: int | None = None
     """The place at which to show it, from 1, where the use case declares how that is chosen."""
+    dropped_by: str | None = None
+    """The rule by which it must not be shown; no model was asked about it."""
 
 
 class PredictResponse(BaseModel):
@@ -58,6 +61,8 @@ class PredictResponse(BaseModel):
     predictions: list[Prediction]
     flags: dict[str, bool]
     """`defaults_used`: some key had no state; `store_failed`: the online store was not read."""
+    rules_failed: list[str] = []
+    """Rules that could not be asked, and so had no say in this answer."""
 
 
 def request_model(use_case: UseCase, max_candidates: int) -> type[PredictRequest]:

@@ -64,6 +64,7 @@ class Replica:
             "prediction_log_failures": predictor.log_failures,
             "feature_store_failures": arms.feature_failures,
             "dimension_failures": predictor.dimensions.failures,
+            "rule_failures": predictor.choices.failures,
             "events_accepted": self.collector.accepted,
             "events_refused": self.collector.refused,
             "landing_log_failures": self.collector.log_failures,

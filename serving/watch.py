@@ -88,6 +88,7 @@ class Watch:
             "log_failures": predictor.log_failures,
             "feature_failures": arms.feature_failures,
             "plan_failures": arms.plan_failures,
+            "rule_failures": predictor.choices.failures,
             "shadow_scored": shadow.scored,
             "shadow_dropped": shadow.dropped,
             **self._counts(),

@@ -34,6 +34,7 @@ whom the unit belongs to, and why the champion answered in place of the candidat
 _CHOICE = pa.schema(
     [
         ("rank", pa.int64()),
+        ("boost", pa.float64()),
         ("slot_propensity", pa.float64()),
         ("slate_propensity", pa.float64()),
         ("temperature", pa.float64()),
@@ -174,12 +175,13 @@ def prediction_rows(use_case: UseCase, records: list[dict[str, Any]]) -> pa.Tabl
 
 def _chosen(choice: dict[str, Any] | None, row: int) -> dict[str, Any]:
     """The columns of `_CHOICE` for a row of a request."""
-    if choice is None:
+    if choice is None or "ranks" not in choice:
         return dict.fromkeys(_CHOICE.names)
     rank, slots = choice["ranks"][row], choice.get("slot_propensities", [])
     return {
         **{name: choice.get(name) for name in _CHOICE.names},
         "rank": rank,
+        "boost": choice["boosts"][row],
         "slot_propensity": slots[rank - 1] if rank <= len(slots) else None,
     }
 

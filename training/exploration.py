@@ -26,7 +26,8 @@ def explored_values(
     logged), `by score` (the same scores, no draw) and, for a version that scored copies of whole
     requests, `version N` (its scores, drawn at the temperature of the log).
 
-    A slate counts as read down to its last slot above which no outcome is missing.
+    What rules add to a score (`boost`) stays as it was logged. A slate counts as read down to its
+    last slot above which no outcome is missing.
     """
     requests: dict[tuple[str, str], list[_Row]] = defaultdict(list)
     for row in predictions.to_pylist():
@@ -79,4 +80,4 @@ def _shadow(rows: Sequence[_Row], _: Sequence[str], first: Sequence[int]) -> lis
 
 
 def _utilities(rows: Sequence[_Row], column: str) -> np.ndarray:
-    return utilities(np.array([row[column] for row in rows], np.float64))
+    return utilities([row[column] for row in rows], np.array([row["boost"] for row in rows]))

@@ -11,8 +11,8 @@ from data_contracts.lake import Lake
 from data_contracts.results import write_result
 from training.exploration import explored_values
 
-_READ = ("prediction_id", "request_id", "version", "score", "rank", "slot_propensity",
-         "temperature")  # fmt: skip
+_READ = ("prediction_id", "request_id", "version", "score", "rank", "boost",
+         "slot_propensity", "temperature")  # fmt: skip
 
 
 def value_exploration(deployment: Deployment) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from serving.predict_body import PredictResponse
 from serving.settings import Settings
 from spark_jobs.outcomes import prediction_rows
 from tests.integration.asgi import Client
+from tests.integration.test_serving import last_record
 from tests.integration.world import World, as_role, asked, build
 
 ALPHA = 1e-3
@@ -32,7 +33,24 @@ DECLARED = """
 from dataclasses import replace
 from data_contracts.clicks.use_case import USE_CASE as CLICKS
 from data_contracts.exploration import Exploration
-USE_CASE = replace(CLICKS, log=None, off_policy=None, exploration=Exploration(3, 0.5))
+from data_contracts.rules import Rules
+USE_CASE = replace(
+    CLICKS, log=None, off_policy=None, exploration=Exploration(3, 0.5), rules=Rules({rules})
+)
+"""
+NAMED = "('in_stock', 'colourful', 'not_u9'), ('pinned',)"
+RULES = """
+def in_stock(row, q):
+    return row["item_id"] != "i2"
+
+def colourful(row, q):
+    return row["colour"] != "grey"
+
+def not_u9(row, q):
+    return row["user_id"] != "u9"
+
+def pinned(rows, scores, q):
+    return [1000.0 * (row["item_id"] == "i4") for row in rows]
 """
 
 
@@ -50,6 +68,14 @@ class Shop:
         logs = sorted(self.world.lake.prediction_log.iterdir())
         return [record for log in logs for record in read_log(log).records]
 
+    def with_rules(self) -> "Shop":
+        """The same world, and a use case with rules, of which one raises."""
+        folder = Path(self.folder).parent / "ruled" / "clicks"
+        shutil.copytree(self.folder, folder)
+        (folder / "use_case.py").write_text(DECLARED.format(rules=NAMED))
+        (folder / "rules.py").write_text(RULES)
+        return Shop(self.world, str(folder))
+
     def ask(self, client: Client, name: str, items: list[str], **changes: Any) -> dict[str, Any]:
         """The answer to a request about these items, each in the page's place."""
         rows = [{"item_id": item, "position": 1 + i % 3} for i, item in enumerate(items)]
@@ -66,7 +92,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     folder = tmp_path_factory.mktemp("declared") / "clicks"
     folder.mkdir()
     shutil.copy(world.use_case.folder / "events.odcs.yaml", folder)
-    (folder / "use_case.py").write_text(DECLARED)
+    (folder / "use_case.py").write_text(DECLARED.format(rules=""))
     return Shop(world, str(folder))
 
 
@@ -109,7 +135,7 @@ def test_every_logged_propensity_follows_from_its_record_and_holds_in_100_000_dr
         assert chances == pytest.approx(choice["slot_propensities"], rel=1e-9)
         assert np.prod(chances) == pytest.approx(choice["slate_propensity"], rel=1e-9)
         keys = [f"{row['user_id']}\x1f{row['item_id']}" for row in record["inputs"]]
-        utility = utilities(np.array(record["scores"]))
+        utility = utilities(record["scores"], np.array(choice["boosts"]))
         said = drawn(Exploration(slots, temperature), utility, keys, choice["seed"])
         assert slate == said.order
         orders = np.argsort(-(utility / temperature + noise), axis=1)
@@ -144,3 +170,90 @@ def test_what_was_drawn_is_in_the_lake_and_values_other_orders(
     assert {"drawn", "by score"} == set(found)
     assert (20, "cannot judge") == (found["drawn"]["ips"]["n"], found["drawn"]["verdict"])
     assert found == read_result(deployment.lake, "exploration")["values"]
+
+
+@pytest.fixture(scope="module")
+def ruled(shop: Shop) -> Shop:
+    return shop.with_rules()
+
+
+@pytest.fixture(scope="module")
+def ruled_client(ruled: Shop) -> Iterator[Client]:
+    with Client(ruled.app()) as client:
+        yield client
+
+
+def test_what_a_rule_drops_is_named_and_not_scored_and_the_rest_is_what_it_was(
+    shop: Shop, client: Client, ruled: Shop, ruled_client: Client
+) -> None:
+    plain = shop.ask(client, "same", ITEMS)["predictions"]
+    answer = ruled.ask(ruled_client, "same", ITEMS)
+    found, record = answer["predictions"], last_record(ruled_client)
+    assert [row["prediction_id"] for row in plain] == [row["prediction_id"] for row in found]
+    assert ("in_stock", None) == (found[2]["dropped_by"], found[2]["score"])
+    assert "rank" not in found[2]
+    others = [i for i in range(6) if i != 2]
+    assert [plain[i]["score"] for i in others] == pytest.approx([found[i]["score"] for i in others])
+    (dropped,) = record["choice"]["dropped"]
+    assert (found[2]["prediction_id"], 2, "in_stock", "i2") == (
+        dropped["prediction_id"], dropped["candidate"], dropped["rule"],
+        dropped["inputs"]["item_id"],
+    )  # fmt: skip
+    assert [found[i]["prediction_id"] for i in others] == record["prediction_ids"]
+    assert 5 == len(prediction_rows(load_use_case(ruled.folder), [record]))
+
+
+def test_a_rule_that_raises_is_skipped_and_counted(ruled: Shop, ruled_client: Client) -> None:
+    before = ruled_client.get("/readyz").json()["use_cases"]["clicks"]["rule_failures"]
+    answer = ruled.ask(ruled_client, "raises", ITEMS)
+    assert ["colourful"] == answer["rules_failed"]
+    assert {"colourful": "KeyError: 'colour'"} == last_record(ruled_client)["choice"][
+        "rules_failed"
+    ]
+    after = ruled_client.get("/readyz").json()["use_cases"]["clicks"]["rule_failures"]
+    assert before + 1 == after
+
+
+def test_a_boost_moves_the_order_and_the_propensities_know_it(
+    ruled: Shop, ruled_client: Client
+) -> None:
+    for i in range(5):
+        answer = ruled.ask(ruled_client, f"boost{i}", ITEMS)
+        assert 1 == answer["predictions"][4]["rank"]
+        choice = last_record(ruled_client)["choice"]
+        assert 1.0 == choice["slot_propensities"][0]
+        assert 0 < choice["slot_propensities"][1] < 1
+        assert [0.0, 0.0, 0.0, 1000.0, 0.0] == choice["boosts"]
+
+
+def test_when_rules_drop_all_the_answer_says_so_without_a_model(
+    ruled: Shop, ruled_client: Client
+) -> None:
+    answer = ruled.ask(ruled_client, "none", ITEMS, user_id="u9")
+    assert {"not_u9", "in_stock"} == {row["dropped_by"] for row in answer["predictions"]}
+    record = last_record(ruled_client)
+    assert (6, [], None) == (
+        len(record["choice"]["dropped"]), record["prediction_ids"], record["arm"]
+    )  # fmt: skip
+    assert 0 == len(prediction_rows(load_use_case(ruled.folder), [record]))
+
+
+def test_the_inference_protocol_tells_the_order_and_has_no_score_for_what_was_dropped(
+    ruled: Shop, ruled_client: Client
+) -> None:
+    body = {
+        "id": "tensors",
+        "inputs": [
+            {"name": "user_id", "datatype": "BYTES", "shape": [3], "data": ["u1"] * 3},
+            {"name": "item_id", "datatype": "BYTES", "shape": [3], "data": ITEMS[2:5]},
+        ],
+        "outputs": [{"name": "score"}, {"name": "rank"}],
+    }
+    headers = as_role(ruled.world.operate)
+    answer = ruled_client.post("/clicks/v2/models/clicks/infer", json=body, headers=headers)
+    score, rank = answer.json()["outputs"]
+    assert (None, 0, "INT64") == (score["data"][0], rank["data"][0], rank["datatype"])
+    assert [2, 1] == rank["data"][1:]
+    body["outputs"][0]["parameters"] = {"binary_data": True}
+    binary = ruled_client.post("/clicks/v2/models/clicks/infer", json=body, headers=headers)
+    assert np.isnan(np.frombuffer(binary.content[-24:], "<f8")).tolist() == [True, False, False]

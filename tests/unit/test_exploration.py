@@ -111,6 +111,7 @@ def explored(requests: int, clicked: np.ndarray, other: np.ndarray) -> pa.Table:
                 {
                     "request_id": f"r{number}", "version": "1", "item_id": ITEMS[row],
                     "rank": rank, "temperature": WARM.temperature, "score": SCORES[row],
+                    "boost": 0.0,
                     "slot_propensity": slate.propensities[rank - 1] if explored else None,
                     "label": label if rank <= seen else None,
                     "shadow_version": "2", "shadow_score": other[row],

@@ -10,6 +10,7 @@ from data_contracts.batch_table import BatchTable
 from data_contracts.derived import Rate
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
 from data_contracts.exploration import Exploration
+from data_contracts.rules import Rules
 from data_contracts.use_case import CONTRACT, OffPolicy, load_use_case
 from data_contracts.windows import Sliding
 
@@ -190,6 +191,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"exploration": Exploration(6, 1.0)},
         "exploration: 6 slots: take 1 to 5",
     ),
+    "a rule that stands twice": (
+        {"rules": Rules(keep=("in_stock", "in_stock"))},
+        "rules: in_stock: stands twice",
+    ),
+    "rules without their file": ({"rules": Rules(boost=("fresh",))}, "rules.py is missing"),
     "a log that is not there": ({"log": "log.parquet"}, "log .*log.parquet is missing"),
 }
 
