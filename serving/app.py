@@ -13,6 +13,7 @@ from serving.auth import Keys, OpenAccess, demand
 from serving.body import documented, json_response, read_json, schema_of, validate
 from serving.entrance import Entrance, entered
 from serving.events import EventsResponse, events_schema
+from serving.explain import asks_reasons
 from serving.inference_api import add_inference
 from serving.predict_body import PredictResponse, request_model
 from serving.replica import Replica, open_replica
@@ -60,13 +61,15 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
         responses={200: {"model": PredictResponse}},
         openapi_extra=documented(schema_of(model)),
     )
-    async def predict(request: Request) -> Response:
+    async def predict(request: Request, explain: str | None = None) -> Response:
         replica: Replica = request.app.state.replica
         admitted = entered(request)
+        roles = admitted.caller.roles
+        reasons = explain is not None and asks_reasons(explain, roles)
         body = validate(model, await read_json(request))
         about(request, body.request_id)
-        roles = admitted.caller.roles
-        return json_response(await replica.predictor.answer(body, roles, admitted.within_ms))
+        answer = replica.predictor.answer(body, roles, admitted.within_ms, explain=reasons)
+        return json_response(await answer)
 
     @app.post(
         "/v1/events",

@@ -17,13 +17,15 @@ from data_contracts.predictions import PredictionLog, prediction_id
 from data_contracts.tally import UNEXPOSED, Tally
 from data_contracts.use_case import UseCase
 from serving.arms import Arm, Arms, Name, Snapshot
-from serving.auth import Role, demand
+from serving.auth import Role
 from serving.budget import Budget
 from serving.choices import Choices
 from serving.dimensions import DimensionReader
+from serving.explain import explanation
 from serving.features import Served
 from serving.predict_body import Fields, PredictRequest
 from serving.problem import Problem, unprocessable
+from serving.query_time import query_time
 from serving.scorer import ScoreFailed, Scores
 from serving.shadow import Copy, Shadow
 from serving.spans import Untraced
@@ -82,15 +84,17 @@ class Predictor:
         roles: Collection[Role],
         within_ms: int | None = None,
         version: str | None = None,
+        explain: bool = False,
     ) -> dict[str, Any]:
         """The response to one request (shape: PredictResponse); Problem where there is none.
 
         `within_ms`: how long it may take, `timeout_ms` when None. `version`: who answers, whatever
         the plan says; such a request belongs to no arm, nor does one whose candidates rules drop.
+        `explain`: with the features and the attributions of its scores.
         """
         arrival, started = time.time_ns() // 1000, time.monotonic()
         within_ms = within_ms or self.timeout_ms
-        asked = self._query_time(request, roles)
+        asked = query_time(self.clock, request, roles)
         rows = await self.dimensions.filled(self._rows(request), asked)
         if isinstance(self.clock, ReplayClock):
             self.clock.advance(asked)
@@ -163,6 +167,10 @@ class Predictor:
             same = candidate.definitions == found.arm.definitions
             self.shadow.offer(copy, (found.ids, found.dense) if same else None)
         answer = self._response(request, names, found)
+        if explain:
+            given, said = (found.ids, found.dense), answer["predictions"]
+            told = explanation(self.use_case, found.arm, served, rows, given, said, budget.until)
+            answer["explanation"] = await told
         return choice.stamped(answer, every) if choice else answer
 
     def _unit(self, request: PredictRequest, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -257,17 +265,6 @@ class Predictor:
                 tally.failed(failure, ms)
         for step in [*self.tallies][:-_STEPS_KEPT]:
             del self.tallies[step]
-
-    def _query_time(self, request: PredictRequest, roles: Collection[Role]) -> int:
-        if request.event_time is None:
-            return self.clock.now()
-        demand(roles, "operate", "event_time")
-        if not isinstance(self.clock, ReplayClock):
-            raise Problem(
-                HTTPStatus.FORBIDDEN,
-                "event_time: this server runs on the system clock: start it with clock 'replay'",
-            )
-        return parse_time(request.event_time)
 
     def _rows(self, request: PredictRequest) -> list[dict[str, Any]]:
         """The inputs of each row; Problem 422 naming a candidate without a required key."""

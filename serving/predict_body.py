@@ -50,6 +50,28 @@ class Prediction(BaseModel):
     """The rule by which it must not be shown; no model was asked about it."""
 
 
+class Explained(BaseModel):
+    """What stood behind one candidate's score."""
+
+    prediction_id: str
+    features: dict[str, float]
+    """The values that the model was given, by feature."""
+    inputs: dict[str, Any]
+    attributions: dict[str, float] | None
+    """Input -> log-odds that it adds to the score beside its default; 0 where it has its default,
+    null for candidates beyond those that are explained."""
+
+
+class Explanation(BaseModel):
+    """Why the scores are what they are."""
+
+    method: str
+    candidates: list[Explained]
+    """Those that were scored, in their order."""
+    failed: str | None
+    """Why there are no attributions."""
+
+
 class PredictResponse(BaseModel):
     """Scores in the order of the candidates."""
 
@@ -63,6 +85,8 @@ class PredictResponse(BaseModel):
     """`defaults_used`: some key had no state; `store_failed`: the online store was not read."""
     rules_failed: list[str] = []
     """Rules that could not be asked, and so had no say in this answer."""
+    explanation: Explanation | None = None
+    """Where it was asked for by `explain=1`."""
 
 
 def request_model(use_case: UseCase, max_candidates: int) -> type[PredictRequest]:
