@@ -6,7 +6,7 @@ drops and moves nothing, and is named. Rules are asked between receiving and ans
 they read what they are given, and wait for nothing.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, cast
@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 Row = Mapping[str, Any]
-"""The inputs of a candidate (`UseCase.inputs`); None where the request has none."""
+"""A candidate's `UseCase.request_fields`, and what dimensions add; None where nothing is known."""
 Keep = Callable[[Row, int], bool]
 """(a candidate, query time µs) to whether it may be shown."""
 Boost = Callable[[Sequence[Row], Sequence[float], int], Iterable[float]]
@@ -34,12 +34,16 @@ class Rules:
     """Each of kind `Keep`; the first that says no drops the candidate."""
     boost: tuple[str, ...] = ()
     """Each of kind `Boost`; their sum counts. Scores stay what the model says."""
+    reads: tuple[str, ...] = ()
+    """Event fields that a request may carry for the rules, beside the model's inputs."""
 
-    def check(self) -> None:
-        """Raise ValueError naming a rule that stands twice."""
+    def check(self, fields: Collection[str]) -> None:
+        """Raise ValueError naming a rule that stands twice, or what is read and no event field."""
         names = [*self.keep, *self.boost]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"rules: {', '.join(twice)}: stands twice: take one away")
+        if unknown := sorted({*self.reads} - {*fields}):
+            raise ValueError(f"rules: reads {', '.join(unknown)}: not in the contract")
 
 
 @dataclass(frozen=True)

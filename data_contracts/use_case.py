@@ -185,6 +185,11 @@ class UseCase:
         return tuple(dict.fromkeys((*wanted, *dimensions)))
 
     @cached_property
+    def request_fields(self) -> tuple[str, ...]:
+        """Fields that a request's row may carry: `inputs`, and what rules read."""
+        return tuple(dict.fromkeys((*self.inputs, *self.declared.rules.reads)))
+
+    @cached_property
     def canonical(self) -> Canonical:
         """The importer's function from a raw row to canonical events."""
         return _module(self.folder, "importer").canonical
@@ -266,7 +271,7 @@ def _check(use_case: UseCase) -> None:
     declared.evaluation.check(contract.fields, use_case.feature_names)
     if declared.exploration is not None:
         declared.exploration.check()
-    declared.rules.check()
+    declared.rules.check(contract.fields)
     for name in (*declared.rules.keep, *declared.rules.boost):
         use_case.rule(name)
     if unknown := set(use_case.inputs) - set(contract.fields):

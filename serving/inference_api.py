@@ -16,7 +16,7 @@ from serving.replica import Replica
 
 def add_inference(app: FastAPI, use_case: UseCase, model: type[PredictRequest]) -> None:
     """Add the protocol's routes to the application of a use case, whose model has its name."""
-    fields = {name: use_case.contract.fields[name] for name in use_case.inputs}
+    fields = {name: use_case.contract.fields[name] for name in use_case.request_fields}
 
     def replica(request: Request) -> Replica:
         return request.app.state.replica

@@ -269,7 +269,7 @@ class Predictor:
     def _rows(self, request: PredictRequest) -> list[dict[str, Any]]:
         """The inputs of each row; Problem 422 naming a candidate without a required key."""
         reserved = PredictRequest.model_fields
-        shared = dict.fromkeys(self.use_case.inputs) | {
+        shared = dict.fromkeys(self.use_case.request_fields) | {
             name: value for name, value in vars(request).items() if name not in reserved
         }
         if request.context is not None:

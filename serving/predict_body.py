@@ -92,7 +92,7 @@ class PredictResponse(BaseModel):
 def request_model(use_case: UseCase, max_candidates: int) -> type[PredictRequest]:
     """The request of one use case: its inputs, each checked as the event contract says."""
     fields: dict[str, Any] = {}
-    for name in use_case.inputs:
+    for name in use_case.request_fields:
         declared = use_case.contract.fields[name]
         checked = BeforeValidator(partial(check_value, declared))
         kind = Annotated[_PYTHON[declared.type] | None, checked]

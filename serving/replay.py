@@ -95,7 +95,7 @@ def _steps(use_case: UseCase, events: Iterable[Event], step_us: int) -> list[tup
                 "candidates": [],
             }
             step.requests.append(requests[name])
-        given = {n: event[n] for n in use_case.inputs if event.get(n) is not None}
+        given = {n: event[n] for n in use_case.request_fields if event.get(n) is not None}
         requests[name]["candidates"].append(given)
     return [((index + 1) * step_us, steps[index]) for index in sorted(steps)]
 

@@ -38,7 +38,7 @@ USE_CASE = replace(
     CLICKS, log=None, off_policy=None, exploration=Exploration(3, 0.5), rules=Rules({rules})
 )
 """
-NAMED = "('in_stock', 'colourful', 'not_u9'), ('pinned',)"
+NAMED = "('in_stock', 'colourful', 'not_old'), ('pinned',), reads=('policy',)"
 RULES = """
 def in_stock(row, q):
     return row["item_id"] != "i2"
@@ -46,8 +46,8 @@ def in_stock(row, q):
 def colourful(row, q):
     return row["colour"] != "grey"
 
-def not_u9(row, q):
-    return row["user_id"] != "u9"
+def not_old(row, q):
+    return row["policy"] != "old"
 
 def pinned(rows, scores, q):
     return [1000.0 * (row["item_id"] == "i4") for row in rows]
@@ -229,8 +229,8 @@ def test_a_boost_moves_the_order_and_the_propensities_know_it(
 def test_when_rules_drop_all_the_answer_says_so_without_a_model(
     ruled: Shop, ruled_client: Client
 ) -> None:
-    answer = ruled.ask(ruled_client, "none", ITEMS, user_id="u9")
-    assert {"not_u9", "in_stock"} == {row["dropped_by"] for row in answer["predictions"]}
+    answer = ruled.ask(ruled_client, "none", ITEMS, policy="old")
+    assert {"not_old", "in_stock"} == {row["dropped_by"] for row in answer["predictions"]}
     record = last_record(ruled_client)
     assert (6, [], None) == (
         len(record["choice"]["dropped"]), record["prediction_ids"], record["arm"]

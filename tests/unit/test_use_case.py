@@ -195,6 +195,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"rules": Rules(keep=("in_stock", "in_stock"))},
         "rules: in_stock: stands twice",
     ),
+    "a rule's field that no event has": (
+        {"rules": Rules(reads=("stock",))},
+        "rules: reads stock: not in the contract",
+    ),
     "rules without their file": ({"rules": Rules(boost=("fresh",))}, "rules.py is missing"),
     "a log that is not there": ({"log": "log.parquet"}, "log .*log.parquet is missing"),
 }
