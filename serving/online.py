@@ -41,7 +41,8 @@ class StateReader:
         self._provider = get_provider(store.config)
         self._views: dict[str, Any] = {}
         self._key, self._value = EntityKey, Value
-        self._changes = None if lake.redis else _Changes(lake.online_file)
+        online: Any = store.config.online_store
+        self._changes = _Changes(Path(online.path)) if online.type == "sqlite" else None
         self._kept: dict[str, dict[str, bytes]] = {}
         self._bytes = 0
         self._at: object = None

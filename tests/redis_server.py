@@ -1,6 +1,7 @@
 """A Redis of a test's own, on a free loopback port, that keeps nothing on disk."""
 
 import shutil
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -44,6 +45,14 @@ class RedisServer:
             if "Ready to accept connections" in line:
                 return
         raise AssertionError(f"redis-server ended: {''.join(said)}")
+
+    def pause(self) -> None:
+        """It keeps its connections, and answers nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """After `pause`."""
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it by kill -9; everything that it held is lost."""
