@@ -1,4 +1,4 @@
-"""Replicas that come with the load, on a real Ray."""
+"""Replicas that come and go with the load, on a real Ray."""
 
 import threading
 import time
@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from data_contracts.predictions import SUFFIX, read_log
 from data_contracts.rollout_store import RolloutStore
 from serving.headroom import Replicas
 from serving.running import running
@@ -22,7 +23,7 @@ CLIENTS = 8
 
 
 @contextmanager
-def loaded(url: str, world: World) -> Iterator[Counter[int]]:
+def loaded(url: str, world: World, clients: int) -> Iterator[Counter[int]]:
     """Clients that ask one request after another; counts of statuses so far."""
     found: Counter[int] = Counter()
     over = threading.Event()
@@ -31,13 +32,13 @@ def loaded(url: str, world: World) -> Iterator[Counter[int]]:
         with httpx.Client(base_url=url, headers=as_role(world.predict), timeout=30) as http:
             number = 0
             while not over.is_set():
-                body = asked(request_id=f"{client}-{number}")
+                body = asked(request_id=f"{clients}-{client}-{number}")
                 del body["event_time"]
                 found[http.post("/clicks/v1/predict", json=body).status_code] += 1
                 number += 1
 
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        asking = [pool.submit(ask, client) for client in range(CLIENTS)]
+    with ThreadPoolExecutor(clients) as pool:
+        asking = [pool.submit(ask, client) for client in range(clients)]
         try:
             yield found
         finally:
@@ -47,7 +48,9 @@ def loaded(url: str, world: World) -> Iterator[Counter[int]]:
 
 
 @pytest.mark.full
-def test_two_replicas_stand_in_production_and_a_third_comes_with_the_load(tmp_path: Path) -> None:
+def test_two_replicas_stand_in_production_and_a_third_comes_and_goes_with_the_load(
+    tmp_path: Path,
+) -> None:
     world = build(tmp_path / "lake")
     store, replicas = RolloutStore(world.lake.rollouts, "clicks"), Replicas()
     pause = threading.Event()
@@ -65,10 +68,18 @@ def test_two_replicas_stand_in_production_and_a_third_comes_with_the_load(tmp_pa
     )  # fmt: skip
     with running(settings) as server:
         assert 2 == until(2)
-        with loaded(server.url, world) as found:
+        with loaded(server.url, world, CLIENTS) as found:
             assert 3 == until(3)
             before = found[200]
             while found[200] < before + 50:
                 pause.wait(0.1)
-    assert {200} == set(found)
-    assert "" == replicas.without_memory()
+        assert "" == replicas.without_memory()
+        with loaded(server.url, world, 1) as later:
+            assert 2 == until(2)
+    assert {200} == {*found, *later}
+    reports = store.reports()
+    assert [True] * 3 == [report.body["ended"] for report in reports]
+    logged = [read_log(path) for path in world.lake.prediction_log.glob(f"*{SUFFIX}")]
+    assert 0 == sum(log.gaps for log in logged)
+    answered = sum(report.body["answered"] for report in reports)
+    assert found[200] + later[200] == answered == sum(len(log.records) for log in logged)
