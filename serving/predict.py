@@ -17,15 +17,15 @@ from data_contracts.predictions import PredictionLog, prediction_id
 from data_contracts.tally import UNEXPOSED, Tally
 from data_contracts.use_case import UseCase
 from serving.arms import Arm, Arms, Name, Snapshot
+from serving.asked import query_time, rows_of
 from serving.auth import Role
 from serving.budget import Budget
 from serving.choices import Choices
 from serving.dimensions import DimensionReader
 from serving.explain import explanation
 from serving.features import Served
-from serving.predict_body import Fields, PredictRequest
-from serving.problem import Problem, unprocessable
-from serving.query_time import query_time
+from serving.predict_body import PredictRequest
+from serving.problem import Problem
 from serving.scorer import ScoreFailed, Scores
 from serving.shadow import Copy, Shadow
 from serving.spans import Untraced
@@ -95,7 +95,7 @@ class Predictor:
         arrival, started = time.time_ns() // 1000, time.monotonic()
         within_ms = within_ms or self.timeout_ms
         asked = query_time(self.clock, request, roles)
-        rows = await self.dimensions.filled(self._rows(request), asked)
+        rows = await self.dimensions.filled(rows_of(self.use_case, request), asked)
         if isinstance(self.clock, ReplayClock):
             self.clock.advance(asked)
         snapshot = self.arms.now
@@ -266,26 +266,6 @@ class Predictor:
         for step in [*self.tallies][:-_STEPS_KEPT]:
             del self.tallies[step]
 
-    def _rows(self, request: PredictRequest) -> list[dict[str, Any]]:
-        """The inputs of each row; Problem 422 naming a candidate without a required key."""
-        reserved = PredictRequest.model_fields
-        shared = dict.fromkeys(self.use_case.request_fields) | {
-            name: value for name, value in vars(request).items() if name not in reserved
-        }
-        if request.context is not None:
-            shared |= _given(request.context)
-        rows: list[dict[str, Any]] = []
-        missing: list[tuple[str, str]] = []
-        for i, candidate in enumerate(request.candidates):
-            row = shared | _given(candidate)
-            rows.append(row)
-            for name in self.use_case.identity:
-                if row.get(name) is None and self.use_case.contract.fields[name].required:
-                    missing.append((f"candidates.{i}.{name}", "required"))
-        if missing:
-            raise unprocessable(missing)
-        return rows
-
     def _record(self, record: Mapping[str, Any]) -> None:
         try:
             self.log.append(record)
@@ -347,7 +327,3 @@ def _oldest(groups: Sequence[str], stamps: Sequence[int | None]) -> dict[str, in
         held = found.get(group, stamp)
         found[group] = None if held is None or stamp is None else min(held, stamp)
     return found
-
-
-def _given(fields: Fields) -> dict[str, Any]:
-    return {name: value for name, value in vars(fields).items() if value is not None}
