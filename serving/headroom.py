@@ -37,8 +37,9 @@ class Replicas:
         """Why one more load of the candidate in each replica would not fit into memory; empty where
         it does, or the system does not tell.
 
-        A load takes what the candidate's process holds by now. Before there is one it is taken for
-        what the replica itself holds: the candidate has the same engine, and no feature store.
+        A load takes what the candidate's process, a fork, has for itself by now. Before there is
+        one it is taken for what the replica holds: the candidate has the same engine, and no
+        feature store.
         """
         told = [each.body["memory"] for each in self.live]
         needed = sum(each["candidate"] or each["own"] for each in told)

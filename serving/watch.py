@@ -60,7 +60,9 @@ class Watch:
 
     async def _report(self) -> None:
         self._beat += 1
-        report = Report(self._name, self._boot, self._beat, self._said())
+        # The kernel walks a process's pages to say which are its own: milliseconds.
+        held = await asyncio.to_thread(self._memory)
+        report = Report(self._name, self._boot, self._beat, {**self._said(), "memory": held})
         try:
             await asyncio.to_thread(self._store.report, report)
         except Exception:
@@ -80,7 +82,6 @@ class Watch:
             "epoch": arms.now.plan.epoch,
             "champion": arms.now.champion.bundle.version,
             "busy": self._busy(),
-            "memory": self._memory(),
             "broken": dict(arms.broken()),
             "tallies": tallies,
             "totals": {arm: tally.as_dict() for arm, tally in predictor.totals.items()},
@@ -95,10 +96,11 @@ class Watch:
         }
 
     def _memory(self) -> dict[str, int | None]:
-        """Bytes that this process holds, its candidate's process, and what is left for more."""
+        """Bytes that this process holds, that its candidate's process, a fork, has for itself, and
+        what is left for more."""
         candidate = self._predictor.arms.now.candidate
         engine = candidate.engine if candidate is not None else None
-        theirs = memory.held(engine.pid) if engine is not None else 0
+        theirs = memory.own(engine.pid) if engine is not None else 0
         return {"own": memory.held(os.getpid()), "candidate": theirs, "left": memory.left()}
 
     def _busy(self) -> float:

@@ -1,6 +1,8 @@
 """Who counts as a living replica, and what a step of a release may take."""
 
 import os
+import subprocess
+import sys
 from typing import Any
 
 from data_contracts.rollout_store import Report
@@ -58,3 +60,32 @@ def test_memory_that_this_process_takes_is_held_and_no_longer_left() -> None:
     assert memory.held(os.getpid()) - held > (48 << 20)
     del block
     assert 0 == memory.held(1 << 30)
+
+
+FORK = """
+import os, sys
+shared = b"x" * (64 << 20)
+told, tell = os.pipe()
+child = os.fork()
+if child == 0:
+    private = b"y" * (16 << 20)
+    os.write(tell, b"!")
+    os.read(0, 1)
+    os._exit(0)
+os.read(told, 1)
+print(child, flush=True)
+os.waitpid(child, 0)
+"""
+
+
+def test_of_a_fork_the_pages_of_its_parent_are_held_but_are_not_its_own() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", FORK], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdin is not None and parent.stdout is not None
+        fork = int(parent.stdout.readline())
+        own = memory.own(fork)
+        assert 16 << 20 < own < 24 << 20
+        assert memory.held(fork) - own > 60 << 20
+        parent.stdin.close()
+    assert 0 == memory.own(fork)
