@@ -104,7 +104,8 @@ class Simulated:
                     # The replica that no release here has is heard anew at each look.
                     epoch = self.plan.epoch
                     beat = len(self.store.looks(self.plan.release)) + 1
-                    body = {"epoch": epoch, "busy": 0.0, "broken": {}, "tallies": {}}
+                    idle = {"busy": 0.0, "memory": {"own": 0, "candidate": 0, "left": None}}
+                    body = {"epoch": epoch, "broken": {}, "tallies": {}, **idle}
                     self.store.report(Report("r", "b", beat, body))
                     self._controller.tick()
                     if self.plan.candidate is None:
