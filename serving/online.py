@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 KEPT_BYTES = 32 << 20
-"""Of states at most; with more, what was kept is dropped as a whole."""
+"""Of keys and states at most; with more, what was kept is dropped as a whole."""
 
 
 class NotKept(Exception):
@@ -67,7 +67,7 @@ class StateReader:
         if lacking:
             found = self._read(group, view, lacking)
             kept.update(zip(lacking, found, strict=True))
-            self._bytes += sum(map(len, found)) + 100 * len(found)
+            self._bytes += sum(100 + len(key) for key in lacking) + sum(map(len, found))
         return kept
 
     def _read(self, group: FeatureGroup, view: str, keys: Sequence[str]) -> list[bytes]:
