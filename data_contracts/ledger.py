@@ -93,19 +93,21 @@ def aliases_after(rows: Sequence[Row]) -> dict[str, str]:
     return dict(intents[-1].said["after"]) if intents else {}
 
 
-def faults(rows: Sequence[Row], stamp: str | None) -> list[str]:
+def faults(rows: Sequence[Row], stamp: str | None, sound: Sequence[Row] = ()) -> list[str]:
     """Everything that is wrong with a ledger; empty when it is sound.
 
     `stamp`: `Row.stamp` of the last row that the registered model was told of. A row that no stamp
-    names yet is an interrupted append; more of them are a fault.
+    names yet is an interrupted append; more of them are a fault. `sound`: rows that were without
+    fault before: where the ledger still begins with them, only what follows is computed again.
     """
-    return _chain(rows) + _moves(rows) + _tail(rows, stamp)
+    known = len(sound) if [*rows[: len(sound)]] == [*sound] else 0
+    return _chain(rows, known) + _moves(rows, known) + _tail(rows, stamp)
 
 
-def _chain(rows: Sequence[Row]) -> list[str]:
+def _chain(rows: Sequence[Row], known: int) -> list[str]:
     found: list[str] = []
-    last, before = 0, GENESIS
-    for row in rows:
+    last, before = (rows[known - 1].seq, rows[known - 1].hash) if known else (0, GENESIS)
+    for row in rows[known:]:
         if row.seq != last + 1:
             missing = ", ".join(str(seq) for seq in range(last + 1, row.seq)) or f"{last + 1}"
             found.append(f"row {missing}: is missing")
@@ -119,11 +121,11 @@ def _chain(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def _moves(rows: Sequence[Row]) -> list[str]:
+def _moves(rows: Sequence[Row], known: int) -> list[str]:
     found: list[str] = []
-    intent: Row | None = None
-    aliases: dict[str, str] | None = None
-    for row in rows:
+    intent = open_intent(rows[:known])
+    aliases = aliases_after(rows[:known]) if known else None
+    for row in rows[known:]:
         name = f"row {row.seq}"
         try:
             said = row.said

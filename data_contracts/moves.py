@@ -106,6 +106,8 @@ class Moves:
         self._model = model
         self._actor = actor or getuser()
         self._clock = clock or SystemClock()
+        self._sound: list[Row] = []
+        """The ledger when it was last found without a fault."""
 
     def promote(
         self,
@@ -220,11 +222,12 @@ class Moves:
 
     def _recover(self, rows: list[Row]) -> bool:
         stamp = self._registry.stamp(self._model)
-        if found := faults(rows, stamp):
+        if found := faults(rows, stamp, self._sound):
             raise MoveRefused(
                 f"model {self._model}: its ledger is damaged: {found[0]}: "
                 "see `headrace models verify`"
             )
+        self._sound = [*rows]
         if not rows:
             return False
         if rows[-1].stamp != stamp:

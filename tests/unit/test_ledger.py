@@ -113,7 +113,10 @@ def test_a_ledger_that_was_tampered_with_is_told_by_row(
 ) -> None:
     rows = sound()
     assert [] == faults(rows, rows[-1].stamp)
-    assert any(fault.startswith(told) for fault in faults(tamper(rows), rows[-1].stamp))
+    for known in range(len(rows) + 1):
+        assert [] == faults(rows, rows[-1].stamp, rows[:known])
+        found = faults(tamper(rows), rows[-1].stamp, rows[:known])
+        assert any(fault.startswith(told) for fault in found), "also of rows that were sound once"
 
 
 def test_a_decision_that_its_evidence_does_not_lead_to_is_found_though_the_chain_holds() -> None:
