@@ -16,7 +16,7 @@ from data_contracts.states import finalized, unpack
 from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry, reading
 from serving.batcher import Batcher
-from serving.online import NotKept, StateReader
+from serving.online import StateReader
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +88,8 @@ class FeatureReader:
         `here`: in this thread, if all states are kept and reading is `Batcher.free`.
         """
         if here and self._batcher.free:
-            with contextlib.suppress(NotKept, ValueError):
+            # Whatever it raises, NotKept or not, is for the read in the thread to answer for.
+            with contextlib.suppress(Exception):
                 return self._read([(keys, q)], self._source.kept)[0]
         left = until - time.monotonic()
         try:
