@@ -17,6 +17,8 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from data_contracts.clock import SECOND, format_time
+from data_contracts.predictions import SUFFIX, read_log
+from data_contracts.rollout_store import RolloutStore
 from serving.processes import descendants
 from serving.running import NotReady, RunningServer, running
 from serving.settings import Settings
@@ -169,6 +171,12 @@ def test_what_is_under_way_is_answered_before_it_ends(world: World) -> None:
         os.kill(server.pid, signal.SIGTERM)
         asking.join()
     assert 3 < len(statuses) and {200} == {*statuses}
+    logged = [read_log(path) for path in world.lake.prediction_log.glob(f"*{SUFFIX}")]
+    drained = [r["request_id"] for log in logged for r in log.records if r["request_id"][0] == "d"]
+    assert [f"d{i}" for i in range(len(statuses))] == drained
+    assert {0} == {log.gaps for log in logged}
+    last = RolloutStore(world.lake.rollouts, "clicks").reports()
+    assert len(statuses) in {report.body["answered"] for report in last if report.body["ended"]}
 
 
 def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
