@@ -173,7 +173,8 @@ class Moves:
 
     def aliases(self) -> dict[str, str]:
         """Alias -> version as the ledger has them; the registry's where there is no ledger yet."""
-        return self._both(self.history())[0]
+        rows = self.history()
+        return aliases_after(rows) if rows else self._found()
 
     def recover(self) -> bool:
         """Finish the move that a dead process left open; whether there was one."""
@@ -287,8 +288,11 @@ class Moves:
 
     def _both(self, rows: list[Row]) -> tuple[dict[str, str], dict[str, str]]:
         """(the ledger's, the registry's)."""
-        found = kept(self._registry.aliases(self._model))
+        found = self._found()
         return aliases_after(rows) if rows else found, found
+
+    def _found(self) -> dict[str, str]:
+        return kept(self._registry.aliases(self._model))
 
     def _digest(self, version: str) -> str:
         return self._registry.version(self._model, version).digest

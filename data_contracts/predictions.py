@@ -41,11 +41,14 @@ class PredictionLog:
         self.path = folder / f"{replica}-{boot}{SUFFIX}"
         self._file: BinaryIO = self.path.open("xb", buffering=0)
         self._n = 0
+        self.refuses = False
+        """Whether the disk took no record when it was last given one."""
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Append one record; OSError when the disk refuses (the number is consumed: a gap)."""
         payload = to_json({**record, "n": self._n})
         self._n += 1
+        self.refuses = True
         end = self._file.seek(0, os.SEEK_END)
         head = _HEAD.pack(len(payload), zlib.crc32(payload))
         frame = head + _SEAL.pack(zlib.crc32(head)) + payload
@@ -54,6 +57,7 @@ class PredictionLog:
             raise OSError(
                 f"{self.path}: a record of {len(frame)} bytes did not fit: free disk space"
             )
+        self.refuses = False
 
     def close(self) -> None:
         """Flush to disk and close."""

@@ -8,7 +8,16 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Literal, get_args
 
-from data_contracts.stages import CANARY, CHAMPION, PREVIOUS, SHADOW, MoveRefused, stage_of
+from data_contracts.stages import (
+    CANARY,
+    CHAMPION,
+    PREVIOUS,
+    SHADOW,
+    MoveRefused,
+    demoted,
+    promoted,
+    stage_of,
+)
 
 Stage = Literal["steady", "shadow", "canary"]
 """Only the champion; the candidate scores copies of requests; it answers a part of them."""
@@ -193,8 +202,8 @@ def adopted(
     )  # fmt: skip
 
 
-Move = tuple[Literal["promote", "demote"], str, str | None]
-"""(action, version, stage to promote it to)."""
+Move = tuple[Literal["promote", "demote"], str, str]
+"""(action, version, stage to promote it to; empty where it is demoted)."""
 
 
 def moves(plan: Plan, aliases: Mapping[str, str]) -> list[Move]:
@@ -204,17 +213,26 @@ def moves(plan: Plan, aliases: Mapping[str, str]) -> list[Move]:
     found: list[Move] = []
     for version in left:
         if version not in (champion, candidate):
-            found.append(("demote", version, None))
+            found.append(("demote", version, ""))
     if aliases.get(CHAMPION) != champion:
         if CHAMPION in aliases and aliases.get(PREVIOUS) == champion:
-            found.append(("demote", aliases[CHAMPION], None))
+            found.append(("demote", aliases[CHAMPION], ""))
         else:
             found.append(("promote", champion, CHAMPION))
     elif champion in left:
-        found.append(("demote", champion, None))
+        found.append(("demote", champion, ""))
     if candidate is not None and stage_of(aliases, candidate) != plan.stage:
         found.append(("promote", candidate, plan.stage))
     return found
+
+
+def followed(plan: Plan, aliases: Mapping[str, str]) -> dict[str, str]:
+    """The ledger's aliases once they have followed the plan."""
+    after = dict(aliases)
+    for action, version, stage in moves(plan, aliases):
+        there = action == "promote"
+        after = promoted(after, version, stage) if there else demoted(after, version)
+    return after
 
 
 def _candidate(plan: Plan) -> Target:

@@ -51,6 +51,17 @@ class Replicas:
             f"{left >> 20} MiB of memory are left: free some, or serve fewer replicas"
         )
 
+    def without_log(self) -> str:
+        """Why nothing can be judged now: replicas whose prediction log takes no record, so that
+        outcomes are lost; empty where all do."""
+        silent = sorted(each.replica for each in self.live if each.body["log_refuses"])
+        if not silent:
+            return ""
+        return (
+            "not judgeable: the prediction log takes no record of the answers of "
+            f"{', '.join(silent)}: free disk space"
+        )
+
     def without_processors(self) -> str:
         """Why a canary would not fit into the replicas' processors; empty where it does."""
         busy = max((float(each.body["busy"]) for each in self.live), default=0.0)

@@ -22,9 +22,10 @@ from data_contracts.rollout import (
     returned,
 )
 from data_contracts.rollout_store import Report, Request, RolloutStore
-from data_contracts.stages import CHAMPION, PREVIOUS, SHADOW, MoveRefused
+from data_contracts.stages import CHAMPION, SHADOW, MoveRefused
 from data_contracts.use_case import UseCase
 from serving.headroom import Replicas
+from serving.previous import previous
 
 _log = logging.getLogger(__name__)
 
@@ -149,15 +150,15 @@ class Controller:
         return plan
 
     def _done(self, plan: Plan, request: Request) -> tuple[Plan, str]:
-        actor, reason = request.actor, request.reason
+        actor, reason, name = request.actor, request.reason, self._use_case.name
         answers = Override(actor, reason) if request.override else None
         if request.action == "advance":
             after = advanced(plan, self._declared.steps)
+            if answers is None:
+                self._demand_room()
             decision = self._judged(plan, self._evidence(plan))
             if not decision.promotes and answers is None:
                 raise MoveRefused(f"its gates say {decision.verdict}: {_reasons(decision)}")
-            if answers is None:
-                self._demand_memory()
             passed = decision if decision.promotes else None
             return self._write(after, actor, reason, passed, answers), f"epoch {after.epoch}"
         if request.action in ("hold", "resume"):
@@ -170,10 +171,7 @@ class Controller:
                 self._store.bar(bad.version, f"aborted by {actor}: {reason}")
             return plan, f"epoch {after.epoch}"
         if request.action == "rollback":
-            known = self._targets(self._moves.aliases())
-            if PREVIOUS not in known:
-                raise MoveRefused("there is no previous champion to return to")
-            after = returned(plan, known[PREVIOUS])
+            after = returned(plan, previous(plan, self._store, self._moves, self._registry, name))
             bad = plan.champion.version
             plan = self._write(after, actor, reason, override=Override(actor, reason))
             self._store.bar(bad, f"rolled back by {actor}: {reason}")
@@ -202,11 +200,11 @@ class Controller:
         if barred is not None and answers is None:
             raise MoveRefused(f"version {version}: is barred ({barred}): name who overrides that")
         if answers is None:
-            self._demand_memory()
+            self._demand_room()
         self._moves.promote(version, SHADOW, answers, actor=request.actor)
 
-    def _demand_memory(self) -> None:
-        if short := self._replicas.without_memory():
+    def _demand_room(self) -> None:
+        if short := self._replicas.without_log() or self._replicas.without_memory():
             raise MoveRefused(short)
 
     def _aligned(self, plan: Plan) -> Plan:
@@ -269,6 +267,8 @@ class Controller:
 
     def _waiting(self, plan: Plan, decision: Decision) -> str:
         """Why a release that did no harm stays where it is; empty when it may go on."""
+        if unlogged := self._replicas.without_log():
+            return unlogged
         if not decision.promotes:
             return f"its gates say {decision.verdict}: {_reasons(decision)}"
         if plan.held:

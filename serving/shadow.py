@@ -53,7 +53,8 @@ class Shadow:
         self.scored = 0
         """Requests of which a copy was scored."""
         self.dropped = 0
-        """Requests whose copy was not: too many waited, or the candidate failed."""
+        """Requests whose copy was not: too many waited, the candidate failed, or the log
+        took no record."""
 
     def offer(self, copy: Copy, encoded: Encoded | None) -> None:
         """Take a copy if the plan mirrors its request; `encoded` where the candidate takes the same
@@ -100,17 +101,6 @@ class Shadow:
             ids = np.concatenate([each[0] for each in encoded])
             dense = np.concatenate([each[1] for each in encoded])
             scores = (await arm.scorer.score(ids, dense, deadline)).values
-            self._log.append(
-                {
-                    "shadow": {
-                        "version": arm.bundle.version,
-                        "bundle": arm.bundle.digest,
-                        "release": snapshot.plan.release,
-                        "prediction_ids": [i for copy, _ in block for i in copy.prediction_ids],
-                        "scores": scores.tolist(),
-                    }
-                }
-            )
         except Exception as error:
             # A candidate may fail in any way here; its copies are lost and nobody waits for them.
             self.dropped += len(block)
@@ -119,8 +109,22 @@ class Shadow:
             late = isinstance(error, TimeoutError)
             candidate.breaker.failed(str(error) or type(error).__name__, fatal=not late)
             return
-        self.scored += len(block)
         candidate.breaker.answered(ids, dense, scores)
+        said = {
+            "version": arm.bundle.version,
+            "bundle": arm.bundle.digest,
+            "release": snapshot.plan.release,
+            "prediction_ids": [i for copy, _ in block for i in copy.prediction_ids],
+            "scores": scores.tolist(),
+        }
+        try:
+            self._log.append({"shadow": said})
+        except OSError:
+            # A full disk is not the candidate's fault.
+            self.dropped += len(block)
+            _log.exception("prediction log: %d copies are not recorded", len(block))
+        else:
+            self.scored += len(block)
 
     async def _encoded(self, copy: Copy, encoded: Encoded | None, deadline: float) -> Encoded:
         if encoded is not None:

@@ -87,6 +87,7 @@ class Watch:
             "totals": {arm: tally.as_dict() for arm, tally in predictor.totals.items()},
             "answered": predictor.answered,
             "log_failures": predictor.log_failures,
+            "log_refuses": predictor.log.refuses,
             "feature_failures": arms.feature_failures,
             "plan_failures": arms.plan_failures,
             "rule_failures": predictor.choices.failures,

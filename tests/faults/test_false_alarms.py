@@ -104,7 +104,8 @@ class Simulated:
                     # The replica that no release here has is heard anew at each look.
                     epoch = self.plan.epoch
                     beat = len(self.store.looks(self.plan.release)) + 1
-                    idle = {"busy": 0.0, "memory": {"own": 0, "candidate": 0, "left": None}}
+                    memory = {"own": 0, "candidate": 0, "left": None}
+                    idle = {"busy": 0.0, "log_refuses": False, "memory": memory}
                     body = {"epoch": epoch, "broken": {}, "tallies": {}, **idle}
                     self.store.report(Report("r", "b", beat, body))
                     self._controller.tick()

@@ -1,9 +1,12 @@
 """A served world with a second version that may be released, and the controller of its rollout."""
 
 import json
+import sqlite3
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from shutil import rmtree
+from shutil import copytree, rmtree
 from typing import Any
 
 from mlflow import MlflowClient
@@ -19,11 +22,13 @@ from data_contracts.release import Evidence
 from data_contracts.rollout import Plan, Rollout, bucket, salt
 from data_contracts.rollout_store import Report, RolloutStore
 from data_contracts.use_case import UseCase
+from serving.app import build_app
 from serving.controller import fetch
 from serving.evidence import gathered
 from serving.registry import Registry
 from serving.release import Controller, Look
 from serving.replica import Replica
+from serving.settings import Settings
 from tests.integration.asgi import Client
 from tests.integration.world import World, as_role, asked, export
 
@@ -52,6 +57,16 @@ def register_second(world: World) -> Path:
     tags = {"bundle_sha256": manifest.digest(), "decision": json.dumps(decided)}
     client.create_model_version(name, f"{run.info.artifact_uri}/bundle", run.info.run_id, tags=tags)
     return Path(run.info.artifact_uri.removeprefix("file://")) / "bundle"
+
+
+@contextmanager
+def registry_away(lake: Lake) -> Generator[None]:
+    """MLflow's database answers nobody."""
+    path = lake.root / "mlflow" / "mlflow.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        yield
+        database.rollback()
 
 
 class Release:
@@ -137,3 +152,17 @@ def impatient(use_case: UseCase) -> UseCase:
     """The use case with releases that wait for nothing but their gates."""
     rollout = Rollout(unit="user_id", look_s=0.0, dwell_s=0.0)
     return replace(use_case, declared=replace(use_case.declared, rollout=rollout))
+
+
+@contextmanager
+def released(built: World, root: Path) -> Generator[Release]:
+    """A release of a copy of the world in `root`: aliases, ledger and plans are its own, the
+    bundles stay where they were built."""
+    copytree(built.root, root)
+    world = replace(built, root=root, lake=Lake(root, built.use_case.name))
+    settings = Settings(
+        root=root, clock="replay", poll_s=3600.0, lease_s=30.0,
+        candidate_timeout_ms=2000, candidate_hang_s=0.3,
+    )  # fmt: skip
+    with Client(build_app(settings)) as client:
+        yield Release(world, client)

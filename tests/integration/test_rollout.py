@@ -2,19 +2,15 @@
 
 import os
 import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from shutil import copytree
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from data_contracts.lake import Lake
 from data_contracts.ledger import fails, stands
 from data_contracts.moves import Moves
 from data_contracts.release import Evidence
@@ -23,11 +19,8 @@ from data_contracts.rollout_store import Report
 from data_contracts.sequences import Sums
 from data_contracts.stages import MoveRefused
 from data_contracts.tally import Tally
-from serving.app import build_app
 from serving.registry import Registry
-from serving.settings import Settings
-from tests.integration.asgi import Client
-from tests.integration.releases import MOST, Release, register_second
+from tests.integration.releases import MOST, Release, register_second, released
 from tests.integration.world import World, build
 
 ENOUGH = Sums(0.0, 1e6, 1.0, 7e4, (5_000, 5_000), 1_000_000)
@@ -44,16 +37,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture
 def release(built: World, tmp_path: Path) -> Iterator[Release]:
-    # The bundles stay where they were built; aliases, ledger and plans are the test's own.
-    root = tmp_path / "lake"
-    copytree(built.root, root)
-    world = replace(built, root=root, lake=Lake(root, built.use_case.name))
-    settings = Settings(
-        root=root, clock="replay", poll_s=3600.0, lease_s=30.0,
-        candidate_timeout_ms=2000, candidate_hang_s=0.3,
-    )  # fmt: skip
-    with Client(build_app(settings)) as client:
-        yield Release(world, client)
+    with released(built, tmp_path / "lake") as release:
+        yield release
 
 
 def test_in_the_shadow_the_champion_answers_and_the_candidate_scores_a_copy(
@@ -238,29 +223,6 @@ def test_without_memory_for_a_candidate_a_release_begins_only_if_someone_answers
     release.settle()
     own = next(each for each in release.store.reports() if each.replica != "another")
     assert 0 < own.body["memory"]["candidate"] < own.body["memory"]["own"]
-
-
-@pytest.mark.full
-def test_while_mlflow_is_away_a_bad_candidate_is_out_and_stays_out_when_it_is_back(
-    release: Release,
-) -> None:
-    release.canary(100)
-    unit = release.unit(100)
-    database = sqlite3.connect(release.lake.root / "mlflow" / "mlflow.db", isolation_level=None)
-    database.execute("BEGIN EXCLUSIVE")
-    try:
-        os.kill(release.candidate_pid, signal.SIGKILL)
-        assert "1" == release.predict(unit, "after").json()["version"]
-        release.settle()
-        assert "steady" == release.plan.stage
-        assert release.controller.registry_failures
-    finally:
-        database.rollback()
-        database.close()
-    release.settle()
-    assert {"champion": "1"} == Registry(release.lake).aliases("clicks")
-    assert "1" == release.predict(unit, "later").json()["version"]
-    assert [] == Moves(Registry(release.lake), release.lake, "clicks").verify()
 
 
 def test_a_candidate_with_another_bundle_than_registered_is_never_exposed(

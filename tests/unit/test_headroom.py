@@ -12,9 +12,9 @@ from serving.headroom import Replicas
 GIB = 1 << 30
 
 
-def told(replica: str, beat: int, busy: float = 0.1, **changed: Any) -> Report:
+def told(replica: str, beat: int, busy: float = 0.1, full: bool = False, **changed: Any) -> Report:
     held = {"own": GIB, "candidate": 0, "left": 16 * GIB} | changed
-    return Report(replica, "boot", beat, {"busy": busy, "memory": held})
+    return Report(replica, "boot", beat, {"busy": busy, "memory": held, "log_refuses": full})
 
 
 def heard(*reports: tuple[Report, Report]) -> Replicas:
@@ -51,6 +51,13 @@ def test_a_replica_that_keeps_its_processor_busy_has_none_to_spare() -> None:
     calm, busy = (told("a", 1), told("a", 2)), (told("b", 1), told("b", 2, busy=0.9))
     assert "" == heard(calm).without_processors()
     assert "a replica keeps 0.90 processors busy" in heard(calm, busy).without_processors()
+
+
+def test_while_a_replica_s_log_takes_no_record_nothing_can_be_judged() -> None:
+    sound, full = (told("a", 1), told("a", 2)), (told("b", 1), told("b", 2, full=True))
+    assert "" == heard(sound).without_log()
+    assert "takes no record of the answers of b: free disk" in heard(sound, full).without_log()
+    assert "" == heard(sound, (full[1], full[1])).without_log(), "it is gone"
 
 
 def test_memory_that_this_process_takes_is_held_and_no_longer_left() -> None:

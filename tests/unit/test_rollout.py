@@ -23,6 +23,7 @@ from data_contracts.rollout import (
     began,
     bucket,
     ended,
+    followed,
     held,
     moves,
     returned,
@@ -105,10 +106,12 @@ def test_after_the_moves_the_aliases_are_what_the_plan_says(acts: list[str]) -> 
                     plan = held(plan, True)
         except MoveRefused:
             continue
+        expected = followed(plan, aliases)
         for action, version, stage in moves(plan, aliases):
-            after = promoted(aliases, version, str(stage)) if stage else demoted(aliases, version)
-            assert (action == "promote") == (stage is not None)
+            after = promoted(aliases, version, stage) if stage else demoted(aliases, version)
+            assert (action == "promote") == (stage != "")
             aliases = after
+        assert expected == aliases
         assert [] == moves(plan, aliases)
         assert plan.champion.version == aliases["champion"]
         stages = {a: v for a, v in aliases.items() if a in ("shadow", "canary")}
