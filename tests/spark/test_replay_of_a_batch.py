@@ -13,6 +13,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from data_contracts.clock import DAY, HOUR, SECOND
+from data_contracts.keys import text_of
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.conservation import Conservation, conservation
@@ -24,7 +25,11 @@ from tests.spark.dying_writer import BEHIND_IT, IN_A_BATCH
 from tests.spark.lakes import ARRIVAL, NOON, click, impression, land_at, to_file
 
 REPOSITORY = Path(__file__).parents[2]
-KEYS = {"user": [f"u{i}" for i in range(4)], "item": [f"i{i}" for i in range(5)]}
+KEYS = {
+    "user": [f"u{i}" for i in range(4)],
+    "item": [f"i{i}" for i in range(5)],
+    "taste": [text_of((f"u{i}", f"c{j}")) for i in range(4) for j in range(4)],
+}
 FIRST = [
     impression(f"a{i}", NOON + i * SECOND, user=f"u{i % 3}", item=f"i{i % 4}") for i in range(12)
 ]
