@@ -1,4 +1,4 @@
-"""`python -m tests.spark.dying_writer FOLDER PLACE…`: writers that all die by one kill -9.
+"""`python -m tests.spark.dying_writer USE_CASE FOLDER PLACE…`: writers that all die by one kill -9.
 
 Every place has a lake of its own, `FOLDER/PLACE`. Its writer works up to that place and stands
 still there; when all stand, the whole process group is killed, Spark's JVM with it.
@@ -167,11 +167,11 @@ def files_of(table: Path) -> int:
     return len(list(table.rglob("*.parquet")))
 
 
-def main(folder: Path, places: list[str]) -> None:
+def main(name: str, folder: Path, places: list[str]) -> None:
     stream.MicroBatches, stream.BatchWriter = Dying, DyingWriter
     stream.append_once, tiles.replace = append_or_die, replace_or_die
     view_keeper.OnlineStates = DyingStates
-    use_case = load_use_case("clicks")
+    use_case = load_use_case(name)
     # A stalled task keeps its core.
     spark = spark_session(folder / "dying.log", master="local[4]")
     for place in places:
@@ -193,4 +193,4 @@ def main(folder: Path, places: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])

@@ -95,8 +95,8 @@ def copy_of(lake: Lake, root: Path) -> Lake:
     return Lake(root, lake.use_case)
 
 
-def kill(folder: Path, *places: str) -> None:
-    command = [sys.executable, "-m", "tests.spark.dying_writer", str(folder), *places]
+def kill(folder: Path, *places: str, use_case: str = "clicks") -> None:
+    command = [sys.executable, "-m", "tests.spark.dying_writer", use_case, str(folder), *places]
     told = subprocess.run(
         command, cwd=REPOSITORY, capture_output=True, text=True, check=False, start_new_session=True
     )
