@@ -6,7 +6,7 @@ one the second is refused.
 
 import json
 import sqlite3
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,19 +88,23 @@ class RolloutStore:
         asked = "SELECT body FROM plans WHERE model = :model AND epoch >= :since ORDER BY epoch"
         return [Plan.from_dict(json.loads(body)) for (body,) in self._read(asked, since=since)]
 
-    def add(self, plan: Plan) -> Plan:
-        """Write the next plan; MoveRefused when its epoch does not follow the last one's."""
-        written = self._write(
+    def add(self, plan: Plan, bars: Mapping[str, str] | None = None) -> Plan:
+        """Write the next plan, and bar the versions that it takes out of traffic (version ->
+        why); MoveRefused when its epoch does not follow the last one's."""
+        added = (
             "INSERT INTO plans SELECT :model, :epoch, :body WHERE :epoch - 1 = "
-            "(SELECT coalesce(max(epoch), 0) FROM plans WHERE model = :model)",
-            epoch=plan.epoch,
-            body=json.dumps(plan.as_dict(), allow_nan=False),
+            "(SELECT coalesce(max(epoch), 0) FROM plans WHERE model = :model)"
         )
-        if not written:
-            raise MoveRefused(
-                f"model {self._model}: plan {plan.epoch} does not follow the last one: another "
-                "controller wrote it"
-            )
+        body = json.dumps(plan.as_dict(), allow_nan=False)
+        values = {"model": self._model, "epoch": plan.epoch, "body": body}
+        with self._open() as connection:
+            if not connection.execute(added, values).rowcount:
+                raise MoveRefused(
+                    f"model {self._model}: plan {plan.epoch} does not follow the last one: "
+                    "another controller wrote it"
+                )
+            barred = [(self._model, *each) for each in (bars or {}).items()]
+            connection.executemany("INSERT OR REPLACE INTO barred VALUES (?, ?, ?)", barred)
         return plan
 
     def ask(
@@ -171,13 +175,22 @@ class RolloutStore:
         asked = "SELECT replica, boot, beat, body FROM reports WHERE model = :model"
         return [Report(*row[:3], body=json.loads(row[3])) for row in self._read(asked)]
 
-    def bar(self, version: str, reason: str) -> None:
-        """Keep a version from being released again, unless someone answers for it."""
-        asked = "INSERT OR REPLACE INTO barred VALUES (:model, :version, :reason)"
-        self._write(asked, version=version, reason=reason)
+    def fold(self, reports: Sequence[Report], into: Report) -> bool:
+        """Put one report in the place of several; False, and nothing done, where one of them has
+        been renewed meanwhile."""
+        gone = "DELETE FROM reports WHERE model = ? AND replica = ? AND boot = ? AND beat = ?"
+        with self._open() as connection:
+            named = [(self._model, each.replica, each.boot, each.beat) for each in reports]
+            if connection.executemany(gone, named).rowcount < len(reports):
+                connection.rollback()
+                return False
+            body = json.dumps(into.body)
+            row = (self._model, into.replica, into.boot, into.beat, body)
+            connection.execute("INSERT INTO reports VALUES (?, ?, ?, ?, ?)", row)
+        return True
 
     def barred(self) -> dict[str, str]:
-        """Version -> why it is barred."""
+        """Version -> why it may not be released again, unless someone answers for it."""
         return dict(self._read("SELECT version, reason FROM barred WHERE model = :model"))
 
     def followed(self) -> tuple[int, int]:

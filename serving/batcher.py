@@ -76,6 +76,8 @@ class Batcher(Generic[Ask, Answer]):
         Raises TimeoutError when the deadline passed before its turn, else what `run` gave.
         """
         if here and self.free:
+            if time.monotonic() >= deadline:
+                raise self._late()
             return self._here(ask)
         done: asyncio.Future[Done[Answer]] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(ask, time.monotonic(), done)
@@ -140,7 +142,9 @@ class Batcher(Generic[Ask, Answer]):
                 batch.append(waiting)
                 rows += size
             elif not waiting.done.done():
-                late = f"{self._name}: its turn did not come before the deadline"
-                waiting.done.set_exception(TimeoutError(late))
+                waiting.done.set_exception(self._late())
             heapq.heappop(self._queue)
         return batch
+
+    def _late(self) -> TimeoutError:
+        return TimeoutError(f"{self._name}: its turn did not come before the deadline")

@@ -1,14 +1,21 @@
 """Which replicas are there, and whether they have room for the next step of a release."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from data_contracts.rollout_store import Report
 
-SILENT_S = 10.0
-"""A replica that says nothing for this long is not waited for."""
+_SILENT_S = 10.0
+_MISSED = 3
 BUSY = 0.85
 """Processors of a replica's process above which the canary does not grow."""
+
+
+def silent_s(body: Mapping[str, Any]) -> float:
+    """After so long without a report (s) a replica is taken for one that has ended: ten seconds,
+    or three reports in a row."""
+    return max(_SILENT_S, _MISSED * float(body.get("every_s", 0.0)))
 
 
 class Replicas:
@@ -29,7 +36,7 @@ class Replicas:
             if beat != each.beat:
                 since = now
             self._heard[name] = each.beat, since
-            if now - since < SILENT_S:
+            if now - since < silent_s(each.body):
                 live.append(each)
         self.live = live
 

@@ -24,22 +24,12 @@ from prometheus_client.registry import Collector
 from data_contracts.rollout import Plan
 from data_contracts.rollout_store import Report, RolloutStore
 from data_contracts.tally import Tally, summed
+from serving.headroom import silent_s
+from serving.reports import COUNTED
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-ALIVE_S = 10.0
-"""A replica that said nothing for this long is not counted as there."""
 _OCTAVES = range(13)
 """Upper edges of the latency's buckets: 2^k ms, where buckets of a tally end too."""
-
-_COUNTS = {
-    "feature_failures": "Reads of the online store that ended in declared defaults.",
-    "dimension_failures": "Reads of dimension tables that ended in nulls.",
-    "log_failures": "Answers whose record the prediction log refused.",
-    "landing_log_failures": "Events that the landing log refused.",
-    "plan_failures": "Looks for a plan of the rollout that failed.",
-    "rule_failures": "Rules of the use case that were skipped for a request.",
-}
-"""Entry of a report -> what it counts."""
 
 
 def exposition(store: RolloutStore, use_case: str, now: float) -> bytes:
@@ -76,10 +66,19 @@ class _Stored(Collector):
         yield self._counter("shadow_requests", "Copies for the candidate.", "outcome", shadow)
         events = _merged(bodies, "events")
         yield self._counter("events", "Events sent to the collector.", "outcome", events)
-        for name, text in _COUNTS.items():
+        for name, text in COUNTED.items():
             found = CounterMetricFamily(f"headrace_{name}", text, labels=["use_case"])
             found.add_metric([self._use_case], _sum(bodies, name))
             yield found
+        spent = SummaryMetricFamily(
+            "headrace_stage_duration_seconds",
+            "Part of an answer's time: features, queue (waiting for the scorer), model.",
+            labels=["use_case", "stage"],
+        )
+        answered = int(_sum(bodies, "answered"))
+        for stage, milliseconds in _merged(bodies, "spent_ms").items():
+            spent.add_metric([self._use_case, stage], answered, milliseconds / 1000)
+        yield spent
 
     def _arms(self, bodies: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
         labels = ["use_case", "arm"]
@@ -112,15 +111,15 @@ class _Stored(Collector):
         bodies = [each.body for each in live]
         epoch = plan.epoch if plan is not None else 0
         step = plan.step if plan is not None else ""
-        behind = sum(body["epoch"] < epoch for body in bodies)
-        broken = sum(step in body["broken"] for body in bodies)
+        behind = sum(body.get("epoch", 0) < epoch for body in bodies)
+        broken = sum(step in body.get("broken", {}) for body in bodies)
         yield self._gauge("replicas", "Replicas that report.", len(live))
         yield self._gauge("replicas_behind", "Those that go by an older plan.", behind)
         yield self._gauge("breakers_open", "Those whose candidate's breaker is open.", broken)
         under_way = _sum(bodies, "under_way")
         yield self._gauge("requests_in_flight", "Requests under way in replicas.", under_way)
         yield self._gauge("busy_processors", "Processors kept busy.", _sum(bodies, "busy"))
-        held = [body["memory"] for body in bodies]
+        held = [body.get("memory", {}) for body in bodies]
         used = {"replica": _sum(held, "own"), "candidate": _sum(held, "candidate")}
         memory = GaugeMetricFamily(
             "headrace_memory_bytes", "Memory held by processes.", labels=["use_case", "process"]
@@ -140,6 +139,16 @@ class _Stored(Collector):
         yield self._gauge("aliases_epoch", "Plan that the registry's aliases follow.", followed)
         yield self._gauge("canary_ratio", "Share of units answered by it.", plan.canary_bps / 1e4)
         yield self._gauge("shadow_ratio", "Share of requests mirrored.", plan.shadow_bps / 1e4)
+        looks = self._store.looks(plan.release) if plan.candidate is not None else []
+        waits = GaugeMetricFamily(
+            "headrace_release_waits",
+            "Whether the release stays at its share, by what its gates said last.",
+            labels=["use_case", "verdict"],
+        )
+        for look in looks[-1:]:
+            said = str(look["decision"]["verdict"])
+            waits.add_metric([self._use_case, said], float(bool(look["waits"])))
+        yield waits
         waiting = len(self._store.requests(open_only=True))
         yield self._gauge("rollout_requests_waiting", "Asked of the controller.", waiting)
         beat = self._store.beat()
@@ -164,7 +173,7 @@ class _Stored(Collector):
 
 
 def _lives(body: Mapping[str, Any], now: float) -> bool:
-    return not body.get("ended") and now - body.get("at", 0.0) < ALIVE_S
+    return not body.get("ended") and now - body.get("at", 0.0) < silent_s(body)
 
 
 def _merged(bodies: Iterable[Mapping[str, Any]], name: str) -> Counter[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -75,6 +76,8 @@ class Predictor:
     """Answers whose record the prediction log refused."""
     tallies: dict[str, dict[Name, Tally]] = field(default_factory=dict[str, dict[Name, Tally]])
     """Step of a release (`Plan.step`) -> arm -> what was counted."""
+    spent_ms: Counter[str] = field(default_factory=Counter[str])
+    """Part of an answer -> time of all of them."""
     totals: dict[Name, Tally] = field(default_factory=dict[Name, Tally])
     """Arm -> what was counted since the start."""
 
@@ -126,8 +129,9 @@ class Predictor:
             "features": round(found.features_ms, 3),
             "queue": round(found.scores.queue_ms, 3),
             "model": round(found.scores.model_ms, 3),
-            "total": round(total_ms, 3),
         }
+        self.spent_ms.update(latency)
+        latency["total"] = round(total_ms, 3)
         groups = found.arm.reader.reading
         self._record(
             {
@@ -267,12 +271,14 @@ class Predictor:
             del self.tallies[step]
 
     def _record(self, record: Mapping[str, Any]) -> None:
+        refused = self.log.refuses
         try:
             self.log.append(record)
         except OSError:
             # The answer stands without its record; the next record's number shows the gap.
             self.log_failures += 1
-            _log.exception("prediction log: %s is not recorded", record["request_id"])
+            if not refused:
+                _log.exception("prediction log: %s is not recorded", record["request_id"])
 
     def _response(
         self, request: PredictRequest, names: list[str], found: _Answer

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from data_contracts.stages import CHAMPION, SHADOW, MoveRefused
 from data_contracts.use_case import UseCase
 from serving.headroom import Replicas
 from serving.previous import previous
+from serving.reports import fold
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class Controller:
             return None
         reports = self._store.reports()
         self._replicas.hear(reports)
+        fold(self._store, reports, plan.step)
         for request in self._store.requests(open_only=True):
             if request.action != START:
                 plan = self._asked(plan, request)
@@ -115,7 +117,8 @@ class Controller:
             plan = self._aligned(plan)
             for request in self._store.requests(open_only=True):
                 if request.action == START:
-                    plan = self._started(plan, request)
+                    # A registry that hangs has kept this thread while plans were written.
+                    plan = self._started(self._store.plan() or plan, request)
         except MoveRefused as refused:
             self.waits = str(refused)
             _log.warning("rollout: aliases and plan are not aligned: %s", refused)
@@ -166,15 +169,13 @@ class Controller:
             return self._write(after, actor, reason), f"epoch {after.epoch}"
         if request.action == "abort":
             bad, after = plan.candidate, ended(plan)
-            plan = self._write(after, actor, reason, override=Override(actor, reason))
-            if bad is not None:
-                self._store.bar(bad.version, f"aborted by {actor}: {reason}")
+            bars = {bad.version: f"aborted by {actor}: {reason}"} if bad is not None else {}
+            plan = self._write(after, actor, reason, None, Override(actor, reason), bars)
             return plan, f"epoch {after.epoch}"
         if request.action == "rollback":
             after = returned(plan, previous(plan, self._store, self._moves, self._registry, name))
-            bad = plan.champion.version
-            plan = self._write(after, actor, reason, override=Override(actor, reason))
-            self._store.bar(bad, f"rolled back by {actor}: {reason}")
+            bars = {plan.champion.version: f"rolled back by {actor}: {reason}"}
+            plan = self._write(after, actor, reason, None, Override(actor, reason), bars)
             return plan, f"epoch {after.epoch}"
         raise MoveRefused(f"action {request.action!r}: one of {', '.join(ACTIONS)}")
 
@@ -260,10 +261,8 @@ class Controller:
     def _failed(self, plan: Plan, decision: Decision) -> Plan:
         assert plan.candidate is not None
         reason = _reasons(decision)
-        bad = plan.candidate.version
-        plan = self._write(ended(plan), "controller", reason, decision)
-        self._store.bar(bad, reason)
-        return plan
+        bars = {plan.candidate.version: reason}
+        return self._write(ended(plan), "controller", reason, decision, bars=bars)
 
     def _waiting(self, plan: Plan, decision: Decision) -> str:
         """Why a release that did no harm stays where it is; empty when it may go on."""
@@ -316,6 +315,7 @@ class Controller:
         reason: str,
         decision: Decision | None = None,
         override: Override | None = None,
+        bars: Mapping[str, str] | None = None,
     ) -> Plan:
         head = self._moves.history()
         written = self._store.add(
@@ -327,7 +327,8 @@ class Controller:
                 decision=decision.as_dict() if decision else None,
                 override=vars(override) if override else None,
                 ledger_head=head[-1].stamp if head else "",
-            )
+            ),
+            bars,
         )
         self._stepped, self._looked = time.monotonic(), float("-inf")
         _log.warning("rollout: plan %d: %s %s: %s", plan.epoch, plan.stage, plan.share, reason)

@@ -117,12 +117,14 @@ class Shadow:
             "prediction_ids": [i for copy, _ in block for i in copy.prediction_ids],
             "scores": scores.tolist(),
         }
+        refused = self._log.refuses
         try:
             self._log.append({"shadow": said})
         except OSError:
             # A full disk is not the candidate's fault.
             self.dropped += len(block)
-            _log.exception("prediction log: %d copies are not recorded", len(block))
+            if not refused:
+                _log.exception("prediction log: %d copies are not recorded", len(block))
         else:
             self.scored += len(block)
 

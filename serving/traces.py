@@ -49,10 +49,18 @@ class Traces(Untraced):
                 "http.route": route,
                 "url.scheme": scope["scheme"],
             },
+            # An exception's message and stack may quote inputs.
+            record_exception=False,
+            set_status_on_exception=False,
         )
 
     def span(self, name: str, version: str) -> AbstractContextManager[object]:
-        return self._tracer.start_as_current_span(name, attributes={_VERSION: version})
+        return self._tracer.start_as_current_span(
+            name,
+            attributes={_VERSION: version},
+            record_exception=False,
+            set_status_on_exception=False,
+        )
 
     def spent(self, name: str, version: str, before_ms: float, milliseconds: float) -> None:
         end = time.time_ns() - round(before_ms * 1e6)
@@ -84,4 +92,10 @@ class Traced:
                         span.set_status(StatusCode.ERROR)
                 await send(message)
 
-            await self._app(scope, receive, noted)
+            try:
+                await self._app(scope, receive, noted)
+            except Exception as error:
+                # Answered outside of this middleware.
+                span.set_attribute("error.type", type(error).__name__)
+                span.set_status(StatusCode.ERROR)
+                raise

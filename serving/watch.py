@@ -78,6 +78,7 @@ class Watch:
         }
         return {
             "at": time.time(),
+            "every_s": self._every_s,
             "ended": self._ended,
             "epoch": arms.now.plan.epoch,
             "champion": arms.now.champion.bundle.version,
@@ -86,6 +87,7 @@ class Watch:
             "tallies": tallies,
             "totals": {arm: tally.as_dict() for arm, tally in predictor.totals.items()},
             "answered": predictor.answered,
+            "spent_ms": dict(predictor.spent_ms),
             "log_failures": predictor.log_failures,
             "log_refuses": predictor.log.refuses,
             "feature_failures": arms.feature_failures,

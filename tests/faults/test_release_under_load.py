@@ -2,99 +2,20 @@
 
 import os
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from shutil import copytree
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
-from data_contracts.rollout import Plan
-from data_contracts.rollout_store import RolloutStore
-from serving.running import RunningServer, running
-from serving.settings import Settings
-from tests.faults.traffic import Traffic, records, repeated_ids, strays, write_bodies
+from tests.faults.served import LEASE_S, Served, serving
+from tests.faults.traffic import records, repeated_ids, strays
 from tests.integration.releases import register_second
-from tests.integration.world import World, build
+from tests.integration.world import build
 
 pytestmark = pytest.mark.faults
 SWAPS = 50
-PATIENCE_S = 60.0
-LEASE_S = 3.0
-
-
-class Served:
-    """A server of two replicas with two versions to go between."""
-
-    def __init__(self, world: World, server: RunningServer, bodies: Path) -> None:
-        self.world, self.server, self.bodies = world, server, bodies
-        self.store = RolloutStore(world.lake.rollouts, "clicks")
-        self.until(lambda: self.store.plan() is not None)
-        closed = self.traffic("closed", 8, 5.0).said()
-        self.rate = 0.6 * closed["rps"]
-        """Requests a second: 60 % of what both replicas could answer."""
-
-    def traffic(self, mode: str, value: float, seconds: float) -> Traffic:
-        return Traffic(self.server.url, self.bodies, mode, value, seconds)
-
-    def until(self, holds: Callable[[], object], within: float = PATIENCE_S) -> float:
-        """Seconds until it holds."""
-        pause, began = threading.Event(), time.monotonic()
-        while not holds():
-            assert time.monotonic() - began < within, "it never did"
-            pause.wait(0.1)
-        return time.monotonic() - began
-
-    @property
-    def plan(self) -> Plan:
-        found = self.store.plan()
-        assert found is not None
-        return found
-
-    def ask(self, action: str, version: str | None = None) -> None:
-        number = self.store.ask("now", "test", action, version, "a fault test", True)
-
-        def answered() -> str | None:
-            return next(r.answer for r in self.store.requests() if r.id == number)
-
-        self.until(answered)
-        assert not str(answered()).startswith("refused"), answered()
-        self.until(self.taken_up)
-
-    def taken_up(self) -> bool:
-        """Whether every replica that lives goes by the newest plan, and the aliases follow it."""
-        epoch = self.plan.epoch
-        last = {r.replica: r for r in sorted(self.store.reports(), key=lambda r: r.beat)}
-        alive = [r for r in last.values() if r.body["epoch"] >= epoch]
-        return len(alive) >= 2 and self.store.followed()[0] == epoch
-
-    def settle(self) -> None:
-        """The first version alone."""
-        if self.plan.candidate is not None:
-            self.ask("abort")
-        if self.plan.champion.version == "2":
-            self.ask("rollback")
-
-    def release(self, version: str, share: int = 10_000) -> None:
-        """Take a version to a share, or to the champion's place."""
-        self.ask("start", version)
-        while self.plan.candidate is not None and self.plan.canary_bps < share:
-            self.ask("advance")
-
-    def processes(self, part: str) -> list[psutil.Process]:
-        """Processes of the server whose command line holds `part`."""
-        found = []
-        for each in psutil.Process(self.server.pid).children(recursive=True):
-            try:
-                if part in " ".join(each.cmdline()):
-                    found.append(each)
-            except psutil.Error:
-                continue
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -102,26 +23,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("faults")
     world = build(home / "lake")
     register_second(world)
-    bodies = home / "bodies.jsonl"
-    write_bodies(bodies)
-    # Nothing goes on by itself and no gate is looked at: the tests ask for every step.
-    folder = copytree(world.use_case.folder, home / "declared" / "clicks")
-    declared = (folder / "use_case.py").read_text()
-    unhurried = declared.replace('Rollout(unit="user_id")', 'Rollout(unit="user_id", look_s=1e9)')
-    assert declared != unhurried
-    (folder / "use_case.py").write_text(unhurried)
-    settings = Settings(
-        root=world.root,
-        use_case=str(folder),
-        auth=False,
-        max_in_flight=10_000,
-        replicas=2,
-        poll_s=0.25,
-        lease_s=LEASE_S,
-        candidate_hang_s=1.0,
-    )
-    with running(settings) as server:
-        yield Served(world, server, bodies)
+    with serving(world, home) as served:
+        yield served
 
 
 def test_swaps_under_load_fail_no_request_repeat_no_id_and_move_no_unit(served: Served) -> None:

@@ -1,18 +1,22 @@
 """Spans of requests, as a collector gets them over OTLP."""
 
+import asyncio
 import gzip
 import subprocess
 import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from starlette.types import Receive, Scope, Send
 
 from serving.app import build_app
 from serving.settings import Settings
+from serving.traces import Traced, Traces
 from tests.integration.asgi import Client
 from tests.integration.world import World, as_role, asked, build
 
@@ -102,6 +106,33 @@ def test_a_request_is_a_span_of_its_caller_s_trace_with_its_parts_below(
     assert [200, 422] == statuses
     sent = b"".join(request.SerializeToString() for request in collector.taken)
     assert [] == [word for word in (b"secret", b"u1", world.operate.encode()) if word in sent]
+
+
+def test_an_error_that_nobody_expected_is_told_by_its_kind_alone(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = f"http://127.0.0.1:{collector.server_port}"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    traces = Traces("clicks", "r1")
+
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        with traces.span("features", "1"):
+            raise KeyError("secret")
+
+    replica = SimpleNamespace(predictor=SimpleNamespace(traces=traces))
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/predict", "scheme": "http",
+        "headers": [], "app": SimpleNamespace(state=SimpleNamespace(replica=replica)),
+    }  # fmt: skip
+    with pytest.raises(KeyError):
+        asyncio.run(Traced(fails)(scope, None, None))  # pyright: ignore[reportArgumentType]
+    traces.close()
+    features, whole = collector.spans
+    assert ("features", "POST /v1/predict") == (features.name, whole.name)
+    told = {each.key: each.value.string_value for each in whole.attributes}
+    assert ("KeyError", Status.STATUS_CODE_ERROR) == (told["error.type"], whole.status.code)
+    sent = b"".join(request.SerializeToString() for request in collector.taken)
+    assert b"secret" not in sent
 
 
 def test_a_collector_that_is_away_costs_no_answer(

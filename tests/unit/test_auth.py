@@ -76,7 +76,7 @@ def test_keys_made_at_the_same_time_are_all_kept(path: Path) -> None:
 
 @pytest.mark.parametrize("roles", [[], ["admin"]])
 def test_roles_that_do_not_exist_are_refused(path: Path, roles: list[str]) -> None:
-    with pytest.raises(ValueError, match="name some of events, operate, predict"):
+    with pytest.raises(ValueError, match="name some of events, metrics, operate, predict"):
         create_key(path, roles, "shop")  # pyright: ignore[reportArgumentType]
 
 

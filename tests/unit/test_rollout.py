@@ -234,8 +234,10 @@ def test_plans_are_only_added_each_by_its_epoch(tmp_path: Path) -> None:
     store.add(second)
     for late in (FIRST, second, replace(second, epoch=4)):
         with pytest.raises(MoveRefused, match="does not follow the last one"):
-            store.add(late)
-    assert [FIRST, second] == store.plans()
+            store.add(late, {TWO.version: "not this plan's"})
+    assert [FIRST, second] == store.plans() and {} == store.barred()
+    store.add(ended(second), {TWO.version: "bad"})
+    assert {TWO.version: "bad"} == store.barred() and {} == other.barred()
     assert other.plan() is None
     assert store.take("a", None) and not store.take("b", None)
     assert store.renew("a") and not store.renew("b")
