@@ -11,7 +11,8 @@ from data_contracts.sequences import LEAST_UNITS, boundary
 
 RAMP = (0.01, 0.05, 0.25, 0.50)
 """Shares of the candidate; CTR is judged at the last one."""
-_POWER = 0.9
+POWER = 0.9
+"""Chance of an equal candidate to have passed by the time that is told."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Plan:
 
 
 def plan(
-    rules: Sequence[Rule], traffic: Traffic, alpha: float, max_days: float, power: float = _POWER
+    rules: Sequence[Rule], traffic: Traffic, alpha: float, max_days: float, power: float = POWER
 ) -> Plan:
     """When each enforced, required gate passes with probability `power` a candidate that is equal.
 
@@ -112,7 +113,7 @@ def plan(
 def weights(rules: Sequence[Rule], traffic: Traffic, alpha: float) -> dict[str, float]:
     """Check -> weight at which its sequence shall be narrowest, for every sequence that is on."""
     return {
-        rule.check: _weight(rule, traffic, alpha_of(rule.check, rules, alpha), _POWER)
+        rule.check: _weight(rule, traffic, alpha_of(rule.check, rules, alpha), POWER)
         for rule in rules
         if rule.check in ("CTR", "paired log loss") and rule.mode != "off"
     }

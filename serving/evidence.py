@@ -49,7 +49,7 @@ def gathered(lake: Lake, plan: Plan, reports: Iterable[Report]) -> Evidence:
 
 def base_rate(lake: Lake) -> float | None:
     """CTR of the matured predictions; None before there are any of both kinds."""
-    labels = _columns(lake.outcomes, ["label"]).get("label", np.zeros(0))
+    labels = columns(lake.outcomes, ["label"]).get("label", np.zeros(0))
     rate = float(labels.mean()) if len(labels) else 0.0
     return rate if 0 < rate < 1 else None
 
@@ -58,7 +58,7 @@ def _pairs(lake: Lake, plan: Plan) -> Sums:
     """The candidate's log loss beside the champion's on the impressions that both have scored."""
     assert plan.candidate is not None
     of = [("release", "=", plan.release), ("shadow_version", "=", plan.candidate.version)]
-    rows = _columns(lake.outcomes, ["unit", "label", "score", "shadow_score"], of)
+    rows = columns(lake.outcomes, ["unit", "label", "score", "shadow_score"], of)
     if not rows or not len(rows["label"]):
         return NOTHING
     theirs = log_losses(rows["label"], rows["score"])
@@ -69,7 +69,7 @@ def _pairs(lake: Lake, plan: Plan) -> Sums:
 def _arms(lake: Lake, plan: Plan) -> Sums:
     """CTR of the candidate's arm beside the champion's, in strata of epoch and hour."""
     of = [("release", "=", plan.release), ("canary_bps", ">", 0)]
-    rows = _columns(lake.outcomes, ["unit", "label", "arm", "epoch", "q"], of)
+    rows = columns(lake.outcomes, ["unit", "label", "arm", "epoch", "q"], of)
     if not rows or not len(rows["label"]):
         return NOTHING
     strata = rows["epoch"] * 10_000_000 + rows["q"] // _HOUR_US
@@ -81,14 +81,14 @@ def _arms(lake: Lake, plan: Plan) -> Sums:
 
 def _splits(lake: Lake, plan: Plan) -> Any:
     of = [("release", "=", plan.release), ("canary_bps", ">", 0)]
-    rows = _columns(lake.predictions, ["unit", "canary_bps", "arm"], of)
+    rows = columns(lake.predictions, ["unit", "canary_bps", "arm"], of)
     if not rows:
         return ()
     candidate = rows["arm"] == "candidate"
     return splits(zip(rows["unit"], rows["canary_bps"].tolist(), candidate.tolist(), strict=True))
 
 
-def _columns(
+def columns(
     table: Path, names: list[str], of: list[tuple[str, str, Any]] | None = None
 ) -> Mapping[str, np.ndarray]:
     """Columns of a Delta table, times in µs; empty where the table or a column is not there yet."""

@@ -36,6 +36,14 @@ const time = (text) => element("td", text.replace("T", " ").slice(0, 19), "time"
 const verdict = (text) => element("td", text ?? "–", text === "cannot judge" ? "cannot" : text ?? "");
 const answered = (override) => (override ? `${override.name}: ${override.reason}` : "");
 
+function still(needs) {
+  if (!needs) return "";
+  const there = `${Math.floor(needs.done * 100)} % is there`;
+  if (needs.seconds === null) return there;
+  const [size, unit] = needs.seconds < 5400 ? [60, "min"] : needs.seconds < 172800 ? [3600, "h"] : [86400, "days"];
+  return `about ${Math.ceil(needs.seconds / size)} ${unit}, ${there}`;
+}
+
 function shown(found) {
   at("use_case").textContent = found.use_case;
   const steps = ["steady", "shadow", ...found.steps.map((bps) => `canary ${bps / 100} %`)];
@@ -52,9 +60,10 @@ function shown(found) {
       return [element("td", name, "name"), count(arm.requests), why || "0", figure(arm.p50_ms, 1),
         figure(arm.p99_ms, 1), figure(arm.mean_score, 5), element("td", open.join("; ") || "closed", open.length ? "fail" : "")];
     }));
-  table("gates", ["gate", "counts as", "verdict", "value", "limit", "rows"],
+  const needs = new Map(found.remaining.map((each) => [each.check, each]));
+  table("gates", ["gate", "counts as", "verdict", "value", "limit", "rows", "still needs"],
     (found.decision ? found.decision.checks : []).map((check) => [element("td", check.name, "name"),
-      `${check.level}, ${check.mode}`, verdict(check.verdict), check.value, check.limit, count(check.n)]));
+      `${check.level}, ${check.mode}`, verdict(check.verdict), check.value, check.limit, count(check.n), still(needs.get(check.name))]));
   table("requests", ["time", "who", "asks", "version", "reason", "answer"],
     found.requests.slice().reverse().map((r) => [time(r.time), r.actor, r.action + (r.override ? " (override)" : ""),
       r.version ?? "", r.reason, r.answer ?? "waits for the controller"]));

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from data_contracts.ledger import stands
+from data_contracts.remaining import remaining
 from data_contracts.rollout import Plan
 from data_contracts.rollout_store import Report, RolloutStore
 from data_contracts.tally import Tally, summed
@@ -38,6 +39,7 @@ def status(store: RolloutStore) -> dict[str, Any]:
         "breakers": {r.replica: r.body["broken"] for r in reports if plan.step in r.body["broken"]},
         "replicas": [{"replica": r.replica, "boot": r.boot, **_own(r)} for r in reports],
         "decision": looks[-1]["decision"] if looks else plan.decision,
+        "remaining": [each.as_dict() for each in remaining(looks)],
         "barred": store.barred(),
         "requests": [vars(request) for request in store.requests()[-10:]],
     }

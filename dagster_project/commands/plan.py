@@ -1,7 +1,7 @@
-"""`headrace models plan`: what a release needs at given traffic."""
+"""`headrace rollout plan`: what a release needs at given traffic."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,14 +12,13 @@ from dagster_project.deployment import Deployment
 
 
 def plan(
-    impressions: Annotated[float, typer.Option(help="Impressions a day.")],
-    users: Annotated[float, typer.Option(help="Distinct users a day.")],
-    rate: Annotated[
-        float | None, typer.Option(help="CTR; without it that of the matured predictions.")
-    ] = None,
+    impressions: Annotated[float | None, typer.Option(help="Impressions a day.")] = None,
+    users: Annotated[float | None, typer.Option(help="Distinct users a day.")] = None,
+    rate: Annotated[float | None, typer.Option(help="CTR.")] = None,
     design_effect: Annotated[
-        float, typer.Option(help="Variance of the CTR over that of independent impressions.")
-    ] = 2.0,
+        float | None,
+        typer.Option(help="Variance of the CTR over that of independent impressions."),
+    ] = None,
     gap_deviation: Annotated[
         float, typer.Option(help="Standard deviation of two models' log-loss gap, nats.")
     ] = 0.05,
@@ -28,38 +27,44 @@ def plan(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Impressions and days that each required gate of a release needs; fails beyond max_days."""
+    """Impressions and days that each required gate of a release needs; fails beyond max_days.
 
-    def work(deployment: Deployment) -> dict[str, object]:
-        from data_contracts.exposure import Traffic
-        from data_contracts.exposure import plan as planned
-        from data_contracts.results import read_result
+    What is not given is measured on the matured outcomes.
+    """
+    given = {
+        "impressions_per_day": impressions,
+        "users_per_day": users,
+        "rate": rate,
+        "design_effect": design_effect,
+    }
 
-        gates, known = deployment.use_case.declared.gates, rate
-        if known is None:
-            metrics = read_result(deployment.lake, "outcomes")
-            known = metrics["positives"] / metrics["metrics"]["log_loss"]["n"]
-        traffic = Traffic(impressions, users, known, design_effect, gap_deviation)
-        found = planned(gates.rules, traffic, gates.alpha, gates.max_days)
+    def work(deployment: Deployment) -> dict[str, Any]:
+        from dagster_project.stages.rollout import exposure, traffic
+
+        seen = traffic(deployment, given, gap_deviation)
+        found = exposure(deployment, seen)
+        told = {**found.as_dict(), "traffic": vars(seen)}
         if not json:
-            _show(found.as_dict())
+            _show(told)
         found.check()
-        return found.as_dict()
+        return told
 
     run(work, Deployment(use_case, root), json, debug, present=lambda _: None)
 
 
-def _show(found: dict[str, object]) -> None:
+def _show(found: dict[str, Any]) -> None:
     table = Table()
     for name in ("gate", "stage", "share", "impressions", "days"):
         table.add_column(name)
-    needs = found["needs"]
-    assert isinstance(needs, list)
-    for need in needs:
+    for need in found["needs"]:
         table.add_row(
             need["check"], need["stage"], f"{need['share']:.0%}",
             f"{need['impressions']:,}", f"{need['days']:.2f}",
         )  # fmt: skip
-    console = Console()
+    console, seen = Console(), found["traffic"]
+    console.print(
+        f"{seen['impressions_per_day']:,.0f} impressions and {seen['users_per_day']:,.0f} users a "
+        f"day, CTR {seen['rate']:.5f}, design effect {seen['design_effect']:.2f}"
+    )
     console.print(table)
     console.print(f"{found['days']:.1f} days of at most {found['max_days']:g}")

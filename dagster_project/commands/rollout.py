@@ -201,14 +201,20 @@ def _status(found: dict[str, Any]) -> None:
         times = ("" if arm[key] is None else f"{arm[key]:.1f}" for key in ("p50_ms", "p99_ms"))
         arms.add_row(name, f"{arm['requests']:,}", fallbacks, *times)
     console.print(arms)
-    checks = Table("gate", "counts as", "verdict", "value", "limit", box=None, pad_edge=False)
+    columns = ("gate", "counts as", "verdict", "value", "limit", "still needs")
+    checks = Table(*columns, box=None, pad_edge=False)
+    needs = {each["check"]: _still(**each) for each in found["remaining"]}
     for check in (found["decision"] or {"checks": ()})["checks"]:
-        checks.add_row(
-            *(str(check[name]) for name in ("name", "level", "verdict", "value", "limit"))
-        )
+        told = (str(check[name]) for name in ("name", "level", "verdict", "value", "limit"))
+        checks.add_row(*told, needs.get(check["name"], ""))
     console.print(checks)
     for version, why in found["barred"].items():
         console.print(f"barred: version {version}: {why}", highlight=False, markup=False)
+
+
+def _still(check: str, done: float, seconds: float | None) -> str:
+    there = f"{done:.0%} is there"
+    return there if seconds is None else f"about {seconds / 3600:.1f} h, {there}"
 
 
 def _history(found: dict[str, Any]) -> None:

@@ -1,22 +1,45 @@
 """The rollout of a use case's model: what it does, and what is asked of its controller."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from getpass import getuser
 from typing import Any
 
 from dagster_project.deployment import Deployment
 from data_contracts.clock import SystemClock, format_time
+from data_contracts.exposure import Plan as Exposure
+from data_contracts.exposure import Traffic
+from data_contracts.exposure import plan as planned
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import CHALLENGER
 from serving.release import ACTIONS, START
 from serving.rollout_status import history as told
 from serving.rollout_status import replayed
 from serving.rollout_status import status as now
+from serving.traffic import measured
 from training.registry import Registry
 
 
 def status(deployment: Deployment) -> dict[str, Any]:
     """What is served to whom, and why the release does not go on."""
     return now(_store(deployment))
+
+
+def traffic(
+    deployment: Deployment, given: Mapping[str, float | None], gap_deviation: float
+) -> Traffic:
+    """Figures of `Traffic` by name: those given, the others measured on the matured outcomes."""
+    known = {name: value for name, value in given.items() if value is not None}
+    known["gap_deviation"] = gap_deviation
+    if {"impressions_per_day", "users_per_day", "rate"} <= known.keys():
+        return Traffic(**known)
+    return replace(measured(deployment.lake), **known)
+
+
+def exposure(deployment: Deployment, seen: Traffic) -> Exposure:
+    """What each gate of the use case's releases needs at this traffic."""
+    gates = deployment.use_case.declared.gates
+    return planned(gates.rules, seen, gates.alpha, gates.max_days)
 
 
 def ask(

@@ -1,0 +1,142 @@
+"""How long a release still takes: told early, it has to come true."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from data_contracts.clock import format_time
+from data_contracts.exposure import Traffic, weights
+from data_contracts.gate_rules import DEFAULTS
+from data_contracts.gates import Check, decision, limit_check, ratio_check, sequence_check
+from data_contracts.lake import Lake
+from data_contracts.remaining import Remaining, remaining
+from data_contracts.sequences import Split, arm_difference
+from serving.traffic import measured
+
+RATE, EACH, STEP = 0.3, 10, 200
+TUNED = weights(DEFAULTS, Traffic(1e6, 1e5, RATE), 0.05)["CTR"]
+HOUR = 3_600_000_000
+
+
+def look(number: int, *checks: Check, epoch: int = 7) -> dict[str, Any]:
+    decided = decision("canary", "at half of the units", DEFAULTS, checks).as_dict()
+    kept = [check for check in decided["checks"] if check["kind"] != "absent"]
+    return {"time": format_time(number * HOUR), "epoch": epoch, "decision": {"checks": kept}}
+
+
+def looks(rng: np.random.Generator, lift: float = 1.0) -> Iterator[dict[str, Any]]:
+    """One an hour, with new users of ten impressions each; the candidate's click
+    `lift` times as often."""
+    units = np.arange(150 * STEP)
+    clicks = rng.binomial(EACH, np.where(units % 2, RATE * lift, RATE))
+    for number in range(1, 151):
+        seen = slice(0, number * STEP)
+        shown = np.full(number * STEP, EACH)
+        sums = arm_difference(
+            units[seen], units[seen] % 3, units[seen] % 2 == 1, shown, clicks[seen]
+        )
+        yield look(number, sequence_check(DEFAULTS, "CTR", sums, TUNED, 0.05))
+
+
+def verdict(of: dict[str, Any]) -> str:
+    return of["decision"]["checks"][0]["verdict"]
+
+
+def test_an_equal_candidate_has_mostly_passed_when_a_quarter_of_the_way_told_it_would() -> None:
+    told, took = [], []
+    for seed in range(40):
+        seen: list[dict[str, Any]] = []
+        for each in looks(np.random.default_rng(seed)):
+            seen.append(each)
+            if verdict(each) == "pass":
+                break
+        early = seen[: max(2, len(seen) // 4)]
+        (left,) = remaining(early)
+        assert left.check == "CTR" and left.seconds is not None
+        told.append(len(early) + left.seconds / 3600)
+        took.append(len(seen))
+    assert 30 <= sum(np.array(took) <= np.ceil(told))
+    assert np.median(np.array(told) / took) < 2.0
+
+
+def test_one_that_differs_is_told_no_time_once_an_equal_one_had_passed() -> None:
+    seen = [each for each in looks(np.random.default_rng(1), lift=0.97) if verdict(each)]
+    undecided = [number for number, each in enumerate(seen) if verdict(each) == "cannot judge"]
+    assert [Remaining("CTR", 1.0, None)] == remaining(seen[: undecided[-1] + 1])
+
+
+def test_rows_and_units_are_waited_for_at_the_pace_of_the_step() -> None:
+    def at(number: int, requests: int, units: int, epoch: int = 7) -> dict[str, Any]:
+        rule = next(rule for rule in DEFAULTS if rule.check == "errors")
+        errors = limit_check(rule, "errors", 0.0, rule.limit, requests)
+        return look(
+            number, errors, ratio_check(DEFAULTS, [Split(0.5, units, 2 * units)], 0.05), epoch=epoch
+        )
+
+    rule = next(rule for rule in DEFAULTS if rule.check == "errors")
+    assert rule.least > 200
+    before, first = at(0, 0, 0, epoch=6), at(5, 100, 10)
+    assert [Remaining("errors", 100 / rule.least, None), Remaining("sample ratio", 0.05, None)] == (
+        remaining([before, first])
+    )
+    second = at(7, 200, 50)
+    assert [
+        Remaining("errors", 200 / rule.least, (rule.least - 200) / 100 * 7200),
+        Remaining("sample ratio", 0.25, pytest.approx(150 / 40 * 7200)),
+    ] == remaining([before, first, second])
+    assert [] == remaining([before, first, second, at(9, rule.least, 300)])
+    assert [] == remaining([])
+
+
+def outcomes(lake: Lake, hours: np.ndarray, units: np.ndarray, labels: np.ndarray) -> None:
+    rows = {
+        "unit": pa.array([f"u{unit}" for unit in units]),
+        "label": pa.array(labels, pa.int32()),
+        "q": pa.array((hours * HOUR).astype(np.int64), pa.timestamp("us", "UTC")),
+    }
+    write_deltalake(str(lake.outcomes), pa.table(rows), mode="overwrite")
+
+
+def test_traffic_is_measured_over_whole_days(tmp_path: Path) -> None:
+    lake, rng = Lake(tmp_path, "clicks"), np.random.default_rng(4)
+    hours = np.concatenate([rng.uniform(24 * 9, 24 * 9.9, 7_777), [0.0, 24 * 12.0]])
+    hours = np.concatenate([hours, rng.uniform(24 * 10, 24 * 12, 4_000)])
+    units = np.concatenate([rng.integers(0, 500, len(hours))])
+    labels = (rng.random(len(hours)) < 0.2).astype(int)
+    outcomes(lake, hours, units, labels)
+    found = measured(lake)
+    last = hours > 24 * 5
+    assert found.impressions_per_day == last.sum() / 7
+    days = {*zip(units[last], ((24 * 12 - hours[last]) // 24), strict=True)}
+    assert found.users_per_day == len(days) / 7
+    assert found.rate == pytest.approx(labels[last].mean())
+    assert found.design_effect == pytest.approx(1.0, abs=0.15)
+
+
+def test_users_who_click_all_or_nothing_make_an_effect_and_a_short_day_is_scaled(
+    tmp_path: Path,
+) -> None:
+    lake, units = Lake(tmp_path, "clicks"), np.arange(4_000) % 400
+    outcomes(lake, np.linspace(100, 106, 4_000), units, (units % 4 == 0).astype(int))
+    found = measured(lake)
+    assert (16_000, 400, 0.25) == pytest.approx(
+        (found.impressions_per_day, found.users_per_day, found.rate)
+    )
+    assert found.design_effect == pytest.approx(10.0)
+
+
+def test_what_cannot_be_measured_is_asked_for(tmp_path: Path) -> None:
+    lake, few = Lake(tmp_path, "clicks"), np.arange(10)
+    with pytest.raises(ValueError, match="run `headrace report` later, or give --impressions"):
+        measured(lake)
+    outcomes(lake, few / 100, few, few % 2)
+    with pytest.raises(ValueError, match="no hour of matured outcomes"):
+        measured(lake)
+    outcomes(lake, few / 2, few, few * 0)
+    with pytest.raises(ValueError, match="all 10 matured outcomes are of one class: give --rate"):
+        measured(lake)
