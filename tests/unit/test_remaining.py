@@ -87,7 +87,7 @@ def test_rows_and_units_are_waited_for_at_the_pace_of_the_step() -> None:
     second = at(7, 200, 50)
     assert [
         Remaining("errors", 200 / rule.least, (rule.least - 200) / 100 * 7200),
-        Remaining("sample ratio", 0.25, pytest.approx(150 / 40 * 7200)),
+        Remaining("sample ratio", 0.25, 150 / 40 * 7200),
     ] == remaining([before, first, second])
     assert [] == remaining([before, first, second, at(9, rule.least, 300)])
     assert [] == remaining([])
