@@ -61,9 +61,9 @@ function shown(found) {
         figure(arm.p99_ms, 1), figure(arm.mean_score, 5), element("td", open.join("; ") || "closed", open.length ? "fail" : "")];
     }));
   const needs = new Map(found.remaining.map((each) => [each.check, each]));
-  table("gates", ["gate", "counts as", "verdict", "value", "limit", "rows", "still needs"],
+  table("gates", ["gate", "verdict", "still needs", "value", "limit", "rows", "counts as"],
     (found.decision ? found.decision.checks : []).map((check) => [element("td", check.name, "name"),
-      `${check.level}, ${check.mode}`, verdict(check.verdict), check.value, check.limit, count(check.n), still(needs.get(check.name))]));
+      verdict(check.verdict), still(needs.get(check.name)), check.value, check.limit, count(check.n), `${check.level}, ${check.mode}`]));
   table("requests", ["time", "who", "asks", "version", "reason", "answer"],
     found.requests.slice().reverse().map((r) => [time(r.time), r.actor, r.action + (r.override ? " (override)" : ""),
       r.version ?? "", r.reason, r.answer ?? "waits for the controller"]));
