@@ -38,7 +38,10 @@ class StateReader:
 
         self._store = store
         self._fields = fields
-        self._provider = get_provider(store.config)
+        self._provide = lambda: get_provider(store.config)
+        self._provider = self._provide()
+        self._file: int | None = None
+        """Inode of the store's file."""
         self._views: dict[str, Any] = {}
         self._key, self._value = EntityKey, Value
         online: Any = store.config.online_store
@@ -59,6 +62,9 @@ class StateReader:
     def packed(self, group: FeatureGroup, keys: Sequence[str]) -> Mapping[str, bytes]:
         """Key -> its state, empty where there is none; of other keys there may be some too."""
         at = self._changes and self._changes.now()
+        if at is not None and at[0] != self._file:
+            # Feast goes on reading a file that another one has taken the place of.
+            self._file, self._provider = at[0], self._provide()
         if at is None or at != self._at or self._bytes > KEPT_BYTES:
             self._kept, self._bytes, self._at = {}, 0, at
         view = view_name(group)
@@ -93,20 +99,25 @@ class StateReader:
 
 
 class _Changes:
-    """The counter of a SQLite file's changes."""
+    """The counter of changes of the SQLite file at a path."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: sqlite3.Connection | None = None
+        self._inode = 0
 
     def now(self) -> tuple[int, int] | None:
-        """Another value after each change; None where it cannot be told."""
+        """(inode of the file, another value after each change); None where it cannot be told."""
         try:
-            if self._file is None:
+            inode = self._path.stat().st_ino
+            if self._file is None or inode != self._inode:
+                if self._file is not None:
+                    self._file.close()
                 uri = f"{self._path.as_uri()}?mode=ro"
                 self._file = sqlite3.connect(uri, uri=True, timeout=0, check_same_thread=False)
+                self._inode = inode
             (version,) = self._file.execute("PRAGMA data_version").fetchone()
-            return self._path.stat().st_ino, version
+            return inode, version
         except (sqlite3.Error, OSError):
             return None
 

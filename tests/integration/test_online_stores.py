@@ -152,6 +152,25 @@ def test_a_state_is_read_again_only_after_the_store_has_changed(
         read.clear()
 
 
+@pytest.mark.parametrize("lake", ["sqlite"], indirect=True)
+def test_another_file_in_the_store_s_place_is_read_from_then_on(
+    use_case: UseCase, lake: Lake, tmp_path: Path
+) -> None:
+    writer, reader = OnlineStates(use_case, lake), StateReader(lake, use_case.contract.fields)
+    states = [state_of(WIDE, 1, seq) for seq in (1, 2)]
+    writer.write(WIDE, {"ann": states[0]})
+    assert encode(WIDE, states[0]) == reader.packed(WIDE, ["ann"])["ann"]
+    kept = tmp_path / "kept.db"
+    with closing(sqlite3.connect(lake.online_file)) as file:
+        file.execute(f"VACUUM INTO '{kept}'")
+    for end in ("", "-wal", "-shm"):
+        lake.online_file.with_name(lake.online_file.name + end).unlink(missing_ok=True)
+    kept.rename(lake.online_file)
+    OnlineStates(use_case, lake).write(WIDE, {"ann": states[1]})
+    for _ in range(2):
+        assert encode(WIDE, states[1]) == reader.packed(WIDE, ["ann"])["ann"]
+
+
 def test_nobody_who_reads_waits_for_who_writes(use_case: UseCase, lake: Lake) -> None:
     writer, reader = OnlineStates(use_case, lake), StateReader(lake, use_case.contract.fields)
     state = state_of(WIDE, 1, 1)
