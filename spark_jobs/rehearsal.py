@@ -20,13 +20,14 @@ from data_contracts.dimension import AsOf, Dimension, DimensionRow
 from data_contracts.features import FeatureGroup
 from data_contracts.states import State, decode, encode, idle_keys, read
 from data_contracts.use_case import UseCase
-from spark_jobs.admission import Admission, SeenEvents
+from spark_jobs.admission import Admission
 from spark_jobs.attributes import filled
 from spark_jobs.columns import arrivals, codes, to_events, with_key
 from spark_jobs.folding import base_rows, forgets_nothing, horizon
 from spark_jobs.gate import judge
 from spark_jobs.materialize import merged_states
 from spark_jobs.schemas import TILES, events_schema, gated_schema
+from spark_jobs.seen_events import Place, SeenEvents
 from spark_jobs.tiles import day_tiles
 from spark_jobs.writer import BatchWriter
 
@@ -105,6 +106,12 @@ class MemoryTables:
             self.events.setdefault(seq, events)
         if self.dies_at == "after":
             raise Killed
+
+    def places(self, ids: Sequence[str]) -> dict[str, Place]:
+        """Where the events of these ids came from."""
+        rows = self.upto(max(self.events)).select(["event_id", "origin", "line"]).to_pylist()
+        known = {row["event_id"]: (row["origin"], row["line"]) for row in rows}
+        return {name: known[name] for name in ids}
 
     def upto(self, seq: int) -> pa.Table:
         """The events of a seq up to this."""
@@ -287,7 +294,7 @@ class MemoryRehearsal:
         return pa.Table.from_pylist(rows, schema=self._gated)
 
     def _restarted(self, below: int = 1) -> BatchWriter:
-        seen = SeenEvents()
+        seen = SeenEvents(self.tables.places)
         seen.add(self.tables.upto(below - 1))
         parts = (self.online, self.tables, seen, self.dimensions)
         return BatchWriter(lambda: self.use_case.groups, *parts)

@@ -21,7 +21,7 @@ from pyspark.sql.types import StructType
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry, lacking_views
-from spark_jobs.admission import Admission, Row, seen_events
+from spark_jobs.admission import Admission, Row
 from spark_jobs.attributes import PinnedDimensions
 from spark_jobs.checkpoint import (
     checkpoint_of,
@@ -39,6 +39,7 @@ from spark_jobs.kafka import MAX_BATCH_RECORDS, BrokerSilent, check_held, kafka_
 from spark_jobs.landing import MAX_BATCH_BYTES, LandingSource
 from spark_jobs.lease import writer_lease
 from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema
+from spark_jobs.seen_events import seen_events
 from spark_jobs.tables import append_once, exists, load, newest_seq
 from spark_jobs.view_keeper import ViewKeeper
 from spark_jobs.visibility import note_visible

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from data_contracts.features import FeatureGroup
 from data_contracts.states import State, advance
-from spark_jobs.admission import Admission, SeenEvents
+from spark_jobs.admission import Admission, admit
 from spark_jobs.columns import arrivals, keyed_rows
+from spark_jobs.seen_events import SeenEvents
 
 
 class States(Protocol):
@@ -64,7 +65,7 @@ class BatchWriter:
 
     def take(self, gated: pa.Table, seq: int) -> int:
         """Take the records of batch `seq` (schema `gated_schema`); returns how many are events."""
-        admission = self._seen.admit(gated, seq)
+        admission = admit(gated, seq, self._seen)
         # Only now: what an event says itself, by which duplicates are found, is not touched.
         admission = replace(admission, events=self._dimensions.fill(admission.events, seq))
         self._merge_online(admission.events, seq)

@@ -28,15 +28,20 @@ def register(app: typer.Typer) -> None:
 def features(
     sizes: Annotated[str, typer.Option(help="Events of the training sets.")] = "1m,3m,10m",
     runs: Annotated[int, typer.Option(min=1, help="Warm runs after the cold one.")] = 5,
-    parts: Annotated[str, typer.Option(help="What is measured.")] = "training,backfill,online",
+    parts: Annotated[
+        str, typer.Option(help="What is measured.")
+    ] = "training,backfill,online,stream",
     engines: Annotated[
         str, typer.Option(help="Engines of the training sets between commas; without it all.")
     ] = "",
-    world: Annotated[str, typer.Option(help="Events behind the states read online.")] = "5m",
+    world: Annotated[str, typer.Option(help="Events before online reads and stream.")] = "5m",
+    rates: Annotated[str, typer.Option(help="Events a second of the stream.")] = "1k,2k",
+    seconds: Annotated[int, typer.Option(min=1, help="Of the stream at each rate.")] = 600,
     out: OutOption = None,
 ) -> None:
-    """Training set, backfill and online read beside DuckDB, Polars and Spark's range join."""
+    """Training set beside DuckDB, Polars and Spark's range join; backfill, online read, stream."""
     given = {"sizes": sizes, "runs": str(runs), "parts": parts, "world": world}
+    given |= {"rates": rates, "seconds": str(seconds)}
     if engines:
         given["engines"] = engines
     _start("features", given, out)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dagster_project.quiet import quiet
-from tests.benchmarks import backfill, online, training
+from tests.benchmarks import backfill, online, stream, training
 from tests.benchmarks.machine import machine
 from tests.benchmarks.processes import Limits
 from tests.benchmarks.tables import show
 
-PARTS = ("training", "backfill", "online")
+PARTS = ("training", "backfill", "online", "stream")
 RESULTS = Path(__file__).parent / "results"
 UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
 
@@ -77,7 +77,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--parts", type=parts, default=list(PARTS))
     parser.add_argument("--engines", type=engines, default=list(training.ENGINES))
     parser.add_argument("--out", type=Path, default=RESULTS, help="Folder of the JSON results.")
-    parser.add_argument("--world", type=size, default=size("5m"), help="Events behind the states.")
+    parser.add_argument(
+        "--world", type=size, default=size("5m"), help="Events before reads and stream."
+    )
+    parser.add_argument("--rates", type=sizes, default=sizes("1k,2k"), help="Of the stream.")
+    parser.add_argument("--seconds", type=int, default=600, help="Of the stream at each rate.")
+    parser.add_argument("--commits", type=size, default=size("5k"), help="Before the stream.")
     parser.add_argument("--limit-s", type=float, default=Limits.seconds)
     parser.add_argument("--limit-gib", type=float, default=Limits.gib)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()))
@@ -102,7 +107,7 @@ def _measure(part: str, home: Path, options: argparse.Namespace) -> None:
             found += rows
     else:
         measure: Callable[..., list[dict[str, Any]]] = {
-            "backfill": backfill.measure, "online": online.measure,
+            "backfill": backfill.measure, "online": online.measure, "stream": stream.measure,
         }[part]  # fmt: skip
         found = measure(home, options, tell)
         keep(part, found)

@@ -1,28 +1,24 @@
-"""`python -m tests.benchmarks.stream`: from a producer's send to a server's read, by a real broker.
+"""From a producer's send to a server's read by a real broker, on an aged lake that is kept up.
 
-Prints and keeps, as JSON: latency of probes (events of keys never seen before, whose states are
-polled as a server reads them), lag, memory of the stream's processes, machine and sizes.
+Latency is that of probes: events of keys never seen before, whose states are polled as a server
+reads them. All runs on the same cores: producer, broker, stream, upkeep and reader.
 """
 
 import argparse
 import json
-import os
-import platform
 import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
@@ -38,14 +34,18 @@ from spark_jobs.jars import resolve_jars
 from spark_jobs.java import java_command
 from spark_jobs.session import end_spark, spark_session
 from spark_jobs.stream import ingest_available
-from tests.kafka_broker import COORDINATES, Broker
+from tests.kafka_broker import Broker
 from tests.spark.lakes import impression, to_line
 
-RESULT = Path(__file__).parent / "results" / "stream.json"
 TOOLS = ("org.apache.kafka:kafka-tools:4.1.0",)
 USERS, ITEMS = 50_000, 5_000
 TICK_S, PROBE_EVERY, POLL_S = 0.02, 5, 0.05
 """A tick sends its share of the rate; every fifth begins with a probe."""
+UPKEEP_PAUSE_S = 60.0
+PATIENCE_S = 60.0
+"""How long probes are waited for after the last was sent."""
+
+Tell = Callable[[str], None]
 
 
 @dataclass
@@ -71,73 +71,46 @@ class Probes:
 
 @dataclass
 class Followed:
-    """What the stream tells while it runs: its lag each second, and its processes' memory."""
+    """What the stream tells while it runs: its lag, and the memory of its processes."""
 
     lag: list[int] = field(default_factory=list[int])
-    memory_mb: list[float] = field(default_factory=list[float])
+    memory_mib: list[float] = field(default_factory=list[float])
     batches: int = 0
     started: threading.Event = field(default_factory=threading.Event)
 
-    def read(self, output: IO[str], session: int) -> None:
+    def read(self, output: IO[str], process: int) -> None:
         """Take its progress, line by line, until it ends."""
         for line in output:
             now = json.loads(line)
             self.batches = now["batches"]
-            self.lag.append(now["lag"])
-            self.memory_mb.append(_resident_mb(session))
+            if now["lag"] is not None:
+                self.lag.append(now["lag"])
+            self.memory_mib.append(_memory_mib(process))
             self.started.set()
 
 
-def main() -> None:
-    """Run it with the sizes of the command line."""
-    ask = argparse.ArgumentParser(description=__doc__)
-    ask.add_argument("--seconds", type=int, default=600)
-    ask.add_argument("--rate", type=int, default=1_000, help="events a second")
-    ask.add_argument("--events", type=int, default=5_000_000, help="taken before")
-    ask.add_argument("--commits", type=int, default=5_000, help="of the events table, before")
-    ask.add_argument("--out", type=Path, default=RESULT)
-    sizes = ask.parse_args()
-    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
-        result = _measure(Path(folder), sizes.seconds, sizes.rate, sizes.events, sizes.commits)
-    text = json.dumps(result, indent=1)
-    sizes.out.parent.mkdir(parents=True, exist_ok=True)
-    sizes.out.write_text(text + "\n", "utf-8")
-    print(text)
-
-
-def _measure(folder: Path, seconds: int, rate: int, events: int, commits: int) -> dict[str, Any]:
+def measure(home: Path, options: argparse.Namespace, tell: Tell) -> list[dict[str, Any]]:
+    """Each rate in turn on one lake."""
     use_case = load_use_case("clicks")
-    spark = spark_session(folder / "spark.log")
-    broker = Broker(spark, folder / "broker")
+    spark = spark_session(home / "stream-spark.log")
+    broker = Broker(spark, home / "broker")
     broker.start()
+    found: list[dict[str, Any]] = []
     try:
-        lake = Lake(folder / "root", use_case.name, broker.topic("events", partitions=2))
-        begun = time.monotonic()
-        _age(spark, use_case, lake, events, commits)
-        aged = time.monotonic() - begun
+        lake = Lake(home / "stream", use_case.name, broker.topic("events", partitions=2))
+        began = time.monotonic()
+        _age(spark, use_case, lake, options.world, options.commits)
+        aged_s = round(time.monotonic() - began, 1)
+        tell(f"{options.world:,} events and {options.commits:,} commits before: {aged_s} s")
         end_spark()
-        assert lake.kafka is not None
-        probes, followed, sent = _run(use_case, lake, lake.kafka, seconds, rate)
+        for rate in options.rates:
+            row = {"rate": rate, "seconds": options.seconds, "events_before": options.world}
+            row |= {"commits_before": options.commits, "aged_s": aged_s}
+            found.append(row | _run(use_case, lake, options.seconds, rate))
+            tell(f"{rate} events/s: p50 {found[-1]['p50_s']} s, p99 {found[-1]['p99_s']} s")
     finally:
         broker.kill()
-    spread = statistics.quantiles(probes.latency, n=100, method="inclusive")
-    third = max(1, len(followed.lag) // 3)
-    return {
-        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
-        "sizes": {"seconds": seconds, "rate": rate, "sent": sent, "events_before": events,
-                  "commits_before": commits, "aged_s": round(aged, 1)},
-        "latency_s": {"p50": round(spread[49], 3), "p99": round(spread[98], 3),
-                      "max": round(max(probes.latency), 3), "probes": len(probes.latency),
-                      "never_read": len(probes.sent)},
-        "batches": followed.batches,
-        "lag_records": {"first_third_median": statistics.median(followed.lag[:third]),
-                        "last_third_median": statistics.median(followed.lag[-third:]),
-                        "max": max(followed.lag), "end": followed.lag[-1]},
-        "memory_mb": {"first_third_median": statistics.median(followed.memory_mb[:third]),
-                      "last_third_median": statistics.median(followed.memory_mb[-third:]),
-                      "max": max(followed.memory_mb)},
-    }  # fmt: skip
+    return found
 
 
 def _age(spark: SparkSession, use_case: UseCase, lake: Lake, events: int, commits: int) -> None:
@@ -151,53 +124,85 @@ def _age(spark: SparkSession, use_case: UseCase, lake: Lake, events: int, commit
     ingest_available(spark, use_case, lake)
     table = DeltaTable(lake.events)
     row = table.to_pyarrow_dataset().head(1)
+    column = row.schema.get_field_index("event_id")
     for i in range(table.version() + 1, commits):
-        column = row.schema.get_field_index("event_id")
-        write_deltalake(
-            lake.events,
-            row.set_column(column, "event_id", pa.array([f"commit-{i}"])),
-            mode="append",
-        )
+        name = pa.array([f"commit-{i}"])
+        write_deltalake(lake.events, row.set_column(column, "event_id", name), mode="append")
 
 
-def _run(
-    use_case: UseCase, lake: Lake, topic: KafkaTopic, seconds: int, rate: int
-) -> tuple[Probes, Followed, int]:
+def _run(use_case: UseCase, lake: Lake, seconds: int, rate: int) -> dict[str, Any]:
     """Follow the topic in a process of its own while `rate` events a second are sent to it."""
-    command = [sys.executable, "-c", "from dagster_project.cli import main; main()"]
-    command += ["ingest", "--follow", "--json", "--root", str(lake.root), "--kafka", str(topic)]
-    probes, followed, ended = Probes(), Followed(), threading.Event()
-    with (
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, start_new_session=True
-        ) as stream,
-        _producer(topic) as send,
-    ):
+    topic = lake.kafka
+    assert topic is not None
+    probes, followed, ended, upkeeps = Probes(), Followed(), threading.Event(), list[float]()
+    command = _headrace(lake, "ingest", "--follow", "--kafka", str(topic))
+    with ExitStack() as stack:
+        stream = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        stack.callback(stream.terminate)
+        send = stack.enter_context(_producer(topic))
         assert stream.stdout is not None
         threading.Thread(target=followed.read, args=(stream.stdout, stream.pid)).start()
         while not followed.started.wait(1):
             if stream.poll() is not None:
                 raise RuntimeError("the stream ended before it began: see its line above")
         reader = FeatureReader(use_case, lake, digests_of(use_case.groups))
-        watcher = threading.Thread(target=probes.watch, args=(reader, ended))
-        watcher.start()
-        sent = _send(send, probes, seconds, rate)
-        deadline = time.monotonic() + 60
-        while probes.sent and time.monotonic() < deadline:
-            ended.wait(0.1)
-        ended.set()
-        watcher.join()
-        stream.terminate()
-    return probes, followed, sent
+        beside = [
+            threading.Thread(target=probes.watch, args=(reader, ended)),
+            threading.Thread(target=_keep_up, args=(lake, ended, upkeeps)),
+        ]
+        for thread in beside:
+            thread.start()
+        try:
+            sent = _send(send, probes, seconds, rate)
+            deadline = time.monotonic() + PATIENCE_S
+            while probes.sent and time.monotonic() < deadline:
+                ended.wait(0.1)
+        finally:
+            ended.set()
+            for thread in beside:
+                thread.join()
+        if stream.poll() is not None:
+            raise RuntimeError("the stream ended in the middle: see its line above")
+    spread = statistics.quantiles(probes.latency, n=100, method="inclusive")
+    lag, memory = _ends(followed.lag), _ends(followed.memory_mib)
+    return {
+        "sent": sent, "p50_s": round(spread[49], 2), "p99_s": round(spread[98], 2),
+        "max_s": round(max(probes.latency), 2), "probes": len(probes.latency),
+        "never_read": len(probes.sent), "batches": followed.batches,
+        "lag_first": lag[0], "lag_last": lag[1], "lag_max": max(followed.lag),
+        "memory_first_mib": memory[0], "memory_last_mib": memory[1],
+        "memory_max_mib": max(followed.memory_mib), "upkeeps": len(upkeeps),
+        "upkeep_s": [round(each, 1) for each in upkeeps],
+    }  # fmt: skip
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """Medians of the first and of the last third."""
+    third = max(1, len(values) // 3)
+    return statistics.median(values[:third]), statistics.median(values[-third:])
+
+
+def _keep_up(lake: Lake, ended: threading.Event, took: list[float]) -> None:
+    """`headrace maintain` again and again."""
+    while not ended.wait(UPKEEP_PAUSE_S if took else 1.0):
+        began = time.monotonic()
+        subprocess.run(_headrace(lake, "maintain"), stdout=subprocess.DEVNULL, check=True)
+        took.append(time.monotonic() - began)
+
+
+def _headrace(lake: Lake, *words: str) -> list[str]:
+    main = "from dagster_project.cli import main; main()"
+    return [sys.executable, "-c", main, *words, "--json", "--root", str(lake.root)]
 
 
 def _send(producer: IO[bytes], probes: Probes, seconds: int, rate: int) -> int:
     draw, pause, begun, sent = random.Random(2), threading.Event(), time.monotonic(), 0
+    run = SystemClock().now()
     for tick in range(int(seconds / TICK_S)):
         pause.wait(max(0.0, begun + tick * TICK_S - time.monotonic()))
         now, due = SystemClock().now(), int((tick + 1) * TICK_S * rate)
-        probe = f"probe-{tick}" if tick % PROBE_EVERY == 0 else ""
-        lines = [to_line(_drawn(draw, f"live-{i}", now)) for i in range(sent, due)]
+        lines = [to_line(_drawn(draw, f"live-{run}-{i}", now)) for i in range(sent, due)]
+        probe = f"probe-{run}-{tick}" if tick % PROBE_EVERY == 0 and lines else ""
         if probe:
             lines[0] = to_line(impression(probe, now, user=probe, item=probe))
         producer.write(b"".join(line + b"\n" for line in lines))
@@ -227,27 +232,13 @@ def _producer(topic: KafkaTopic) -> Iterator[IO[bytes]]:
         process.stdin.close()
 
 
-def _resident_mb(session: int) -> float:
-    """Memory of all processes of a session."""
-    pages = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+def _memory_mib(process: int) -> float:
+    """Of a process and all below it, what they share counted once."""
+    total = 0
+    own = psutil.Process(process)
+    for each in [own, *own.children(recursive=True)]:
         try:
-            words = stat.read_text().rpartition(")")[2].split()
-        except OSError:
+            total += each.memory_full_info().pss
+        except psutil.Error:
             continue
-        pages += int(words[21]) if int(words[3]) == session else 0
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
-
-
-def _machine() -> dict[str, Any]:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    names = ("pyspark", "delta-spark", "feast")
-    return {
-        "cores": os.cpu_count(), "memory_gb": round(memory / 2**30, 1), "load": os.getloadavg()[0],
-        "system": platform.platform(), "python": platform.python_version(),
-        **{name: version(name) for name in names}, "broker": COORDINATES[0],
-    }  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+    return round(total / 2**20, 1)

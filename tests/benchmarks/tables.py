@@ -6,8 +6,13 @@ from typing import Any
 COLUMNS = {
     "training": ("engine", "log", "size", "labels", "start_s", "cold_s", "median_s", "spread_s",
                  "cpu_s", "peak_mib", "gave_up"),
-    "backfill": ("run", "events", "tiles", "seconds", "events_per_core_s"),
-    "online": ("store", "events", "state", "state_bytes", "keys", "reads", "p50_ms", "p99_ms"),
+    "backfill": ("run", "events", "tiles", "rebuilt_days", "jvm_start_s", "cold_s", "seconds",
+                 "spread_s", "cpu_s", "peak_mib", "events_per_core_s"),
+    "online": ("store", "events", "state", "state_bytes", "keys", "p50_ms", "p50_spread_ms",
+               "p99_ms", "unchanged_p50_ms", "gave_up"),
+    "stream": ("rate", "seconds", "events_before", "commits_before", "p50_s", "p99_s", "max_s",
+               "probes", "never_read", "batches", "lag_first", "lag_last", "memory_first_mib",
+               "memory_last_mib", "upkeeps"),
 }  # fmt: skip
 
 

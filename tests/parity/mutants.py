@@ -19,7 +19,7 @@ from data_contracts import (
 from data_contracts.clock import DAY, MINUTE
 from data_contracts.features import FeatureGroup
 from data_contracts.windows import RAW, Sliding, Tumbling
-from spark_jobs import admission, rehearsal, writer
+from spark_jobs import rehearsal, seen_events, writer
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 MUTANTS: dict[str, Patch] = {}
@@ -151,7 +151,7 @@ def least_of_two_is_the_greatest(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def duplicates_admitted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(admission.SeenEvents, "add", lambda seen, events: None)
+    patch.setattr(seen_events.SeenEvents, "add", lambda seen, events: None)
 
 
 @mutant
