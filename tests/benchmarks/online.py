@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.states import State, encode, split
-from data_contracts.tiles import fold, raw_rows
+from data_contracts.states import State, advance, encode
+from data_contracts.tiles import raw_rows
 from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry, digests_of
 from serving.features import FeatureReader
@@ -132,8 +132,7 @@ def _states(group: FeatureGroup, path: Path) -> Iterator[dict[str, State]]:
         here = names[first * KEYS_AT_A_TIME : (first + 1) * KEYS_AT_A_TIME]
         own = key[mine] - first * KEYS_AT_A_TIME
         raw = raw_rows(group, own, to_events([group], table.take(mine)))
-        rows = split(fold(group, raw, np.full(len(here), as_of)), len(here))
-        yield {name: State(1, as_of, found) for name, found in zip(here, rows, strict=True)}
+        yield advance(group, {}, here, raw, 1, as_of)
 
 
 def _reads(

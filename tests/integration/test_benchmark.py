@@ -1,5 +1,8 @@
 """The benchmark at a tiny size: every engine of it computes the same features."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,3 +100,14 @@ def test_the_ratios_of_the_servers_are_taken_round_by_round() -> None:
     )
     expected = "rps of headrace, plain / uvicorn, ONNX = 0.60 (at least 0.5)"
     assert [expected] == serving_rows.verdicts(rows)
+
+
+@pytest.mark.full
+def test_the_benchmark_of_the_stream_reads_every_probe_beside_upkeep(tmp_path: Path) -> None:
+    sizes = ("--world", "2k", "--commits", "30", "--rates", "100", "--seconds", "5")
+    command = [sys.executable, "-m", "tests.benchmarks.features", "--parts", "stream", *sizes]
+    subprocess.run([*command, "--out", str(tmp_path)], check=True)
+    [row] = json.loads((tmp_path / "stream.json").read_text())["rows"]
+    assert (500, 50, 0) == (row["sent"], row["probes"], row["never_read"])
+    assert row["upkeeps"] > 0
+    assert 0 < row["p50_s"] <= row["p99_s"] <= row["max_s"]
