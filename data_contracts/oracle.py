@@ -152,13 +152,13 @@ def _of_field(
     total, n = sum(fixed), len(fixed)
     match aggregate:
         case agg.Mean():
-            return [total / scale / n]
+            return [float(total) / scale / n]
         case agg.Min():
             return [min(fixed) / scale]
         case agg.Max():
             return [max(fixed) / scale]
         case agg.Sum():
-            return [total / scale]
+            return [float(total) / scale]
         case agg.First():
             return [fixed[0] / scale]
         case agg.Last():
