@@ -66,7 +66,10 @@ def retire_views(deployment: Deployment, names: Sequence[str], unread: bool) -> 
 
 
 def _distinct(events: pd.Dataset, fields: tuple[str, ...]) -> int:
+    """How many keys the events hold; none where the table is older than a field of the key."""
     found: set[str] = set()
+    if not {*fields} <= {*events.schema.names}:
+        return 0
     for batch in events.to_batches(columns=list(fields)):
         keys = key_array(fields, pa.Table.from_batches([batch]))
         found.update(keys.drop_null().unique().to_pylist())
