@@ -11,6 +11,8 @@ from dagster_project.cli import DebugOption, JsonOption, RootOption, UseCaseOpti
 from dagster_project.deployment import Deployment
 
 Root = Path(".headrace")
+STORES = ("online", "tiles")
+"""Where a value is stored, beside the events that give it."""
 
 
 def register(app: typer.Typer) -> None:
@@ -158,16 +160,35 @@ def _planned(found: dict[str, Any]) -> None:
 
 def _explained(found: dict[str, Any]) -> None:
     for group, said in found.items():
-        table = Table("feature", "value", title=f"{group} {said['key']} at {said['q']}")
+        stored = said["stored"]
+        heads = ["feature", "from its events"]
+        if stored:
+            later = "" if stored["asked"] == said["q"] else f" at {stored['asked']}"
+            heads += [f"online store{later}", f"packed tiles{later}"]
+        table = Table(*heads, title=f"{group} {said['key']} at {said['q']}")
         for name, value in said["values"].items():
-            table.add_row(name, f"{value!r}")
+            also = [stored[store].get(name, "folded") for store in STORES] if stored else []
+            table.add_row(name, f"{value!r}", *map(str, also))
         Console().print(table)
-        behind = Table("window", "from", "to", "tiles", "events")
+        behind = Table("window", "from", "to", "events")
         for label, window in said["windows"].items():
             ids = window["events"]
             shown = ", ".join(ids[-3:])
             if len(ids) > 3:
                 shown = f"{len(ids)}, the last: {shown}"
-            span = (window["from"], window["to"])
-            behind.add_row(label, *span, f"{len(window['tiles'])}", shown)
+            behind.add_row(label, window["from"], window["to"], shown)
         Console().print(behind)
+        tiles = Table("window", "tile", "seconds", "holds")
+        for label, window in said["windows"].items():
+            for tile in window["tiles"]:
+                holds = ", ".join(f"{name} {parts}" for name, parts in tile["holds"].items())
+                width = "" if tile["seconds"] is None else f"{tile['seconds']}"
+                tiles.add_row(label, tile["start"], width, holds)
+        Console().print(tiles)
+        for view, state in (stored["states"] if stored else {}).items():
+            days = ", ".join(f"{row['day']} (seq {row['seq']})" for row in stored["days"][view])
+            state = state or {"seq": "none", "as_of": "never", "tiles": ()}
+            Console().print(
+                f"view {view}: state of seq {state['seq']} as of {state['as_of']}, "
+                f"{len(state['tiles'])} tiles; packed days: {days or 'none'}"
+            )

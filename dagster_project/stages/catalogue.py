@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from data_contracts.clock import format_time, parse_time
 from data_contracts.keys import text_of
 from data_contracts.lake import Lake
 from data_contracts.views import digests_of
+from serving.online import StateReader
 from spark_jobs.dataset import build_dataset, compared_as_known
 from spark_jobs.explain import explain
+from spark_jobs.stored_values import Packed, stored_values
 
 
 def list_features(deployment: Deployment) -> dict[str, Any]:
@@ -69,7 +72,7 @@ def _events_said(lake: Lake) -> tuple[dict[str, float], str | None]:
 
 def explain_features(deployment: Deployment, entity: str, at: str) -> dict[str, Any]:
     """`entity` is `field=key`, or `field=key,field=key` for a pair; the features of each group with
-    that entity at the time `at`."""
+    that entity at the time `at`, and as `stored` what the stores hold of them (None: nothing)."""
     groups = deployment.use_case.groups
     keys = [(g, key) for g in groups if (key := _key(g.key_fields, entity)) is not None]
     # What names a pair could be read as one long key of its first field, too.
@@ -81,7 +84,21 @@ def explain_features(deployment: Deployment, entity: str, at: str) -> dict[str, 
     q = parse_time(at)
     reporter().stage(f"explain {entity} at {at}")
     parts = (deployment.spark, deployment.use_case, deployment.lake)
-    return {group.name: asdict(explain(*parts, group, key, q)) for group, key in keys}
+    states = _packed_states(deployment)
+    found: dict[str, Any] = {}
+    for group, key in keys:
+        stored = stored_values(*parts, group, key, q, states)
+        found[group.name] = {
+            **asdict(explain(*parts, group, key, q)),
+            "stored": stored and asdict(stored),
+        }
+    return found
+
+
+def _packed_states(deployment: Deployment) -> Packed:
+    """The states of the online store, as the server reads them."""
+    store = cache(lambda: StateReader(deployment.lake, deployment.use_case.contract.fields))
+    return lambda group, key: store().packed(group, [key])[key]
 
 
 def _key(fields: Sequence[str], entity: str) -> str | None:
