@@ -183,11 +183,11 @@ class FeatureGroup:
         tiles = dict.fromkeys(self.levels, 0)
         for window in self.windows:
             tiles[window.level] = max(tiles[window.level], window.tiles)
-        total = sum(tiles.values()) * (16 + 8 * len(self.accumulators) + 4 * len(self.entries))
+        total = sum(tiles.values()) * (16 + 8 * len(self.accumulators))
         for part in self.entries:
             for level, count in tiles.items():
                 once = part.newest and level in self.open_levels
-                total += (1 if once else count) * part.keep * 8 * part.width
+                total += (1 if once else count) * part.keep * (4 + 8 * part.width)
         return total
 
     def lift(self, events: Events) -> np.ndarray:

@@ -127,16 +127,22 @@ def build(
 
 
 def _table(found: dict[str, Any]) -> None:
-    title = f"events up to {found['fresh_to']}" if found["fresh_to"] else None
-    heads = ("feature", "is", "kind", "default", "rows at default", "nulls", "null", "models")
-    table = Table(*heads, "owner", title=title)
+    heads = ("feature", "is", "type", "kind", "default", "rows at default", "nulls", "null")
+    table = Table(*heads, "models")
     for entry in found["features"]:
         table.add_row(
-            entry["name"], entry["of"], entry["kind"], f"{entry['default']:g}",
+            entry["name"], entry["of"], entry["type"], entry["kind"], f"{entry['default']:g}",
             _share(entry["default_rate"]), entry["nulls"], _share(entry["null_rate"]),
-            ", ".join(entry["models"]), entry["owner"],
+            ", ".join(entry["models"]),
         )  # fmt: skip
     Console().print(table)
+    groups = Table("group", "of", "events up to", "owner", "description")
+    for entry in {entry["group"]: entry for entry in found["features"]}.values():
+        groups.add_row(
+            entry["group"], entry["entity"], entry["fresh_to"] or "none yet", entry["owner"],
+            entry["description"],
+        )  # fmt: skip
+    Console().print(groups)
 
 
 def _share(rate: float | None) -> str:
@@ -144,12 +150,17 @@ def _share(rate: float | None) -> str:
 
 
 def _planned(found: dict[str, Any]) -> None:
-    table = Table("group", "kept", "to compute", "events to read", "keys", "bytes at worst")
+    costs = {
+        "bytes a key, at worst": "key_bytes", "events to read": "events", "of days": "days",
+        "keys": "keys", "events of the largest": "largest_key", "bytes at worst": "worst_bytes",
+    }  # fmt: skip
+    table = Table("group", "kept", "to compute", *costs, "seconds, as the last backfill")
     for group in found["groups"]:
-        numbers = (group["events"], group["keys"], group["worst_bytes"])
+        seconds = group["seconds"]
         table.add_row(
             group["group"], f"{len(group['kept'])}", ", ".join(group["computed"]),
-            *(f"{number:,}" for number in numbers),
+            *(f"{group[name]:,}" for name in costs.values()),
+            "not known yet" if seconds is None else f"{seconds:,.1f}",
         )  # fmt: skip
     Console().print(table)
     views = Table("view", "read by")

@@ -145,7 +145,7 @@ def test_a_lifetime_since_no_day_is_refused() -> None:
 def test_a_state_that_may_grow_beyond_its_limit_is_refused_and_raised_by_name() -> None:
     wide = {"aggregates": {"x": Distinct("item_id", cap=100)}, "windows": (Sliding("24h"),)}
     refused(declared(**wide), "may take [0-9]+ bytes, allowed are 16384")
-    allowed = declared(**wide, max_state_bytes=100_000)
+    allowed = declared(**wide, max_state_bytes=101_000)
     check_group(allowed, load_use_case("clicks").contract)
 
 
