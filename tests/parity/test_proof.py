@@ -35,7 +35,8 @@ from spark_jobs.proof import Proof, RealParts, prove, read_log
 from spark_jobs.rehearsal import MemoryRehearsal
 from spark_jobs.schedules import Log, Schedule, draw
 from spark_jobs.shrinking import shrunk
-from tests.parity.mutants import MUTANTS, Patch
+from spark_jobs.spark_rehearsal import SparkRehearsal
+from tests.parity.mutants import MUTANTS, Patch, wrapped
 
 GROUPS = (
     FeatureGroup(
@@ -235,3 +236,20 @@ def test_a_whole_proof_that_saw_too_little_does_not_hold(
     told = parity._failure(whole.certificate())
     assert f"no value differs, but too little was compared to say so: {said}" == told
     parity.closing_table(whole.certificate())
+
+
+@pytest.mark.full
+def test_a_fault_of_spark_delta_or_feast_is_cut_down_through_them(
+    spark: SparkSession,
+    use_case: UseCase,
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(shrinking, "TRIES", 3)
+    wrapped(monkeypatch, SparkRehearsal, "served", lambda f: lambda *asked: f(*asked) + 1)
+    found = prove(use_case, log, 1, seed=6, real=RealParts(spark, tmp_path, 1, killed=0))
+    (shown,) = found.outcome.mismatches
+    assert ("online", False, 1.0) == (shown.engine, shown.fewest, shown.value - shown.oracle)
+    assert shown.events
+    assert ["schedule-0"] == [path.name for path in tmp_path.iterdir()]

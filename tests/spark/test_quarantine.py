@@ -19,6 +19,7 @@ from spark_jobs.conservation import conservation
 from spark_jobs.quarantine import mended, quarantined
 from spark_jobs.schemas import RAW
 from spark_jobs.stream import MicroBatches, ingest_available
+from spark_jobs.tables import load
 from tests.spark.lakes import NOON, impression, land_at, rows_of, to_file
 
 SHARE = impression("shared", NOON, event_type="share")
@@ -110,3 +111,16 @@ def test_records_of_kafka_are_judged_by_their_arrival_and_land_a_line_each(
     found = [parse_record(use_case.contract, line) for line in out.read_bytes().splitlines()]
     assert ["e0", "e1"] == [event["event_id"] for event in found]
     assert 0 == mended(spark, clicks, topic, out)
+
+
+def test_a_quarantine_from_before_arrivals_were_kept_is_replayed_and_grows(
+    spark: SparkSession, clicks: UseCase, deployment: Deployment, tmp_path: Path
+) -> None:
+    path, out = lake(deployment).quarantine, tmp_path / "mended.jsonl"
+    before = load(spark, path).drop("arrived").write.format("delta").mode("overwrite")
+    before.option("overwriteSchema", "true").save(str(path))
+    assert 1 == mended(spark, deployment.use_case, lake(deployment), out)
+    land_at(lake(deployment), to_file(tmp_path / "more.jsonl", [b"{more"]))
+    ingest_available(spark, clicks, lake(deployment))
+    assert 4 == len(rows_of(spark, path))
+    assert 1 == mended(spark, deployment.use_case, lake(deployment), out)
