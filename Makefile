@@ -18,7 +18,7 @@ test: setup
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-full: setup
-	@$(BIN)/python -m pytest -m full $(ARGS)
+	@$(BIN)/python -m pytest -m full --durations=0 --durations-min=1 $(ARGS)
 
 test-faults: setup
 	@$(BIN)/python -m pytest -m faults -s $(ARGS)

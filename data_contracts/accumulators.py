@@ -5,17 +5,18 @@ the same events ends in the same bits.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import numpy as np
 
 Reduce = Literal["add", "min", "max"]
 Nulls = Literal["skip", "zero"]
 Where = tuple[str, ...] | Mapping[str, tuple[str, ...]]
-"""Event types, or fields with the values that match; several fields must all match."""
+"""Event types, or fields with the values that match; several fields must all match. Lists and sets
+are taken too, and kept as sorted tuples."""
 
 Conditions = tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -61,10 +62,26 @@ def code(text: str) -> int:
     return int.from_bytes(digest, "little") >> 11
 
 
+def normal(where: Where) -> Where:
+    """A declared `where` in its one form: sorted tuples without repetition, event types alone as
+    such; ValueError for what is no list of strings."""
+    named = _named(where)
+    for name, listed in named.items():
+        values = cast(Sequence[object], listed)
+        plural = isinstance(values, tuple | list | set | frozenset)
+        if not plural or not values or not all(isinstance(value, str) for value in values):
+            raise ValueError(f"where: {name} {listed!r}: list at least one string, as ('click',)")
+    form = {name: tuple(sorted(set(named[name]))) for name in sorted(named)}
+    return form["event_type"] if {*form} == {"event_type"} else form or ()
+
+
 def conditions(where: Where) -> Conditions:
-    """A declared `where` in its one normal form."""
-    named = where if isinstance(where, Mapping) else {"event_type": where} if where else {}
-    return tuple((name, tuple(sorted(named[name]))) for name in sorted(named))
+    """A `where` as fields with the values that match."""
+    return tuple(_named(where).items())
+
+
+def _named(where: Where) -> Mapping[str, tuple[str, ...]]:
+    return where if isinstance(where, Mapping) else {"event_type": where} if where else {}
 
 
 @dataclass(frozen=True)

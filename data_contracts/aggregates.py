@@ -6,6 +6,7 @@ Nulls of the field are skipped unless `nulls="zero"` says that they count as 0.
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -21,6 +22,7 @@ from data_contracts.accumulators import (
     Source,
     Where,
     conditions,
+    normal,
 )
 from data_contracts.clock import SECOND, duration
 from data_contracts.entries import Buckets, Counts, Newest, Ordered, Part, Registers
@@ -31,8 +33,18 @@ State = Sequence[np.ndarray]
 sorted by (query, identity), the query's index first."""
 
 
+class _Filtered:
+    """Keeps its `where` in one form, so that one meaning has one digest."""
+
+    where: Where
+
+    def __post_init__(self) -> None:
+        with suppress(ValueError):  # `check_group` refuses it, naming its group
+            object.__setattr__(self, "where", normal(self.where))
+
+
 @dataclass(frozen=True)
-class Count:
+class Count(_Filtered):
     """Number of matching events (all when `where` is empty)."""
 
     where: Where = ()
@@ -47,7 +59,7 @@ class Count:
 
 
 @dataclass(frozen=True)
-class DecayedCount:
+class DecayedCount(_Filtered):
     """Matching events, each weighted by 2^-(age / half_life) with the age in whole hops."""
 
     half_life: str
@@ -64,7 +76,7 @@ class DecayedCount:
 
 
 @dataclass(frozen=True)
-class SinceLast:
+class SinceLast(_Filtered):
     """Seconds from the last matching event of the window to *q*; the default where none was."""
 
     where: Where = ()
@@ -80,7 +92,7 @@ class SinceLast:
 
 
 @dataclass(frozen=True)
-class _OfField:
+class _OfField(_Filtered):
     """An aggregate of one field's fixed-point values; `scale` units make 1."""
 
     field: str

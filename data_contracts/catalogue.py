@@ -9,7 +9,7 @@ from data_contracts.use_case import UseCase
 
 @dataclass(frozen=True)
 class Listed:
-    """One feature of a use case; every value is a float64."""
+    """One feature of a use case."""
 
     name: str
     group: str
@@ -18,6 +18,8 @@ class Listed:
     of: str
     """The aggregate or derived feature, as declared."""
     window: str
+    type: str
+    """`float64`, whatever the field's type is."""
     kind: str
     """`exact`, or `sketch` for an estimate with a stated error that is the same in every engine."""
     default: float
@@ -27,6 +29,8 @@ class Listed:
     nulls: str
     """`skip` or `zero`: what a null of its field counts as; empty where there is no field."""
     owner: str
+    description: str
+    """Of its group."""
 
 
 def catalogue(use_case: UseCase) -> list[Listed]:
@@ -45,9 +49,10 @@ def _of_group(group: FeatureGroup) -> list[Listed]:
     return [
         Listed(
             name=name, group=group.name, entity=",".join(group.key_fields),
-            of=repr(made), window=window.label,
+            of=repr(made), window=window.label, type="float64",
             kind="sketch" if _is_sketch(made) else "exact", default=float(default),
-            field=getattr(made, "field", ""), nulls=getattr(made, "nulls", ""), owner=group.owner,
+            field=getattr(made, "field", ""), nulls=getattr(made, "nulls", ""),
+            owner=group.owner, description=group.description,
         )
         for name, window, (_, made), default in rows
     ]  # fmt: skip

@@ -32,7 +32,7 @@ REQUIRED_FIELDS = {"event_id": "string", "event_type": "string", "event_time": "
 RESERVED = frozenset(
     ("seq", "origin", "line", "digest", "label", "q", "request", "split", "id", "key", "at", "day",
      "features", "seqs", "view_of", "definitions", "score", "mature", "payload", "reasons",
-     "verdict")
+     "verdict", "arrived")
 )  # fmt: skip
 """Columns that tables hold beside an event's fields."""
 

@@ -18,8 +18,12 @@ class GroupPlan:
     computed: tuple[str, ...]
     """Features that `headrace materialize` would compute from every event, as views of their own;
     others may be among them that share their aggregates and windows."""
+    views: int
+    """How many views these are."""
     key_bytes: int
-    """What one key of those views takes at worst; 0 where nothing is computed."""
+    """What one key of the group takes at worst, in all of its views."""
+    added_bytes: int
+    """Of these, in the views that would be made."""
 
 
 def plan(use_case: UseCase, views: Iterable[View]) -> list[GroupPlan]:
@@ -30,8 +34,11 @@ def plan(use_case: UseCase, views: Iterable[View]) -> list[GroupPlan]:
         lacking = lacking_views([group], live)
         computed = tuple(name for each in lacking for name in each.feature_names)
         kept = tuple(name for name in group.feature_names if name not in computed)
-        size = sum(each.state_bytes for each in lacking)
-        plans.append(GroupPlan(group.name, kept, computed, size))
+        whole, added = (
+            sum(each.state_bytes for each in views)
+            for views in (lacking_views([group], []), lacking)
+        )
+        plans.append(GroupPlan(group.name, kept, computed, len(lacking), whole, added))
     return plans
 
 

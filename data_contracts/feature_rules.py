@@ -1,32 +1,51 @@
 """What a feature group must keep to be right: refused when declared, naming group and field."""
 
-from typing import cast
+import json
+import math
+import re
+from typing import Any, cast, get_args
 
-from data_contracts.accumulators import EXACT, TIME, Accumulator, Decayed, Source
+from data_contracts.accumulators import (
+    EXACT,
+    TIME,
+    Accumulator,
+    Decayed,
+    Nulls,
+    Source,
+    normal,
+)
 from data_contracts.aggregates import (
+    Aggregate,
     ApproxDistinct,
     Count,
     DecayedCount,
+    DecayedSum,
     Distinct,
     LastK,
     Quantile,
-    StdDev,
     Sum,
     TopK,
 )
 from data_contracts.clock import DAY, SECOND, duration
 from data_contracts.contract import Contract
-from data_contracts.derived import Rate
+from data_contracts.definitions import from_json, to_json
+from data_contracts.derived import Derived, Rate
 from data_contracts.entries import Entries
 from data_contracts.features import FeatureGroup
 from data_contracts.windows import Lifetime, Session, Sliding, Tumbling, Window
 
 _COUNTS = (Count, DecayedCount, Distinct, ApproxDistinct)
+_ZERO = (*_COUNTS, DecayedSum)
+"""What is 0 where its window holds nothing, whatever default is declared."""
+OVERFLOW = 2**63
+"""What a sum's state cannot hold."""
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def check_group(group: FeatureGroup, contract: Contract) -> None:
     """Raise ValueError naming group and field for a declaration that cannot be right."""
     try:
+        _check_form(group)
         _check_entity(group, contract)
         _check_windows(group)
         _check_ttl(group)
@@ -35,13 +54,58 @@ def check_group(group: FeatureGroup, contract: Contract) -> None:
             try:
                 _check_aggregate(aggregate)
                 for part in aggregate.parts:
-                    _check_source(part, aggregate, contract)
+                    _check_source(part, aggregate, contract, group.max_events)
             except ValueError as error:
                 raise ValueError(f"aggregate {name}: {error}") from error
         _check_derived(group)
+        _check_record(group)
         _check_size(group)
     except ValueError as error:
         raise ValueError(f"group {group.name}: {error}") from error
+
+
+def _check_form(group: FeatureGroup) -> None:
+    """What every later rule may rely on: names, kinds, filters and numbers that are such."""
+    for what, names in (
+        ("group", [group.name]),
+        ("aggregate", group.aggregates),
+        ("derived", group.derived),
+    ):
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise ValueError(
+                    f"{what} {name!r}: a name is lower-case letters, digits and _: rename it"
+                )
+    _check_kinds("window", {repr(window): window for window in group.windows}, Window)
+    _check_kinds("aggregate", group.aggregates, Aggregate)
+    _check_kinds("derived", group.derived, Derived)
+    for name, aggregate in group.aggregates.items():
+        try:
+            normal(aggregate.where)
+        except ValueError as error:
+            raise ValueError(f"aggregate {name}: {error}") from error
+        of = f"aggregate {name}: {getattr(aggregate, 'field', '')!r}"
+        nulls = getattr(aggregate, "nulls", "skip")
+        if nulls not in get_args(Nulls):
+            raise ValueError(f"{of}: nulls {nulls!r}: say one of {get_args(Nulls)}")
+        scale: Any = getattr(aggregate, "scale", 1)
+        if not isinstance(scale, int) or scale < 1:
+            raise ValueError(f"{of}: scale {scale!r}: give a whole number from 1 on")
+    for name, default in group.defaults.items():
+        if not math.isfinite(default):
+            raise ValueError(f"defaults: {name} {default!r}: give a finite number")
+        if isinstance(group.aggregates.get(name), _ZERO):
+            kind = type(group.aggregates[name]).__name__
+            raise ValueError(f"defaults: {name}: a {kind} of nothing is 0: leave it out")
+    if not group.max_events >= 1:
+        raise ValueError(f"max_events {group.max_events} is below 1")
+
+
+def _check_kinds(what: str, held: Any, known: Any) -> None:
+    for name, value in held.items():
+        if not isinstance(value, get_args(known)):
+            kinds = ", ".join(kind.__name__ for kind in get_args(known))
+            raise ValueError(f"{what} {name}: {value!r} is none of {kinds}")
 
 
 def _check_entity(group: FeatureGroup, contract: Contract) -> None:
@@ -135,9 +199,10 @@ def _check_aggregate(aggregate: object) -> None:
         raise ValueError(f"rank {aggregate.rank} is not above 0 and at most 1")
 
 
-def _check_source(part: object, aggregate: object, contract: Contract) -> None:
+def _check_source(part: object, aggregate: object, contract: Contract, events: int) -> None:
+    weight = 1
     if isinstance(part, Decayed):
-        part = part.base
+        part, weight = part.base, Decayed.SCALE
     source = cast(Source, part.source if isinstance(part, Accumulator | Entries) else None)
     for name, values in source.where:
         if name not in contract.fields:
@@ -158,8 +223,6 @@ def _check_source(part: object, aggregate: object, contract: Contract) -> None:
         raise ValueError(f"field {field.name!r} is {field.type}, not a number")
     if isinstance(part, Accumulator) and part.of == "count":
         return
-    if source.scale < 1:
-        raise ValueError(f"{field.name!r}: scale {source.scale} is below 1")
     additive = isinstance(part, Accumulator) and part.reduce == "add"
     if field.type == "number" and additive and source.scale == 1:
         raise ValueError(
@@ -171,13 +234,16 @@ def _check_source(part: object, aggregate: object, contract: Contract) -> None:
             f"{field.name!r}: declare minimum and maximum in the contract, "
             "or one valid event could overflow the state"
         )
-    most = max(-field.minimum, field.maximum) * source.scale
-    if isinstance(part, Accumulator) and part.of == "square":
-        most *= most
+    most = math.ceil(max(-field.minimum, field.maximum) * source.scale)
     if most >= EXACT:
         raise ValueError(
-            f"{field.name!r}: its range x scale {source.scale} reaches 2^53"
-            f"{' when squared' if isinstance(aggregate, StdDev) else ''}: lower one of them"
+            f"{field.name!r}: its range x scale {source.scale} reaches 2^53: lower one of them"
+        )
+    square = isinstance(part, Accumulator) and part.of == "square"
+    if additive and (most * most if square else most) * weight * events >= OVERFLOW:
+        raise ValueError(
+            f"{field.name!r}: its range x scale {source.scale}{', squared,' if square else ''} "
+            f"summed over {events} events (max_events) reaches 2^63: lower one of them"
         )
 
 
@@ -195,8 +261,10 @@ def _check_derived(group: FeatureGroup) -> None:
                 raise ValueError(f"derived {name}: {made.denominator!r} is no count")
             if type(group.aggregates[made.numerator]) not in (*_COUNTS, Sum):
                 raise ValueError(f"derived {name}: {made.numerator!r} is no count or sum")
-            if not made.strength > 0:
-                raise ValueError(f"derived {name}: strength must be above 0")
+            if not (0 < made.strength < math.inf and math.isfinite(made.prior)):
+                raise ValueError(
+                    f"derived {name}: strength must be above 0, and both it and prior finite"
+                )
 
 
 def _check_size(group: FeatureGroup) -> None:
@@ -205,3 +273,17 @@ def _check_size(group: FeatureGroup) -> None:
             f"the state of one key may take {group.state_bytes} bytes, allowed are "
             f"{group.max_state_bytes}: fewer or shorter windows, lower caps, or max_state_bytes"
         )
+
+
+def _check_record(group: FeatureGroup) -> None:
+    """The online store keeps definitions as JSON: one that came back as another could never be
+    read."""
+    try:
+        held = from_json(json.loads(json.dumps(to_json(group))))
+    except TypeError as error:
+        raise ValueError(f"{error}: use plain numbers and strings") from error
+    for name, digest in group.feature_digests.items():
+        if held.feature_digests.get(name) != digest:
+            raise ValueError(
+                f"feature {name}: its record is another: use plain numbers and strings"
+            )

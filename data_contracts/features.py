@@ -17,6 +17,9 @@ from data_contracts.windows import RAW, Session, Tumbling, Window
 STATE_BYTES = 16 * 1024
 """What the state of one key may take at worst, unless the group says otherwise."""
 
+EVENTS = 2**20
+"""How many events of one key a window holds at most, unless the group says otherwise."""
+
 ENDS = Accumulator("max", Source(TIME))
 """The end of a session's segment: the time of its last event."""
 
@@ -46,6 +49,9 @@ class FeatureGroup:
     derived: Mapping[str, Derived] = field(default_factory=dict[str, Derived])
     defaults: Mapping[str, float] = field(default_factory=dict[str, float])
     """Per aggregate: the value where its window holds nothing (0.0 unless declared)."""
+    max_events: int = EVENTS
+    """How many events of a key a window may hold before any sum could overflow, were each of them
+    at the end of its field's declared range: a sum that could earlier is refused."""
     max_state_bytes: int = STATE_BYTES
     """What one key's state may take at worst, pending events apart; raise it knowingly."""
     ttl: str = ""
@@ -57,7 +63,7 @@ class FeatureGroup:
     @property
     def key_fields(self) -> tuple[str, ...]:
         """The event fields that hold the parts of the key."""
-        return (self.entity,) if isinstance(self.entity, str) else self.entity
+        return (self.entity,) if isinstance(self.entity, str) else tuple(self.entity)
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
@@ -177,11 +183,11 @@ class FeatureGroup:
         tiles = dict.fromkeys(self.levels, 0)
         for window in self.windows:
             tiles[window.level] = max(tiles[window.level], window.tiles)
-        total = sum(tiles.values()) * (16 + 8 * len(self.accumulators) + 4 * len(self.entries))
+        total = sum(tiles.values()) * (16 + 8 * len(self.accumulators))
         for part in self.entries:
             for level, count in tiles.items():
                 once = part.newest and level in self.open_levels
-                total += (1 if once else count) * part.keep * 8 * part.width
+                total += (1 if once else count) * part.keep * (4 + 8 * part.width)
         return total
 
     def lift(self, events: Events) -> np.ndarray:

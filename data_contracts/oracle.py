@@ -7,6 +7,7 @@ are stated here a second time, from the law as it is written down.
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from data_contracts import aggregates as agg
@@ -69,17 +70,15 @@ def oracle_seen(window: Window, events: Sequence[Event], q: int) -> list[Event]:
 def oracle_bounds(window: Window, q: int) -> tuple[int, int]:
     """`(lo, hi)` in µs: the window holds (a session: is found among) the events `lo <= t < hi`."""
     match window:
-        case Sliding():
-            width = _micros(window.width)
-            return oracle_floor(q - width, oracle_hop(width)), q
-        case Session():
-            width = _micros(window.within)
+        case Sliding() | Session():
+            width = _micros(window.width if isinstance(window, Sliding) else window.within)
             return oracle_floor(q - width, oracle_hop(width)), q
         case Tumbling():
             width = _micros(window.width)
             return oracle_floor(q, width) - width, oracle_floor(q, width)
         case Lifetime():
-            return window.epoch, q
+            day = datetime.fromisoformat(window.since).replace(tzinfo=UTC)
+            return int(day.timestamp()) * 1_000_000, q
 
 
 def oracle_hop(width: int) -> int:
@@ -152,13 +151,13 @@ def _of_field(
     total, n = sum(fixed), len(fixed)
     match aggregate:
         case agg.Mean():
-            return [total / scale / n]
+            return [float(total) / scale / n]
         case agg.Min():
             return [min(fixed) / scale]
         case agg.Max():
             return [max(fixed) / scale]
         case agg.Sum():
-            return [total / scale]
+            return [float(total) / scale]
         case agg.First():
             return [fixed[0] / scale]
         case agg.Last():

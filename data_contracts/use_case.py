@@ -133,6 +133,8 @@ class Declaration:
     """Tables from which an event takes fields that it does not carry."""
     log: str | None = None
     """The embedded raw log in the folder, used where none is named."""
+    simulated: bool = False
+    """Whether its events are made up: whatever is shown of them says so."""
     owner: str = ""
     description: str = ""
 
@@ -145,6 +147,11 @@ class UseCase:
     folder: Path
     contract: Contract
     declared: Declaration
+
+    @property
+    def title(self) -> str:
+        """Its name as people are shown it."""
+        return f"{self.name} (simulated)" if self.declared.simulated else self.name
 
     @property
     def groups(self) -> tuple[FeatureGroup, ...]:

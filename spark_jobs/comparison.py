@@ -1,7 +1,7 @@
 """One rehearsal compared: every engine against the oracle, value by value, with `==`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,11 @@ class Mismatch:
     value: float
     events: tuple[Event, ...] = ()
     """The fewest events found that still show it."""
+    tiles: tuple[Mapping[str, Any], ...] = ()
+    """What these events are in the feature's window: its tiles, as `explain` shows them."""
+    fewest: bool = True
+    """Whether no event can be left out; False where the real parts, in which alone it is seen, were
+    tried as often as is allowed."""
 
     def told(self) -> dict[str, Any]:
         """JSON-ready, times as RFC 3339."""
@@ -44,7 +49,9 @@ class Mismatch:
             {k: format_time(v) if k in times else v for k, v in e.items() if v is not None}
             for e in self.events
         ]
-        return {**vars(self), "q": format_time(self.q), "events": events}
+        return {
+            **vars(self), "q": format_time(self.q), "events": events, "tiles": list(self.tiles)
+        }  # fmt: skip
 
 
 @dataclass

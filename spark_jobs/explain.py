@@ -8,12 +8,25 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 
-from data_contracts.clock import format_time
+from data_contracts.accumulators import Decayed
+from data_contracts.clock import SECOND, format_time
+from data_contracts.entries import Entries, Part
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.states import State, read
-from data_contracts.tiles import LEVEL, START, STATE, expire, fold, lower_bounds, raw_rows
+from data_contracts.tiles import (
+    LEVEL,
+    START,
+    STATE,
+    Rows,
+    expire,
+    fold,
+    lower_bounds,
+    raw_rows,
+    where,
+)
 from data_contracts.use_case import UseCase
+from data_contracts.windows import WHOLE
 from spark_jobs.columns import micros, to_events
 from spark_jobs.events import load_events
 from spark_jobs.keys import key_column
@@ -27,7 +40,7 @@ class Explained:
     q: str
     values: dict[str, float]
     windows: dict[str, dict[str, Any]]
-    """Per window: its bounds, its tiles, and the ids of the events in it, oldest first."""
+    """Per window: its bounds, its tiles (`tiles_of`), and the ids of its events, oldest first."""
 
 
 def explain(
@@ -51,17 +64,43 @@ def explained(group: FeatureGroup, key: str, events: pa.Table, q: int) -> Explai
     windows: dict[str, dict[str, Any]] = {}
     for window in group.windows:
         lo, hi = int(lower_bounds(group, window, rows, now)[0]), int(window.bounds(q)[1])
-        mine = rows.tiles[:, LEVEL] == window.level
-        inside = mine & (rows.tiles[:, START] >= lo) & (rows.tiles[:, START] < hi)
-        tiles = rows.tiles[inside]
+        inside = [
+            (table[:, LEVEL] == window.level) & (table[:, START] >= lo) & (table[:, START] < hi)
+            for table in rows.tables
+        ]
         windows[window.label] = {
             "from": format_time(lo),
             "to": format_time(hi),
-            "tiles": [
-                {"start": format_time(int(tile[START])), "state": tile[STATE:].tolist()}
-                for tile in tiles
-            ],
+            "tiles": tiles_of(group, where(rows, inside)),
             "events": [i for i, t in zip(ids, times, strict=True) if lo <= t < hi],
         }
     named = dict(zip(group.feature_names, map(float, values), strict=True))
     return Explained(key, format_time(q), named, windows)
+
+
+def tiles_of(group: FeatureGroup, rows: Rows) -> list[dict[str, Any]]:
+    """The tiles of one key, JSON-ready: where each starts, how many seconds wide it is, and what it
+    holds for each aggregate, in order of its parts: accumulators (int) and entries (rows of int).
+
+    Width 0 is an event that waits for the as-of; a session's segment and a lifetime have none.
+    """
+    found: list[dict[str, Any]] = []
+    for tile in rows.tiles:
+        level, start = int(tile[LEVEL]), int(tile[START])
+
+        def held(part: Part, tile: np.ndarray = tile) -> Any:
+            if isinstance(part, Entries):
+                table = rows.entries[group.places[part]]
+                mine = (table[:, LEVEL] == tile[LEVEL]) & (table[:, START] == tile[START])
+                return table[mine, STATE:].tolist()
+            base = part.base if isinstance(part, Decayed) else part
+            return int(tile[STATE + group.places[base]])
+
+        found.append(
+            {
+                "start": format_time(start),
+                "seconds": level // SECOND if 0 < level < WHOLE else None,
+                "holds": {n: [held(p) for p in agg.parts] for n, agg in group.aggregates.items()},
+            }
+        )
+    return found

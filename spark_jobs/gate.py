@@ -43,7 +43,8 @@ def judge(
     `arrived` (µs) is when the source took the record; of a landed file its name says it. Without a
     payload (Kafka's tombstone) the row has an empty one.
     """
-    row: dict[str, Any] = {"origin": origin, "line": line, "payload": payload or b""}
+    row: dict[str, Any] = {"origin": origin, "line": line, "arrived": arrived}
+    row["payload"] = payload or b""
     parts = landed_parts(origin)
     try:
         if payload is None:

@@ -102,10 +102,12 @@ def packed_and_later(
     seq: int,
     first: str,
     today: str,
+    of: str | None = None,
 ) -> tuple[pa.Table, DataFrame]:
     """What is packed of the days `first` … before `today` (rows of `TILES`; the base counts as all
-    days before its own), and the events up to `seq` from `first` on that it does not hold."""
-    base = load_packed(spark, lake.tile_bases, group)
+    days before its own), and the events up to `seq` from `first` on that it does not hold; of every
+    key, or of that whose text is `of`."""
+    base = load_packed(spark, lake.tile_bases, group, of=of)
     folded = base["day"][0].as_py() if len(base) else ""
     if (base_seq := base["seq"][0].as_py() if len(base) else 0) > seq:
         raise ValueError(
@@ -114,23 +116,28 @@ def packed_and_later(
         )
     span = f"day >= '{max(first, folded)}' AND day < '{today}'"
     # Read once: the days that count as built are those of the very rows that are merged.
-    tiles = load_packed(spark, lake.tiles, group, span)
+    tiles = load_packed(spark, lake.tiles, group, span, of)
     days = tiles.group_by("day").aggregate([("seq", "max")]).rename_columns(["day", "built_seq"])
     built = spark.createDataFrame(days, "day string, built_seq long")
     day, later_seq = sf.col("day"), sf.col("seq")
     events = load_events(spark, use_case, lake).where(later_seq <= seq)
     events = events.withColumn("key", key_column(group.key_fields)).where("key IS NOT NULL")
+    if of is not None:
+        events = events.where(sf.col("key") == of)
     events = events.transform(with_day).where(day >= first).join(sf.broadcast(built), "day", "left")
     held = sf.when(day < folded, sf.lit(base_seq)).otherwise(sf.coalesce("built_seq", sf.lit(0)))
     return pa.concat_tables([base, tiles]), events.where(later_seq > held)
 
 
 def load_packed(
-    spark: SparkSession, path: Path, group: FeatureGroup, span: str = "true"
+    spark: SparkSession, path: Path, group: FeatureGroup, span: str = "true", of: str | None = None
 ) -> pa.Table:
-    """The rows of `TILES` at `path` that are of the group as declared now; none without a table."""
+    """The rows of `TILES` at `path` that are of the group as declared now, of every key or of `of`;
+    none without a table."""
     every = load(spark, path) if exists(spark, path) else spark.createDataFrame([], TILES)
     own = (sf.col("group") == group.name) & (sf.col("digest") == group.digest)
+    if of is not None:
+        own = own & (sf.col("key") == of)
     held = every.where(own & sf.expr(span)).select(TILES.names).toArrow()
     return held.cast(to_arrow_schema(TILES))
 

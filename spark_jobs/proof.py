@@ -3,7 +3,9 @@
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,16 @@ from spark_jobs.shrinking import shrunk
 from spark_jobs.spark_rehearsal import SparkRehearsal
 
 ENGINES = ("online", "tiles", "training set")
+COUNTED = "a value is one feature of one key at one moment in one engine, beside the oracle"
+
+WHOLE = 200
+"""From so many schedules on a proof holds only if it meets these thresholds."""
+NON_DEFAULT_SHARE = 0.3
+"""Of the values compared, how many must differ from their default."""
+BOUNDARY_SHARE = 0.5
+"""Of the query times, how many must be at a boundary, or 1 µs from one."""
+LEAST_SEEN = 500
+"""Values other than the default of every aggregate over every window that the log can move."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +57,44 @@ class Proof:
     log: Log
     seed: int
     outcome: Outcome
+    unmoved: tuple[str, ...] = ()
+    """Features that the log holds no event for: their default is all that could be compared."""
     schedules: int = 0
     spark_schedules: int = 0
     kill_signals: int = 0
 
     @property
     def holds(self) -> bool:
-        """Whether something was compared and nothing differed."""
-        return self.outcome.compared.total() > 0 and not self.outcome.mismatches
+        """Whether something was compared and nothing differed; of a whole proof, enough of it."""
+        if not self.outcome.compared.total() or self.outcome.mismatches:
+            return False
+        return self.schedules < WHOLE or all(each["met"] for each in self.thresholds().values())
+
+    def thresholds(self) -> dict[str, dict[str, Any]]:
+        """Per threshold: the value, what it must be at least, and whether it is."""
+        outcome = self.outcome
+        moved = [f for f in map(feature_of, _focuses(self.use_case)) if f not in self.unmoved]
+        least = min(moved, key=lambda feature: outcome.non_default[feature])
+        found: dict[str, tuple[float, float]] = {
+            "non_default_share": (_share(outcome.non_default.total(), outcome.compared.total()),
+                                  NON_DEFAULT_SHARE),
+            "boundary_share": (_share(outcome.boundary, outcome.moments), BOUNDARY_SHARE),
+            "least_seen": (outcome.non_default[least], LEAST_SEEN),
+        }  # fmt: skip
+        said: dict[str, dict[str, Any]] = {
+            name: {"value": value, "at_least": limit, "met": value >= limit}
+            for name, (value, limit) in found.items()
+        }
+        said["least_seen"]["feature"] = least
+        return said
 
     def certificate(self) -> dict[str, Any]:
         """JSON-ready: definitions, log, schedules, and per feature how often what was compared."""
         outcome = self.outcome
-        compared = outcome.compared.total()
+        thresholds = self.thresholds()
         return {
             "use_case": self.use_case.name,
+            "simulated": self.use_case.declared.simulated,
             "feature_digests": digests_of(self.use_case.groups),
             "log_digest": self.log.digest,
             "log_events": len(self.log.events),
@@ -68,10 +103,14 @@ class Proof:
             "spark_schedules": self.spark_schedules,
             "kill_signals": self.kill_signals,
             "engines": list(ENGINES),
-            "compared": compared,
+            "counted": COUNTED,
+            "compared": outcome.compared.total(),
             "mismatches": len(outcome.mismatches),
-            "non_default_share": round(outcome.non_default.total() / max(compared, 1), 4),
-            "boundary_share": round(outcome.boundary / max(outcome.moments, 1), 4),
+            "non_default_share": thresholds["non_default_share"]["value"],
+            "boundary_share": thresholds["boundary_share"]["value"],
+            "thresholds": {"from_schedules": WHOLE, **thresholds},
+            "unmoved": list(self.unmoved),
+            "holds": self.holds,
             "features": {
                 name: {"compared": outcome.compared[name], "non_default": outcome.non_default[name]}
                 for name in self.use_case.feature_names
@@ -93,11 +132,12 @@ def prove(
 
     Each is drawn around the feature that so far was the least often other than its default.
     """
-    proof = Proof(use_case, log, seed, Outcome())
     matching = {feature_of(focus): _matching(log, focus) for focus in _focuses(use_case)}
     focuses = [focus for focus in _focuses(use_case) if len(matching[feature_of(focus)])]
     if not focuses:
         raise ValueError("the log holds no event that any declared aggregate counts")
+    unmoved = tuple(feature for feature, events in matching.items() if not len(events))
+    proof = Proof(use_case, log, seed, Outcome(), unmoved)
     for number in range(schedules):
         rng = np.random.default_rng([seed, number])
         seen = proof.outcome.non_default
@@ -105,10 +145,11 @@ def prove(
         schedule = draw(rng, use_case, log, focus, matching[feature_of(focus)])
         if real and number >= schedules - real.schedules:
             outcome = _through_real_parts(use_case, schedule, real, proof)
+            through = partial(_again, use_case, real)
         else:
-            outcome = rehearse(use_case, schedule)
+            outcome, through = rehearse(use_case, schedule), None
         if outcome.mismatches:
-            outcome.mismatches[:] = [shrunk(use_case, schedule, outcome.mismatches[0])]
+            outcome.mismatches[:] = [shrunk(use_case, schedule, outcome.mismatches[0], through)]
         proof.outcome.add(outcome)
         proof.schedules += 1
         if on_progress:
@@ -130,6 +171,16 @@ def _through_real_parts(
     if not outcome.mismatches:
         shutil.rmtree(root)
     return outcome
+
+
+def _again(use_case: UseCase, real: RealParts, schedule: Schedule) -> Outcome:
+    """A schedule through the real parts in a lake that is not kept; writers die in this process."""
+    with TemporaryDirectory(dir=real.root) as root:
+        return rehearse(use_case, schedule, SparkRehearsal(real.spark, use_case, Path(root)), False)
+
+
+def _share(some: int, of: int) -> float:
+    return round(some / max(of, 1), 4)
 
 
 def _focuses(use_case: UseCase) -> Iterator[Focus]:

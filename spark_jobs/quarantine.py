@@ -7,7 +7,6 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 
 from data_contracts.lake import Lake
-from data_contracts.landing import landed_parts
 from data_contracts.use_case import UseCase
 from spark_jobs.gate import judge
 from spark_jobs.tables import exists, load
@@ -35,22 +34,26 @@ def quarantined(spark: SparkSession, lake: Lake) -> list[dict[str, Any]]:
 
 
 def mended(spark: SparkSession, use_case: UseCase, lake: Lake, out: Path) -> int:
-    """Write the quarantined records that today's contract takes to the file `out`, as they came.
+    """Write the quarantined records that today's contract takes to the file `out`, a line each.
 
-    Returns how many. Conflicts stay: their id is taken.
+    Returns how many. A record is judged as of its first arrival. Conflicts stay: their id is taken.
     """
     if not exists(spark, lake.quarantine):
         return 0
     refused = load(spark, lake.quarantine).where("verdict <> 'conflict'")
-    rows = refused.orderBy("origin", "line").select("origin", "line", "payload").toLocalIterator()
+    if "arrived" not in refused.columns:
+        refused = refused.withColumn("arrived", sf.lit(None).cast("bigint"))
+    columns = ("origin", "line", "payload", "arrived")
+    rows = refused.orderBy("origin", "line").select(*columns).toLocalIterator()
     count = 0
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "wb") as file:
         for row in rows:
-            # An HTTP record keeps its stamp; a file's arrival is part of its name.
-            origin = row["origin"] if landed_parts(row["origin"]) else "http"
-            verdict = judge(use_case.contract, origin, row["line"], bytes(row["payload"]))
+            payload = bytes(row["payload"])
+            place = row["origin"], row["line"]
+            verdict = judge(use_case.contract, *place, payload, row["arrived"])
             if verdict.get("reasons") is None:
-                file.write(bytes(row["payload"]) + b"\n")
+                # Between the tokens of JSON a line's end is space, within them there is none.
+                file.write(payload.replace(b"\n", b" ") + b"\n")
                 count += 1
     return count

@@ -44,11 +44,12 @@ def event_fields(contract: Contract) -> list[StructField]:
 
 
 def gated_schema(contract: Contract) -> StructType:
-    """What the gate yields: origin, the raw payload, verdict and reasons, or the event if it has
-    none."""
+    """What the gate yields: origin, when the source took the record (µs, null where its file's name
+    or its own stamp says it), the raw payload, verdict and reasons, or the event if it has none."""
     return StructType(
         [
             *ORIGIN,
+            StructField("arrived", LongType(), True),
             StructField("payload", BinaryType(), False),
             StructField("verdict", StringType(), True),
             StructField("reasons", StringType(), True),
@@ -76,11 +77,12 @@ QUARANTINE = StructType(
         StructField("verdict", StringType(), False),
         StructField("reasons", StringType(), False),
         StructField("payload", BinaryType(), False),
+        StructField("arrived", LongType(), True),
         StructField("seq", LongType(), False),
     ]
 )
 """`verdict` is `quarantine` (breaks the contract), `conflict` (same id, other content) or `expired`
-(older than the retention when it arrived)."""
+(older than the retention when it arrived); `arrived` as in `gated_schema`."""
 
 DUPLICATES = StructType(
     [

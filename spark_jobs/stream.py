@@ -130,7 +130,8 @@ class MicroBatches:
     def _append_rows(self, rows: list[Row], schema: StructType, table: str, seq: int) -> None:
         if rows:
             frame = self._small.createDataFrame(rows, schema).coalesce(1)
-            append_once(frame, getattr(self._lake, table), self._named(table), seq)
+            path = getattr(self._lake, table)
+            append_once(frame, path, self._named(table), seq, widen=True)
 
     def _named(self, table: str) -> str:
         """The writer that this epoch is to that table."""

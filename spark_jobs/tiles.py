@@ -71,6 +71,8 @@ class Backfilled:
     """Rows that the asked days hold now."""
     rebuilt_days: int
     """Days that were built, each counted once per definition; 0 where no day's input had grown."""
+    events: int
+    """The events of these days, counted alike."""
 
 
 def backfill_tiles(
@@ -86,12 +88,13 @@ def backfill_tiles(
     Only days that have gained events are built, a commit for about `EVENTS_AT_ONCE` of them: what
     was committed before an interruption is not built again.
     """
-    rebuilt = 0
+    rebuilt = packed = 0
     for stale in stale_days(spark, use_case, lake, groups, first, last):
         for chunk in stale.chunks():
             commit_days(spark, lake, pack_days(spark, use_case, lake, chunk))
             rebuilt += len(chunk.groups) * len(chunk.days)
-    return Backfilled(_tile_count(spark, lake, groups, first, last), rebuilt)
+            packed += len(chunk.groups) * sum(chunk.days.values())
+    return Backfilled(_tile_count(spark, lake, groups, first, last), rebuilt, packed)
 
 
 def stale_days(

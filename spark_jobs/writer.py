@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from data_contracts.features import FeatureGroup
 from data_contracts.states import State, advance
-from spark_jobs.admission import Admission, admit
+from spark_jobs.admission import Admission, Row, admit
 from spark_jobs.columns import arrivals, keyed_rows
 from spark_jobs.seen_events import SeenEvents
 
@@ -67,7 +67,11 @@ class BatchWriter:
         """Take the records of batch `seq` (schema `gated_schema`); returns how many are events."""
         admission = admit(gated, seq, self._seen)
         # Only now: what an event says itself, by which duplicates are found, is not touched.
-        admission = replace(admission, events=self._dimensions.fill(admission.events, seq))
+        admission = replace(
+            admission,
+            events=self._dimensions.fill(admission.events, seq),
+            quarantine=_with_arrival(admission.quarantine, gated),
+        )
         self._merge_online(admission.events, seq)
         self._tables.append(admission, seq)
         self._seen.add(admission.events)
@@ -82,3 +86,11 @@ class BatchWriter:
             keys, fresh = keyed_rows(group, events)
             states = self._online.read(group, keys)
             self._online.write(group, advance(group, states, keys, fresh, seq, as_of))
+
+
+def _with_arrival(rows: list[Row], gated: pa.Table) -> list[Row]:
+    """Rows of the quarantine with when their source took them: a replay judges them by that."""
+    said = gated.filter(gated["arrived"].is_valid()) if rows else gated.slice(0, 0)
+    columns = [said[name].to_pylist() for name in ("origin", "line", "arrived")]
+    arrived = {(origin, line): at for origin, line, at in zip(*columns, strict=True)}
+    return [{**row, "arrived": arrived.get((row["origin"], row["line"]))} for row in rows]

@@ -56,7 +56,7 @@ def demo(
 def closing_table(summary: dict[str, Any]) -> None:
     """The demo's last words: what holds, the figures, what to open next."""
     console = Console()
-    table = Table("what", "figure", "note", title=f"Headrace: {summary['use_case']}")
+    table = Table("what", "figure", "note", title=f"Headrace: {summary['title']}")
     for row in summary["rows"]:
         table.add_row(*row)
     console.print(table)

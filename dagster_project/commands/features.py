@@ -11,6 +11,8 @@ from dagster_project.cli import DebugOption, JsonOption, RootOption, UseCaseOpti
 from dagster_project.deployment import Deployment
 
 Root = Path(".headrace")
+STORES = ("online", "tiles")
+"""Where a value is stored, beside the events that give it."""
 
 
 def register(app: typer.Typer) -> None:
@@ -125,16 +127,22 @@ def build(
 
 
 def _table(found: dict[str, Any]) -> None:
-    title = f"events up to {found['fresh_to']}" if found["fresh_to"] else None
-    heads = ("feature", "is", "kind", "default", "rows at default", "nulls", "null", "models")
-    table = Table(*heads, "owner", title=title)
+    heads = ("feature", "is", "type", "kind", "default", "rows at default", "nulls", "null")
+    table = Table(*heads, "models")
     for entry in found["features"]:
         table.add_row(
-            entry["name"], entry["of"], entry["kind"], f"{entry['default']:g}",
+            entry["name"], entry["of"], entry["type"], entry["kind"], f"{entry['default']:g}",
             _share(entry["default_rate"]), entry["nulls"], _share(entry["null_rate"]),
-            ", ".join(entry["models"]), entry["owner"],
+            ", ".join(entry["models"]),
         )  # fmt: skip
     Console().print(table)
+    groups = Table("group", "of", "events up to", "owner", "description")
+    for entry in {entry["group"]: entry for entry in found["features"]}.values():
+        groups.add_row(
+            entry["group"], entry["entity"], entry["fresh_to"] or "none yet", entry["owner"],
+            entry["description"],
+        )  # fmt: skip
+    Console().print(groups)
 
 
 def _share(rate: float | None) -> str:
@@ -142,12 +150,17 @@ def _share(rate: float | None) -> str:
 
 
 def _planned(found: dict[str, Any]) -> None:
-    table = Table("group", "kept", "to compute", "events to read", "keys", "bytes at worst")
+    costs = {
+        "bytes a key, at worst": "key_bytes", "events to read": "events", "of days": "days",
+        "keys": "keys", "events of the largest": "largest_key", "bytes at worst": "worst_bytes",
+    }  # fmt: skip
+    table = Table("group", "kept", "to compute", *costs, "seconds, as the last backfill")
     for group in found["groups"]:
-        numbers = (group["events"], group["keys"], group["worst_bytes"])
+        seconds = group["seconds"]
         table.add_row(
             group["group"], f"{len(group['kept'])}", ", ".join(group["computed"]),
-            *(f"{number:,}" for number in numbers),
+            *(f"{group[name]:,}" for name in costs.values()),
+            "not known yet" if seconds is None else f"{seconds:,.1f}",
         )  # fmt: skip
     Console().print(table)
     views = Table("view", "read by")
@@ -158,16 +171,35 @@ def _planned(found: dict[str, Any]) -> None:
 
 def _explained(found: dict[str, Any]) -> None:
     for group, said in found.items():
-        table = Table("feature", "value", title=f"{group} {said['key']} at {said['q']}")
+        stored = said["stored"]
+        heads = ["feature", "from its events"]
+        if stored:
+            later = "" if stored["asked"] == said["q"] else f" at {stored['asked']}"
+            heads += [f"online store{later}", f"packed tiles{later}"]
+        table = Table(*heads, title=f"{group} {said['key']} at {said['q']}")
         for name, value in said["values"].items():
-            table.add_row(name, f"{value!r}")
+            also = [stored[store].get(name, "folded") for store in STORES] if stored else []
+            table.add_row(name, f"{value!r}", *map(str, also))
         Console().print(table)
-        behind = Table("window", "from", "to", "tiles", "events")
+        behind = Table("window", "from", "to", "events")
         for label, window in said["windows"].items():
             ids = window["events"]
             shown = ", ".join(ids[-3:])
             if len(ids) > 3:
                 shown = f"{len(ids)}, the last: {shown}"
-            span = (window["from"], window["to"])
-            behind.add_row(label, *span, f"{len(window['tiles'])}", shown)
+            behind.add_row(label, window["from"], window["to"], shown)
         Console().print(behind)
+        tiles = Table("window", "tile", "seconds", "holds")
+        for label, window in said["windows"].items():
+            for tile in window["tiles"]:
+                holds = ", ".join(f"{name} {parts}" for name, parts in tile["holds"].items())
+                width = "" if tile["seconds"] is None else f"{tile['seconds']}"
+                tiles.add_row(label, tile["start"], width, holds)
+        Console().print(tiles)
+        for view, state in (stored["states"] if stored else {}).items():
+            days = ", ".join(f"{row['day']} (seq {row['seq']})" for row in stored["days"][view])
+            state = state or {"seq": "none", "as_of": "never", "tiles": ()}
+            Console().print(
+                f"view {view}: state of seq {state['seq']} as of {state['as_of']}, "
+                f"{len(state['tiles'])} tiles; packed days: {days or 'none'}"
+            )

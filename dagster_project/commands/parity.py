@@ -20,6 +20,13 @@ from dagster_project.cli import (
 )
 from dagster_project.deployment import Deployment
 
+MISSED = {
+    "non_default_share": "{value:.0%} of the values are not the default, {at_least:.0%} needed",
+    "boundary_share": "{value:.0%} of the query times are at a boundary, {at_least:.0%} needed",
+    "least_seen": "{feature} has {value} values not the default, {at_least} needed",
+}
+"""How a threshold that was missed is told."""
+
 
 def register(app: typer.Typer) -> None:
     """Add this command."""
@@ -46,7 +53,7 @@ def parity(
         spark = min(spark_schedules, schedules)
         plan = Plan(schedules, seed, spark, min(Plan.killed, spark))
         found = prove_parity(deployment, plan)
-        if not found.pop("holds"):
+        if not found["holds"]:
             if json:
                 show(found, json)
             raise JobFailed(_failure(found))
@@ -56,27 +63,44 @@ def parity(
 
 
 def closing_table(found: dict[str, Any]) -> None:
-    """The figures, and the features that were the least often other than their default."""
-    table = Table("what", "figure", title=f"parity of {found['use_case']}")
+    """The figures, beside what they must be at least in a proof of many schedules."""
+    simulated = " (simulated)" if found["simulated"] else ""
+    table = Table("what", "figure", title=f"parity of {found['use_case']}{simulated}")
     table.add_row("mismatches", f"{found['mismatches']} of {found['compared']:,} values")
     real = f"{found['spark_schedules']} through Spark, Delta and Feast"
     killed = f"{found['kill_signals']} writers killed by signal"
     table.add_row("schedules", f"{found['schedules']}; {real}; {killed}")
-    table.add_row("not the default", f"{found['non_default_share']:.0%}")
-    table.add_row("asked at a boundary", f"{found['boundary_share']:.0%}")
-    features = found["features"]
-    for name in sorted(features, key=lambda n: features[n]["non_default"])[:3]:
-        table.add_row(f"least seen: {name}", f"{features[name]['non_default']:,} values")
+    needed = found["thresholds"]
+    whole = f"at {needed['from_schedules']} schedules"
+    for name, what in (
+        ("non_default_share", "not the default"),
+        ("boundary_share", "asked at a boundary"),
+    ):
+        share = needed[name]
+        table.add_row(what, f"{share['value']:.0%} ({share['at_least']:.0%} needed {whole})")
+    least = needed["least_seen"]
+    table.add_row(
+        f"least seen: {least['feature']}",
+        f"{least['value']:,} values not the default ({least['at_least']} needed {whole})",
+    )
+    if found["unmoved"]:
+        table.add_row("no event of the log moves", ", ".join(found["unmoved"]))
+    table.add_row("counted", found["counted"])
     Console().print(table)
 
 
 def _failure(found: dict[str, Any]) -> str:
     example = found["counterexample"]
-    if example is None:
+    if not found["compared"]:
         return "nothing was compared: the log is too short for the declared windows"
+    if example is None:
+        missed = {n: t for n, t in found["thresholds"].items() if n in MISSED and not t["met"]}
+        said = "; ".join(MISSED[name].format(**each) for name, each in missed.items())
+        return f"no value differs, but too little was compared to say so: {said}"
     events = " ".join(str(event) for event in example["events"])
+    fewest = "" if example["fewest"] else " (fewer may do: not all were tried)"
     return (
         f"{example['feature']} of {example['key']!r} at {example['q']}: the oracle says "
         f"{example['oracle']!r}, {example['engine']} {example['value']!r}, after the "
-        f"{len(example['events'])} events {events}"
+        f"{len(example['events'])} events{fewest} {events}, whose tiles are {example['tiles']}"
     )

@@ -1,47 +1,57 @@
 """Looking at features: the catalogue, one value explained, a data set for labels of one's own."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from functools import cache, reduce
+from operator import and_, or_
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
 from dagster_project.stages.definitions import model_features
+from data_contracts.accumulators import Where, conditions
 from data_contracts.catalogue import Listed, catalogue
 from data_contracts.clock import format_time, parse_time
+from data_contracts.features import FeatureGroup
 from data_contracts.keys import text_of
 from data_contracts.lake import Lake
 from data_contracts.views import digests_of
+from serving.online import StateReader
+from spark_jobs.columns import micros
 from spark_jobs.dataset import build_dataset, compared_as_known
 from spark_jobs.explain import explain
+from spark_jobs.stored_values import Packed, stored_values
 
 
 def list_features(deployment: Deployment) -> dict[str, Any]:
     """`features`: every feature with the models that take it as declared now, and rates that are
     None before there is a table: `default_rate` is the share of training rows that hold its
-    default, `null_rate` the share of all events that lack its field. `fresh_to`: the latest event.
+    default, `null_rate` the share of all events that lack its field. `fresh_to`: the time of the
+    latest event that its group counts for any key.
     """
     use_case, lake = deployment.use_case, deployment.lake
     models = model_features(deployment)
     declared = digests_of(use_case.groups)
     defaults = _default_rates(lake, catalogue(use_case))
-    nulls, fresh_to = _events_said(lake)
+    nulls = _null_rates(lake)
+    fresh = {group.name: _fresh_to(lake, group) for group in use_case.groups}
     features = [
         {
             **asdict(entry),
             "default_rate": defaults.get(entry.name),
             "null_rate": nulls.get(entry.field),
+            "fresh_to": fresh[entry.group],
             "models": [m for m, f in models.items() if f.get(entry.name) == declared[entry.name]],
         }
         for entry in catalogue(use_case)
     ]
-    return {"features": features, "fresh_to": fresh_to}
+    return {"features": features}
 
 
 def _default_rates(lake: Lake, listed: Sequence[Listed]) -> dict[str, float]:
@@ -52,24 +62,46 @@ def _default_rates(lake: Lake, listed: Sequence[Listed]) -> dict[str, float]:
     return {e.name: float((table[e.name].to_numpy() == e.default).mean()) for e in held}
 
 
-def _events_said(lake: Lake) -> tuple[dict[str, float], str | None]:
-    """Field -> share of events without it, and the latest event time, from the log's statistics."""
+def _null_rates(lake: Lake) -> dict[str, float]:
+    """Field -> share of events without it, from the log's statistics."""
     if not DeltaTable.is_deltatable(str(lake.events)):
-        return {}, None
+        return {}
     files = pa.table(DeltaTable(str(lake.events)).get_add_actions(flatten=True)).to_pandas()
     total = files["num_records"].sum()
-    if not total:
-        return {}, None
     prefix = "null_count."
     counts = {name.removeprefix(prefix): files[name] for name in files if name.startswith(prefix)}
-    latest = pd.to_datetime(files["max.event_time"].max(), utc=True)
-    rates = {name: float(count.sum() / total) for name, count in counts.items()}
-    return rates, format_time(latest.value // 1000)
+    return {name: float(count.sum() / total) for name, count in counts.items()} if total else {}
+
+
+def _fresh_to(lake: Lake, group: FeatureGroup) -> str | None:
+    """The time of the latest event that has a key of the group and that an aggregate counts."""
+    if not DeltaTable.is_deltatable(str(lake.events)):
+        return None
+    events = DeltaTable(str(lake.events)).to_pyarrow_dataset()
+    held = {*events.schema.names}
+    if not {*group.key_fields} <= held:
+        return None
+    keyed = reduce(and_, [pc.field(name).is_valid() for name in group.key_fields])
+    counted = reduce(or_, [_matches(agg.where, held) for agg in group.aggregates.values()])
+    latest = [
+        int(micros(pa.Table.from_batches([batch])["event_time"]).max())
+        for batch in events.to_batches(columns=["event_time"], filter=keyed & counted)
+        if len(batch)
+    ]
+    return format_time(max(latest)) if latest else None
+
+
+def _matches(where: Where, held: Collection[str]) -> pc.Expression:
+    wanted = conditions(where)
+    if not {name for name, _ in wanted} <= {*held}:
+        return pc.scalar(False)
+    each = [pc.field(name).isin(list(values)) for name, values in wanted]
+    return reduce(and_, each, pc.scalar(True))
 
 
 def explain_features(deployment: Deployment, entity: str, at: str) -> dict[str, Any]:
     """`entity` is `field=key`, or `field=key,field=key` for a pair; the features of each group with
-    that entity at the time `at`."""
+    that entity at the time `at`, and as `stored` what the stores hold of them (None: nothing)."""
     groups = deployment.use_case.groups
     keys = [(g, key) for g in groups if (key := _key(g.key_fields, entity)) is not None]
     # What names a pair could be read as one long key of its first field, too.
@@ -81,7 +113,21 @@ def explain_features(deployment: Deployment, entity: str, at: str) -> dict[str, 
     q = parse_time(at)
     reporter().stage(f"explain {entity} at {at}")
     parts = (deployment.spark, deployment.use_case, deployment.lake)
-    return {group.name: asdict(explain(*parts, group, key, q)) for group, key in keys}
+    states = _packed_states(deployment)
+    found: dict[str, Any] = {}
+    for group, key in keys:
+        stored = stored_values(*parts, group, key, q, states)
+        found[group.name] = {
+            **asdict(explain(*parts, group, key, q)),
+            "stored": stored and asdict(stored),
+        }
+    return found
+
+
+def _packed_states(deployment: Deployment) -> Packed:
+    """The states of the online store, as the server reads them."""
+    store = cache(lambda: StateReader(deployment.lake, deployment.use_case.contract.fields))
+    return lambda group, key: store().packed(group, [key])[key]
 
 
 def _key(fields: Sequence[str], entity: str) -> str | None:

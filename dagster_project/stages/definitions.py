@@ -1,5 +1,6 @@
 """Looking at definitions before and after a change: what it costs, who reads what, what can go."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,6 +11,7 @@ from deltalake import DeltaTable
 
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
+from dagster_project.stages.features import packing_rate
 from data_contracts.feature_plan import plan, readers
 from data_contracts.views import ViewRegistry
 from spark_jobs.keys import key_array
@@ -27,23 +29,22 @@ def model_features(deployment: Deployment) -> dict[str, Mapping[str, str]]:
 
 
 def plan_features(deployment: Deployment) -> dict[str, Any]:
-    """Per group what a materialize would compute, from how many events and for how many keys; and
-    every live view with its readers: one without is to be retired."""
+    """Per group what a materialize and a backfill would compute, from how many events of how many
+    days, for how many keys, and in what time at the rate of the last backfill (None before one);
+    and every live view with its readers: one without is to be retired."""
     use_case, lake = deployment.use_case, deployment.lake
     views = list(ViewRegistry(lake).views().values())
     events = None
     if DeltaTable.is_deltatable(str(lake.events)):
         events = DeltaTable(str(lake.events)).to_pyarrow_dataset()
     groups: list[dict[str, Any]] = []
+    rate = packing_rate(lake)
     for planned, group in zip(plan(use_case, views), use_case.groups, strict=True):
-        costs = {"events": 0, "keys": 0, "worst_bytes": 0}
+        costs: dict[str, Any] = dict.fromkeys(("events", "days", "keys", "largest_key"), 0)
         if planned.computed and events is not None:
-            keys = _distinct(events, group.key_fields)
-            costs = {
-                "events": events.count_rows(),
-                "keys": keys,
-                "worst_bytes": keys * planned.key_bytes,
-            }
+            costs |= _counted(events, group.key_fields)
+        costs["worst_bytes"] = costs["keys"] * planned.added_bytes
+        costs["seconds"] = costs["events"] * planned.views / rate if rate else None
         groups.append({**asdict(planned), **costs})
     read_by = readers(use_case, views, model_features(deployment))
     listed = [{"view": name, "read_by": who} for name, who in read_by.items()]
@@ -65,9 +66,17 @@ def retire_views(deployment: Deployment, names: Sequence[str], unread: bool) -> 
     return {"retired": chosen}
 
 
-def _distinct(events: pd.Dataset, fields: tuple[str, ...]) -> int:
-    found: set[str] = set()
-    for batch in events.to_batches(columns=list(fields)):
-        keys = key_array(fields, pa.Table.from_batches([batch]))
-        found.update(keys.drop_null().unique().to_pylist())
-    return len(found)
+def _counted(events: pd.Dataset, fields: tuple[str, ...]) -> dict[str, int]:
+    """How many events there are, on how many days, of how many keys, and of the largest key; no key
+    where the table is older than a field of it."""
+    days: set[Any] = set()
+    keys: Counter[str] = Counter()
+    held = {*fields} <= {*events.schema.names}
+    for batch in events.to_batches(columns=["event_time", *(fields if held else ())]):
+        days.update(batch["event_time"].cast(pa.date32()).unique().to_pylist())
+        if held:
+            own = key_array(fields, pa.Table.from_batches([batch])).drop_null().value_counts()
+            keys.update(dict(zip(own.field(0).to_pylist(), own.field(1).to_pylist(), strict=True)))
+    largest = max(keys.values(), default=0)
+    return {"events": events.count_rows(), "days": len(days), "keys": len(keys),
+            "largest_key": largest}  # fmt: skip

@@ -8,6 +8,7 @@ from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
 from dagster_project.stages.report_page import page
 from data_contracts.results import read_result, write_result
+from data_contracts.views import digests_of
 
 STAGES = ("raw_log", "events", "tiles", "training_set", "online_state", "model", "predictions",
           "conservation", "outcomes", "drift", "off_policy", "exploration", "proof",
@@ -28,20 +29,12 @@ def write_report(deployment: Deployment) -> dict[str, Any]:
     Raises ValueError naming a stage that has not run.
     """
     reporter().stage("report")
-    found: dict[str, Any] = {}
-    for stage in STAGES:
-        try:
-            found[stage] = read_result(deployment.lake, stage)
-        except ValueError:
-            if stage not in OPTIONAL:
-                raise
-    digests = {group.name: group.digest for group in deployment.use_case.groups}
-    if found.get("parity_certificate", {}).get("feature_digests") != digests:
-        found.pop("parity_certificate", None)
+    found = stage_results(deployment)
     problems = _problems(found)
     root = deployment.lake.root
     summary = {
         "use_case": deployment.use_case.name,
+        "title": deployment.use_case.title,
         "sound": not problems,
         "problems": problems,
         "rows": summary_rows(found),
@@ -52,6 +45,24 @@ def write_report(deployment: Deployment) -> dict[str, Any]:
     _write(root / "report.html", page(summary, found))
     write_result(deployment.lake, "report", summary)
     return summary
+
+
+def stage_results(deployment: Deployment) -> dict[str, Any]:
+    """What each stage found last; of certificates only one of the definitions as declared now.
+
+    Raises ValueError naming a stage that has not run.
+    """
+    found: dict[str, Any] = {}
+    for stage in STAGES:
+        try:
+            found[stage] = read_result(deployment.lake, stage)
+        except ValueError:
+            if stage not in OPTIONAL:
+                raise
+    digests = digests_of(deployment.use_case.groups)
+    if found.get("parity_certificate", {}).get("feature_digests") != digests:
+        found.pop("parity_certificate", None)
+    return found
 
 
 def summary_rows(found: dict[str, Any]) -> list[list[str]]:

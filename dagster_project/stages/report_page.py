@@ -23,7 +23,7 @@ def page(summary: dict[str, Any], found: dict[str, Any]) -> str:
     positives = found["outcomes"]["positives"]
     every = escape(json.dumps(found, indent=1))
     body = [
-        f"<h1>Headrace: {escape(summary['use_case'])}</h1>",
+        f"<h1>Headrace: {escape(summary['title'])}</h1>",
         f"<p class='{'sound' if sound else 'unsound'}'><b>{escape(verdict)}</b></p>",
         _table(["what", "figure", "note"], summary["rows"]),
         f"<p>{_caution(found)} Live figures rest on {positives:,} positives.</p>",
@@ -43,7 +43,7 @@ def page(summary: dict[str, Any], found: dict[str, Any]) -> str:
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>Headrace: {escape(summary['use_case'])}</title><style>{_STYLE}</style></head>"
+        f"<title>Headrace: {escape(summary['title'])}</title><style>{_STYLE}</style></head>"
         f"<body>{''.join(body)}</body></html>"
     )
 

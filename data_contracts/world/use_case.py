@@ -22,6 +22,7 @@ DERIVED = {"ctr": Rate("clicks", "impressions", prior=0.12, strength=20)}
 USE_CASE = Declaration(
     description="SIMULATED impressions, clicks, carts and purchases with a known truth",
     owner="platform",
+    simulated=True,
     start="2024-01-01",
     groups=(
         FeatureGroup(

@@ -1,7 +1,9 @@
 import ast
+import io
 import re
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -84,6 +86,37 @@ def test_every_public_name_of_the_contracts_has_a_docstring() -> None:
             if not ast.get_docstring(node):
                 bare.append(f"{path}: {node.name}")
     assert [] == bare
+
+
+def code_lines(text: str) -> int:
+    """How many lines hold code: not blank, no comment, no docstring."""
+    told = {
+        line
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    space = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    held = {
+        line
+        for token in tokens
+        if token.type not in {*space, tokenize.ENDMARKER}
+        for line in range(token.start[0], token.end[0] + 1)
+    }
+    return len(held - told)
+
+
+def test_the_oracle_is_short_and_shares_only_the_declaration() -> None:
+    text = (ROOT / "data_contracts" / "oracle.py").read_text()
+    assert code_lines(text) < 150
+    nodes = list(ast.walk(ast.parse(text)))
+    asked = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    of_engines = {"epoch", "hop", "level", "tiles", "bounds", "tile_start", "parts", "source"}
+    assert set() == asked & {*of_engines, "finalize", "lift", "accumulators", "entries"}
+    modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    ours = {str(name).removeprefix("data_contracts.") for name in modules if "data_c" in str(name)}
+    assert {"data_contracts", "derived", "features", "oracle_sketches", "windows"} == ours
 
 
 def imported(path: Path) -> set[str]:

@@ -178,7 +178,9 @@ def test_a_fault_planted_in_the_look_up_is_found(
     use_case = stocked()
     events = read_log(use_case, unsaid())
     plant(monkeypatch)
-    monkeypatch.setattr("spark_jobs.proof.shrunk", lambda use_case, schedule, mismatch: mismatch)
+    monkeypatch.setattr(
+        "spark_jobs.proof.shrunk", lambda use_case, schedule, mismatch, through: mismatch
+    )
     assert not prove(use_case, events, 24, seed=3).holds
 
 

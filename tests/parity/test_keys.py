@@ -169,6 +169,14 @@ def test_a_pair_is_explained_by_both_fields(spark: SparkSession, ingested: Shop)
     assert ["both"] == list(found)
     values = dict(zip(group.feature_names, ingested.of_group(group, row, Q), strict=True))
     assert ("3:1:u-7", values) == (found["both"]["key"], found["both"]["values"])
+    stored = found["both"]["stored"]
+    assert (format_time(Q), values, values) == (stored["asked"], stored["online"], stored["tiles"])
+    (state,) = stored["states"].values()
+    (tile,) = found["both"]["windows"]["lifetime"]["tiles"]
+    assert tile["holds"] in [each["holds"] for each in state["tiles"]]
+    assert [values["both_shown_lifetime"]] == tile["holds"]["shown"]
+    (((_, _, last),),) = tile["holds"]["last"]
+    assert values["both_last_lifetime"] == last
     alone = explain_features(deployment, "item_id=-7", format_time(Q))
     assert ["item"] == list(alone)
     with pytest.raises(ValueError, match="name one of user_id=… or item_id=… or user_id=…,item"):

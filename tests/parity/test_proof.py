@@ -1,13 +1,17 @@
 """The proof on real events: no mismatch as the engines are, one for every fault planted in them."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
+from dagster_project.commands import parity
 from data_contracts.aggregates import (
     Count,
     DecayedCount,
@@ -24,11 +28,15 @@ from data_contracts.aggregates import (
 from data_contracts.features import FeatureGroup
 from data_contracts.use_case import UseCase, load_use_case
 from data_contracts.windows import Lifetime, Session, Sliding, Tumbling
-from spark_jobs import proof
+from spark_jobs import proof, shrinking
+from spark_jobs.comparison import Outcome, rehearse
 from spark_jobs.imports import canonical_events
 from spark_jobs.proof import Proof, RealParts, prove, read_log
-from spark_jobs.schedules import Log
-from tests.parity.mutants import MUTANTS, Patch
+from spark_jobs.rehearsal import MemoryRehearsal
+from spark_jobs.schedules import Log, Schedule, draw
+from spark_jobs.shrinking import shrunk
+from spark_jobs.spark_rehearsal import SparkRehearsal
+from tests.parity.mutants import MUTANTS, Patch, wrapped
 
 GROUPS = (
     FeatureGroup(
@@ -119,7 +127,7 @@ def test_schedules_through_the_real_parts_agree_also_when_writers_are_killed_by_
 def unshrunk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The first mismatch as it was found."""
     with monkeypatch.context() as patch:
-        patch.setattr(proof, "shrunk", lambda use_case, schedule, mismatch: mismatch)
+        patch.setattr(proof, "shrunk", lambda use_case, schedule, mismatch, through: mismatch)
         yield
 
 
@@ -131,8 +139,11 @@ def test_a_fault_planted_in_an_engine_is_found(
     assert not prove(use_case, log, 40, seed=3).holds
 
 
+QUICK = "double_counted_replay"
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param("inclusive_head", marks=pytest.mark.full), "double_counted_replay"]
+    "name", [QUICK, *(pytest.param(n, marks=pytest.mark.full) for n in MUTANTS if n != QUICK)]
 )
 def test_what_is_found_is_shown_with_five_events_at_most(
     name: str, use_case: UseCase, log: Log, monkeypatch: pytest.MonkeyPatch
@@ -141,5 +152,104 @@ def test_what_is_found_is_shown_with_five_events_at_most(
     found: Proof = prove(use_case, log, 40, seed=3)
     (shown,) = found.outcome.mismatches
     assert shown.oracle != shown.value
+    assert shown.fewest
     assert 1 <= len(shown.events) <= 5
     assert shown.told() == found.certificate()["counterexample"]
+
+
+def test_a_counterexample_comes_with_the_tiles_of_its_window(
+    use_case: UseCase, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MUTANTS[QUICK](monkeypatch)
+    certificate = prove(use_case, log, 40, seed=3).certificate()
+    shown = certificate["counterexample"]
+    assert {"start", "seconds", "holds"} == set(shown["tiles"][0])
+    said = parity._failure(certificate)
+    assert f"the {len(shown['events'])} events {{" in said
+    assert f"whose tiles are {shown['tiles']}" in said
+    assert "fewer may do" in parity._failure(
+        {**certificate, "counterexample": {**shown, "fewest": 0}}
+    )
+
+
+class FaultyOnline(MemoryRehearsal):
+    """Real parts of which one is wrong: what memory alone does not show."""
+
+    def served(self, *asked: Any) -> np.ndarray:
+        return super().served(*asked) + 1
+
+
+@pytest.mark.parametrize("tries", [1, 40])
+def test_a_fault_of_the_real_parts_alone_is_cut_down_through_them(
+    tries: int, use_case: UseCase, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shrinking, "TRIES", tries)
+    focus = next(proof._focuses(use_case))
+    rng = np.random.default_rng(1)
+    schedule = draw(rng, use_case, log, focus, proof._matching(log, focus))
+    run: list[Schedule] = []
+
+    def through(cut: Schedule) -> Outcome:
+        run.append(cut)
+        return rehearse(use_case, cut, FaultyOnline(use_case), every=False)
+
+    first = through(schedule).mismatches[0]
+    found = shrunk(use_case, schedule, first, through)
+    assert tries >= len(run) - 1
+    assert found.fewest == (tries > 1)
+    assert (1 == len(found.events)) == (tries > 1)
+
+
+def test_features_that_the_log_cannot_move_are_named(use_case: UseCase, log: Log) -> None:
+    shown = [said for said in log.raw if said["event_type"] == "impression"]
+    found = prove(use_case, read_log(use_case, shown), 1, seed=1).certificate()
+    labels = [window.label for window in GROUPS[0].windows]
+    assert [f"user_clicked_{label}" for label in labels] == found["unmoved"]
+    assert found["thresholds"]["least_seen"]["feature"] not in found["unmoved"]
+
+
+def seen(use_case: UseCase, least: int = 500, compared: int = 1000) -> Outcome:
+    """What a proof may have compared, one feature the `least` often other than its default."""
+    names = use_case.feature_names
+    often = Counter(dict.fromkeys(names, 500))
+    often[names[0]] = least
+    return Outcome(Counter(dict.fromkeys(names, compared)), often, boundary=50, moments=100)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"least": 499}, "user_shown_10m has 499 values not the default, 500 needed"),
+        ({"compared": 2000}, "25% of the values are not the default, 30% needed"),
+        ({"boundary": 49}, "49% of the query times are at a boundary, 50% needed"),
+    ],
+)
+def test_a_whole_proof_that_saw_too_little_does_not_hold(
+    changes: dict[str, int], said: str, use_case: UseCase, log: Log
+) -> None:
+    assert Proof(use_case, log, 0, seen(use_case), schedules=200).holds
+    boundary = changes.pop("boundary", 50)
+    little = replace(seen(use_case, **changes), boundary=boundary)
+    assert Proof(use_case, log, 0, little, schedules=199).holds
+    whole = Proof(use_case, log, 0, little, schedules=200)
+    assert not whole.holds
+    told = parity._failure(whole.certificate())
+    assert f"no value differs, but too little was compared to say so: {said}" == told
+    parity.closing_table(whole.certificate())
+
+
+@pytest.mark.full
+def test_a_fault_of_spark_delta_or_feast_is_cut_down_through_them(
+    spark: SparkSession,
+    use_case: UseCase,
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(shrinking, "TRIES", 3)
+    wrapped(monkeypatch, SparkRehearsal, "served", lambda f: lambda *asked: f(*asked) + 1)
+    found = prove(use_case, log, 1, seed=6, real=RealParts(spark, tmp_path, 1, killed=0))
+    (shown,) = found.outcome.mismatches
+    assert ("online", False, 1.0) == (shown.engine, shown.fewest, shown.value - shown.oracle)
+    assert shown.events
+    assert ["schedule-0"] == [path.name for path in tmp_path.iterdir()]

@@ -70,6 +70,6 @@ def test_the_engines_agree_on_it(use_case: UseCase, log: Log) -> None:
 def test_a_fault_in_folding_is_found(
     plant: Patch, use_case: UseCase, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proof, "shrunk", lambda use_case, schedule, mismatch: mismatch)
+    monkeypatch.setattr(proof, "shrunk", lambda use_case, schedule, mismatch, through: mismatch)
     plant(monkeypatch)
     assert not prove(use_case, log, 20, seed=3).holds

@@ -27,12 +27,12 @@ def three_days(spark: SparkSession, clicks: UseCase, lake: Lake, tmp_path: Path)
 def test_only_days_that_gained_events_are_built(
     spark: SparkSession, clicks: UseCase, three_days: Lake, tmp_path: Path
 ) -> None:
-    assert Backfilled(6, 6) == backfill_tiles(spark, clicks, three_days, clicks.groups)
-    assert Backfilled(6, 0) == backfill_tiles(spark, clicks, three_days, clicks.groups)
+    assert Backfilled(6, 6, 6) == backfill_tiles(spark, clicks, three_days, clicks.groups)
+    assert Backfilled(6, 0, 0) == backfill_tiles(spark, clicks, three_days, clicks.groups)
     late = to_file(tmp_path / "late.jsonl", [impression("late", NOON + DAY + HOUR, "u2")])
     land_at(three_days, late, at=NOON + 10 * DAY)
     ingest_available(spark, clicks, three_days)
-    assert Backfilled(7, 2) == backfill_tiles(spark, clicks, three_days, clicks.groups)
+    assert Backfilled(7, 2, 4) == backfill_tiles(spark, clicks, three_days, clicks.groups)
     seqs = load(spark, three_days.tiles).select("day", "seq").distinct().collect()
     assert {("2019-11-26", 1), ("2019-11-27", 2), ("2019-11-28", 1)} == {tuple(r) for r in seqs}
 
@@ -45,4 +45,23 @@ def test_an_interrupted_backfill_goes_on_with_the_days_that_remain(
         chunks = list(stale.chunks())
         assert [["2019-11-26"], ["2019-11-27"], ["2019-11-28"]] == [list(c.days) for c in chunks]
         commit_days(spark, three_days, pack_days(spark, clicks, three_days, chunks[0]))
-        assert Backfilled(6, 4) == backfill_tiles(spark, clicks, three_days, clicks.groups)
+        assert Backfilled(6, 4, 4) == backfill_tiles(spark, clicks, three_days, clicks.groups)
+
+
+def test_a_backfill_that_read_less_does_not_replace_one_that_read_more(
+    spark: SparkSession, clicks: UseCase, three_days: Lake, tmp_path: Path
+) -> None:
+    (stale,) = stale_days(spark, clicks, three_days, clicks.groups)
+    older = pack_days(spark, clicks, three_days, stale)
+    land_at(three_days, to_file(tmp_path / "late.jsonl", [impression("late", NOON + HOUR)]))
+    ingest_available(spark, clicks, three_days)
+    backfill_tiles(spark, clicks, three_days, clicks.groups)
+
+    def held() -> list[tuple[object, ...]]:
+        rows = load(spark, three_days.tiles).orderBy("group", "day").collect()
+        return [tuple(row) for row in rows]
+
+    newer = held()
+    assert (1, {2}) == (older.seq, {row[4] for row in newer})
+    commit_days(spark, three_days, older)
+    assert newer == held()

@@ -1,19 +1,25 @@
 """What lies in quarantine, and what comes out of it once the contract is mended."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
 from dagster_project.deployment import Deployment
 from dagster_project.stages.quarantine import list_quarantine, replay_quarantine
+from data_contracts.clock import HOUR
 from data_contracts.contract import read_contract
 from data_contracts.lake import Lake
+from data_contracts.record import parse_record
 from data_contracts.use_case import CONTRACT, UseCase
 from spark_jobs.conservation import conservation
-from spark_jobs.quarantine import quarantined
-from spark_jobs.stream import ingest_available
+from spark_jobs.quarantine import mended, quarantined
+from spark_jobs.schemas import RAW
+from spark_jobs.stream import MicroBatches, ingest_available
+from spark_jobs.tables import load
 from tests.spark.lakes import NOON, impression, land_at, rows_of, to_file
 
 SHARE = impression("shared", NOON, event_type="share")
@@ -76,3 +82,45 @@ def test_where_nothing_is_mended_nothing_lands(
     monkeypatch.setitem(deployment.__dict__, "use_case", clicks)
     assert {"mended": 0} == replay_quarantine(deployment)
     assert 1 == len(list(lake(deployment).landing.glob("*.jsonl")))
+
+
+def test_records_of_kafka_are_judged_by_their_arrival_and_land_a_line_each(
+    spark: SparkSession, deployment: Deployment, clicks: UseCase, tmp_path: Path
+) -> None:
+    """The mended contract takes a record of several lines and one on time by the broker's clock;
+    unstamped ones an hour ahead of that clock are what they were, mended or not."""
+    event = {name: value for name, value in SHARE.items() if name != "arrived_at"}
+
+    def record(line: int, kind: str, arrived: int, **style: Any) -> tuple[str, int, bytes, int]:
+        said = {**event, "event_id": f"e{line}", "event_type": kind}
+        return "topic/0", line, json.dumps(said, **style).encode(), arrived
+
+    taken = [
+        record(0, "share", NOON, indent=2),
+        record(1, "share", NOON),
+        record(2, "share", NOON - HOUR),
+        record(3, "impression", NOON - HOUR),
+    ]
+    topic = Lake(tmp_path / "topic", "clicks")
+    raw = spark.createDataFrame(taken, f"{RAW}, arrived bigint")
+    MicroBatches(spark, clicks, topic, begun=False).process(raw, 0)
+    assert 4 == len(rows_of(spark, topic.quarantine))
+
+    out, use_case = tmp_path / "mended.jsonl", deployment.use_case
+    assert 2 == mended(spark, use_case, topic, out)
+    found = [parse_record(use_case.contract, line) for line in out.read_bytes().splitlines()]
+    assert ["e0", "e1"] == [event["event_id"] for event in found]
+    assert 0 == mended(spark, clicks, topic, out)
+
+
+def test_a_quarantine_from_before_arrivals_were_kept_is_replayed_and_grows(
+    spark: SparkSession, clicks: UseCase, deployment: Deployment, tmp_path: Path
+) -> None:
+    path, out = lake(deployment).quarantine, tmp_path / "mended.jsonl"
+    before = load(spark, path).drop("arrived").write.format("delta").mode("overwrite")
+    before.option("overwriteSchema", "true").save(str(path))
+    assert 1 == mended(spark, deployment.use_case, lake(deployment), out)
+    land_at(lake(deployment), to_file(tmp_path / "more.jsonl", [b"{more"]))
+    ingest_available(spark, clicks, lake(deployment))
+    assert 4 == len(rows_of(spark, path))
+    assert 1 == mended(spark, deployment.use_case, lake(deployment), out)

@@ -1,6 +1,8 @@
 """Two definitions of a group served side by side, while the stream runs."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from threading import Thread
 from typing import Any
@@ -134,11 +136,15 @@ def test_a_retired_definition_leaves_neither_states_nor_tiles(
 ) -> None:
     before = ViewRegistry(sides.lake).views()
     name, view = next((n, v) for n, v in before.items() if "closeness" in v.group.aggregates)
+    other = next(n for n in before if n != name)
     backfill_tiles(spark, sides.new, sides.lake, [view.group])
     tiles = load(spark, sides.lake.tiles)
     assert tiles.where(f"digest = '{view.group.digest}'").count() > 0
     beside(sides.stream, lambda: retire(spark, sides.new, sides.lake, [name]))
     assert "retired" == ViewRegistry(sides.lake).views()[name].status
+    with closing(sqlite3.connect(sides.lake.online_file)) as file:
+        tables = [row[0] for row in file.execute("SELECT name FROM sqlite_master")]
+    assert [True, False] == [any(view in table for table in tables) for view in (other, name)]
     assert 0 == load(spark, sides.lake.tiles).where(f"digest = '{view.group.digest}'").count()
     with pytest.raises(ValueError, match="user_closeness_10m"):
         served(sides.new, sides.lake, NOON)

@@ -20,6 +20,7 @@ GROUP = FeatureGroup(
     derived={"ctr": Rate("clicks", "clicks", prior=0.5, strength=1.0)},
     defaults={"position": 2.5, "items": -1.0},
     owner="growth",
+    description="What the user did",
 )
 
 
@@ -36,4 +37,6 @@ def test_every_feature_is_listed_in_the_order_of_models_with_what_it_is() -> Non
     assert ("sketch", 0.0) == (by_name["user_about_1h"].kind, by_name["user_about_1h"].default)
     assert ("zero", 2.5) == (by_name["user_position_1h"].nulls, by_name["user_position_1h"].default)
     assert ("", 0.5) == (by_name["user_ctr_1h"].nulls, by_name["user_ctr_1h"].default)
-    assert {"growth"} == {entry.owner for entry in listed}
+    assert {("float64", "growth", "What the user did")} == {
+        (entry.type, entry.owner, entry.description) for entry in listed
+    }

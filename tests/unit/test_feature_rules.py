@@ -1,27 +1,35 @@
 """Definitions that cannot be right are refused when declared, naming group and field."""
 
+import json
+import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from data_contracts.aggregates import (
     ApproxDistinct,
     Count,
     DecayedCount,
+    DecayedSum,
     Distinct,
     LastK,
     Mean,
     Quantile,
     StdDev,
+    Sum,
     TopK,
 )
 from data_contracts.clock import DAY
+from data_contracts.definitions import from_json, to_json
 from data_contracts.derived import Difference, Rate
 from data_contracts.feature_rules import check_group
 from data_contracts.features import FeatureGroup
+from data_contracts.oracle import oracle_features
 from data_contracts.use_case import load_use_case
 from data_contracts.windows import Lifetime, Session, Sliding, Tumbling, Window
+from tests.engines import point_in_time_features, stream, tile_features
 
 HOUR = (Sliding("1h"),)
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -38,7 +46,38 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"x": LastK("item_id", scale=10)},
         "'item_id' is a string: it has no scale",
     ),
-    "a square that overflows": ({"x": StdDev("affinity", scale=10**7)}, "2.53 when squared"),
+    "values beyond what is exact": ({"x": Mean("affinity", scale=10**10)}, "reaches 2.53"),
+    "squares that overflow": (
+        {"x": StdDev("affinity", scale=90)},
+        "'affinity': its range x scale 90, squared, summed over 1048576 events .max_events. reach",
+    ),
+    "a sum that overflows": ({"x": Sum("affinity", scale=10**7)}, "scale 10000000 summed over"),
+    "a faded sum that overflows": ({"x": DecayedSum("affinity", scale=1000)}, "summed over"),
+    "a filter that is a string": ({"x": Count(where="click")}, "event_type 'click': list at least"),
+    "a filter that is a number": (
+        {"x": Count(where={"policy": 5})},
+        "aggregate x: where: policy 5",
+    ),
+    "a filter by no value": (
+        {"x": Count(where={"event_type": ()})},
+        "event_type ..: list at least",
+    ),
+    "nulls by a word of one's own": (
+        {"x": Mean("position", nulls="ignore")},
+        "aggregate x: 'position': nulls 'ignore': say one of .'skip', 'zero'.",
+    ),
+    "half a scale": ({"x": Mean("position", scale=1.5)}, "'position': scale 1.5: give a whole"),
+    "no aggregate": ({"x": "count"}, "aggregate x: 'count' is none of Count, "),
+    "a name with a space": ({"n m": Count()}, "aggregate 'n m': a name is lower-case"),
+    "no name": ({"": Count()}, "aggregate '': a name is lower-case"),
+    "a number that JSON gives back as another": (
+        {"x": DecayedCount("1h"), "y": Quantile("position", rank=np.float64(0.5))},
+        "feature user_y_1h: its record is another",
+    ),
+    "a number that JSON does not take": (
+        {"x": Distinct("item_id", cap=np.int64(3))},
+        "int64 is not JSON serializable: use plain numbers",
+    ),
     "a filter by an unknown field": (
         {"x": Count(where={"shade": ("red",)})},
         "where: field 'shade' is not in the contract",
@@ -106,7 +145,7 @@ def test_a_lifetime_since_no_day_is_refused() -> None:
 def test_a_state_that_may_grow_beyond_its_limit_is_refused_and_raised_by_name() -> None:
     wide = {"aggregates": {"x": Distinct("item_id", cap=100)}, "windows": (Sliding("24h"),)}
     refused(declared(**wide), "may take [0-9]+ bytes, allowed are 16384")
-    allowed = declared(**wide, max_state_bytes=100_000)
+    allowed = declared(**wide, max_state_bytes=101_000)
     check_group(allowed, load_use_case("clicks").contract)
 
 
@@ -144,3 +183,76 @@ def test_a_window_above_the_retention_is_refused(window: Window, refused: bool) 
     said = f"group user: window {window.label}: holds 8d, above the retention of clicks .7 days."
     with pytest.raises(ValueError, match=said):
         check_group(group, kept)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": "user's"}, 'group "user\'s": a name is lower-case letters'),
+        ({"windows": ("1h",)}, "window '1h': '1h' is none of Sliding, Tumbling, "),
+        ({"defaults": {"n": 1.0}}, "defaults: n: a Count of nothing is 0: leave it out"),
+        ({"derived": {"d m": Difference("n", "n")}}, "derived 'd m': a name is lower-case"),
+        ({"derived": {"d": Rate("n", "n", float("nan"), 1.0)}}, "derived d: strength must be"),
+        ({"max_events": 0}, "max_events 0 is below 1"),
+    ],
+)
+def test_a_form_that_no_engine_could_keep_is_refused(changes: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=f"group .*{said}"):
+        check_group(declared(**changes), load_use_case("clicks").contract)
+
+
+@pytest.mark.parametrize("default", [float("nan"), float("inf")])
+def test_a_default_that_is_no_number_is_refused(default: float) -> None:
+    changes = {"aggregates": {"x": Mean("position")}, "defaults": {"x": default}}
+    refused(declared(**changes), f"defaults: x {default}: give a finite number")
+
+
+def test_one_filter_has_one_digest_however_it_is_written_and_kept() -> None:
+    either = [
+        ("click", "impression"),
+        ["impression", "click"],
+        {"click", "impression"},
+        {"event_type": ["click", "impression", "click"]},
+    ]
+    groups = [declared(aggregates={"n": Count(where=where)}) for where in either]
+    for group in groups:
+        check_group(group, load_use_case("clicks").contract)
+    kept = [from_json(json.loads(json.dumps(to_json(group)))) for group in groups]
+    assert 1 == len({group.digest for group in (*groups, *kept)})
+    both = {"policy": ("a",), "event_type": ("click",)}
+    one, other = (
+        declared(aggregates={"n": Count(where=where)})
+        for where in (both, dict(sorted(both.items())))
+    )
+    assert one.digest == other.digest != groups[0].digest
+
+
+def test_shipped_definitions_keep_their_digests() -> None:
+    found = {g.name: g.digest for name in ("clicks", "world") for g in load_use_case(name).groups}
+    assert found == {
+        "user": "ac7cbaa0ba59e1f9337945abbfae32b0",
+        "item": "c2ca2827900b7547aaa0734405e1b9aa",
+        "taste": "25671e2b3b9f1e36b21d61fd77ea89f2",
+    }
+
+
+@pytest.mark.parametrize("kind", [Sum, Mean, StdDev])
+def test_up_to_the_declared_number_of_events_a_sum_of_the_largest_values_is_the_oracles(
+    kind: Any,
+) -> None:
+    events, clicks = 200, load_use_case("clicks").contract
+    largest = math.isqrt((2**63 - 1) // events) if kind is StdDev else (2**53 - 1)
+    fields = {**clicks.fields, "position": replace(clicks.fields["position"], maximum=largest)}
+    contract = replace(clicks, fields=fields)
+    group = declared(aggregates={"x": kind("position")}, max_events=events)
+    check_group(group, contract)
+    log = [
+        {"event_id": f"e{i}", "event_type": "click", "event_time": i, "user_id": "ann",
+         "position": largest - i % 3}
+        for i in range(events)
+    ]  # fmt: skip
+    wanted = [oracle_features(group, log, "ann", events)]
+    assert wanted == point_in_time_features(group, log, [("ann", events)])
+    assert wanted == tile_features(group, stream(group, [log], [events]), ["ann"], events)
+    with pytest.raises(ValueError, match=r"summed over \d+ events .max_events. reaches 2.63"):
+        check_group(replace(group, max_events=1025 if kind is not StdDev else 201), contract)

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_contracts import states, tiles
-from data_contracts.aggregates import Count, Mean
+from data_contracts.aggregates import Count, Distinct, LastK, Mean
 from data_contracts.clock import DAY, HOUR, MINUTE, SECOND
 from data_contracts.features import FeatureGroup
 from data_contracts.oracle import oracle_features
-from data_contracts.states import State
+from data_contracts.states import State, encode
 from data_contracts.tiles import START, Rows, concat
 from data_contracts.windows import Sliding, Tumbling
 from tests.engines import (
@@ -234,3 +234,34 @@ def test_split_gives_every_key_its_rows_also_when_it_has_none() -> None:
     rows = tiles.merge(COUNT, raw(COUNT, [view(0, key="käthe"), view(1)]))
     assert [1, 0, 1] == [len(part.tiles) for part in states.split(rows, 3)]
     assert [1, 0] == rows.tiles[:, START].tolist()
+
+
+@given(st.data())
+def test_no_log_makes_a_state_larger_than_its_group_says(data: Any) -> None:
+    group = data.draw(groups())
+    log = data.draw(events(max_size=80))
+    as_of = max((event["event_time"] for event in log), default=0) + 1
+    found = stream(group, [log[::2], log[1::2]], [as_of, as_of])
+    header = 37 + 4 * len(group.entries)
+    for state in found.values():
+        assert len(encode(group, state)) - header <= group.state_bytes
+
+
+def test_a_state_that_is_as_full_as_it_can_be_takes_what_its_group_says() -> None:
+    """Every tile that a window reaches holds as many values as the cap, and one list of the
+    latest."""
+    window = Sliding("100s")
+    aggregates = {"shops": Distinct("shop", cap=3), "last": LastK("shop", k=4), "n": Count()}
+    group = FeatureGroup("user", "user_id", aggregates, (window,))
+    log = [
+        {"event_id": f"e{tile}-{i}", "event_type": "click", "user_id": "ann",
+         "event_time": tile * window.hop + i, "shop": f"shop {i}"}
+        for tile in range(window.tiles - 1) for i in range(5)
+    ]  # fmt: skip
+    as_of = log[-1]["event_time"] + 1
+    (state,) = stream(group, [log], [as_of]).values()
+    tiles = window.tiles - 1
+    held = tiles * (16 + 8 * 1) + tiles * 3 * (4 + 16) + 4 * (4 + 24)
+    assert held == len(encode(group, state)) - (37 + 4 * 2)
+    a_tile_more = 16 + 8 * 1 + 3 * (4 + 16)
+    assert held + a_tile_more == group.state_bytes

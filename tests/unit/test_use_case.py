@@ -83,7 +83,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a scale of nothing": (
         user(aggregates={"n": Max("affinity", scale=0)}, derived={}, defaults={}),
-        "'affinity': scale 0 is below 1",
+        "'affinity': scale 0: give a whole number",
     ),
     "a scale that overflows": (
         user(aggregates={"n": Max("affinity", scale=10**10)}, derived={}, defaults={}),

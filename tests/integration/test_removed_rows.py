@@ -1,0 +1,77 @@
+"""What is removed from the online store is gone from it, be it SQLite or Redis; nothing else is."""
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis
+
+from data_contracts.lake import Lake
+from data_contracts.online import view_name
+from data_contracts.states import encode
+from data_contracts.use_case import UseCase, load_use_case
+from data_contracts.views import View, ViewRegistry
+from spark_jobs.feature_store import OnlineStates
+from tests.integration.test_online_stores import state_of
+from tests.parity.log import FADING, WIDE
+from tests.redis_server import RedisServer
+
+USERS = {key: state_of(WIDE, seed, 1) for seed, key in enumerate(("ann", "ben", "a'b"))}
+ITEMS = {"ann": state_of(FADING, 7, 1)}
+PACKED_ITEMS = {key: encode(FADING, state) for key, state in ITEMS.items()}
+
+
+@pytest.fixture(scope="module")
+def use_case() -> UseCase:
+    clicks = load_use_case("clicks")
+    return replace(clicks, declared=replace(clicks.declared, groups=(WIDE, FADING)))
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def lake(request: pytest.FixtureRequest, tmp_path: Path, use_case: UseCase) -> Lake:
+    """Holds the states of three users and of an item."""
+    lake = Lake(tmp_path / "root", use_case.name)
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        lake = replace(lake, redis=server.address)
+    for group in use_case.groups:
+        ViewRegistry(lake).put(View(group, "ready"))
+    writer = OnlineStates(use_case, lake)
+    writer.write(WIDE, USERS)
+    writer.write(FADING, ITEMS)
+    return lake
+
+
+def rows_of(lake: Lake, view: str) -> int:
+    """How many keys the store itself holds for a view of this lake."""
+    project = json.loads((lake.online / "feature_store.yaml").read_text())["project"]
+    if lake.redis is None:
+        with closing(sqlite3.connect(lake.online_file)) as file:
+            names = [row[0] for row in file.execute("SELECT name FROM sqlite_master")]
+            tables = [name for name in names if name == f"{project}_{view}"]
+            rows = (file.execute(f'SELECT count(DISTINCT entity_key) FROM "{t}"') for t in tables)
+            return sum(row.fetchone()[0] for row in rows)
+    with closing(redis.Redis.from_url(lake.redis.url)) as client:
+        keys = [key for key in client.scan_iter() if key.endswith(project.encode())]
+        return sum(client.hexists(key, f"_ts:{view}") for key in keys)
+
+
+def test_a_removed_row_is_gone_and_its_neighbours_stay(use_case: UseCase, lake: Lake) -> None:
+    writer = OnlineStates(use_case, lake)
+    writer.remove(WIDE, ["ann", "a'b", "never written"])
+    assert {"ben": encode(WIDE, USERS["ben"])} == writer.packed(WIDE, USERS)
+    assert PACKED_ITEMS == writer.packed(FADING, ITEMS)
+    assert (1, 1) == (rows_of(lake, view_name(WIDE)), rows_of(lake, view_name(FADING)))
+    writer.write(WIDE, USERS)
+    assert {key: encode(WIDE, s) for key, s in USERS.items()} == writer.packed(WIDE, USERS)
+
+
+def test_a_view_that_is_dropped_leaves_no_row(use_case: UseCase, lake: Lake) -> None:
+    assert (3, 1) == (rows_of(lake, view_name(WIDE)), rows_of(lake, view_name(FADING)))
+    writer = OnlineStates(use_case, lake)
+    writer.drop(WIDE)
+    assert (0, 1) == (rows_of(lake, view_name(WIDE)), rows_of(lake, view_name(FADING)))
+    assert PACKED_ITEMS == writer.packed(FADING, ITEMS)
