@@ -18,6 +18,7 @@ from data_contracts.moves import Moves
 from data_contracts.results import read_result
 from data_contracts.stages import CHALLENGER, CHAMPION, MoveRefused
 from data_contracts.use_case import UseCase
+from training.best_epoch import Checkpoint
 from training.data import Dataset, TrainingData, read_dataset
 from training.engine import Engine
 from training.evaluate import (
@@ -31,7 +32,7 @@ from training.evaluate import (
     worst_slice,
 )
 from training.export import export_bundle, verify_graph
-from training.fit import Checkpoint, fit
+from training.fit import fit
 from training.fitted import Fitted, OnEpoch
 from training.models.linear import Constant
 from training.plots import draw, draw_slices

@@ -24,9 +24,10 @@ from tests.benchmarks.machine import machine
 from tests.benchmarks.tables import markdown
 from training.batches import Batch, Rows
 from training.data import Dataset, TrainingData
-from training.fit import CtrModule, fit
+from training.fit import fit
 from training.models.names import NEURAL, TREES
 from training.models.zoo import build_model
+from training.module import CtrModule
 
 COLUMNS = ("model", "batch", "ours_per_s", "bare_per_s", "ratio", "input_share")
 EPOCHS = 3
