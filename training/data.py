@@ -1,7 +1,8 @@
 """The training set: streamed from Delta by record batches, encoded as in serving, digested."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -39,6 +40,8 @@ class Dataset:
     """32 hex digits over ids, inputs, labels and split of every row, whatever the file layout."""
     item: tuple[int, ...] = ()
     """Dense columns on the item's side."""
+    made_of: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Table that it was built from -> Delta version, as far as its builder has said."""
 
     def seen(self, spec: ModelSpec) -> Seen:
         """What the training rows hold."""
@@ -81,11 +84,21 @@ def read_dataset(use_case: UseCase, lake: Lake) -> Dataset:
     content = blake2b(digest_size=16)
     for split, part in ordered.items():
         content.update(f"{split}:{part.num_rows}\n".encode())
-        content.update("\n".join(part["event_id"].to_pylist()).encode())
+        for number, chunk in enumerate(part.select(["event_id"]).to_batches(AT_ONCE)):
+            ids = "\n".join(chunk["event_id"].to_pylist())
+            content.update(("\n" * (number > 0) + ids).encode())
         for name in ("ids", "dense", "labels"):
             for window in splits[split].windows():
                 content.update(getattr(window, name).tobytes())
-    return Dataset(splits, table.version(), content.hexdigest(), use_case.item_columns)
+    digest, made_of = content.hexdigest(), _made_of(table)
+    return Dataset(splits, table.version(), digest, use_case.item_columns, made_of)
+
+
+def _made_of(table: DeltaTable) -> dict[str, int]:
+    """What the newest write of the training set says of its sources; upkeep comes after it."""
+    writes = (commit for commit in table.history() if commit.get("operation") == "WRITE")
+    said = next(writes, {}).get("userMetadata")
+    return json.loads(said)["made_of"] if said else {}
 
 
 def _fill(

@@ -37,6 +37,7 @@ def fit(
     where several devices train, the rows: their processes are others.
     """
     if name == TREES:
+        _refuse_for_trees(spec, checkpoint, warm)
         return fit_trees(spec, data, on_epoch)
     model = _first(name, spec, data, warm)
     untrained = deepcopy(model).eval()
@@ -62,3 +63,14 @@ def _first(name: str, spec: ModelSpec, data: TrainingData, warm: Path | None) ->
     if warm is not None:
         model.load_state_dict(warm_state(warm, model))
     return model
+
+
+def _refuse_for_trees(spec: ModelSpec, checkpoint: Checkpoint | None, warm: Path | None) -> None:
+    """ValueError naming what is asked for and what trees cannot do."""
+    asked = {
+        "--resume": checkpoint is not None and checkpoint.resume,
+        "--warm-start": warm is not None,
+        f"negative_rate {spec.negative_rate}": spec.negative_rate < 1,
+    }
+    if refused := [name for name, wanted in asked.items() if wanted]:
+        raise ValueError(f"{TREES} takes no {refused[0]}: leave it out or name a module of the zoo")

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from data_contracts.evidence import log_loss
 from data_contracts.model_spec import ModelSpec
 from data_contracts.use_case import load_use_case
 from tests.unit.test_models import SPEC, against_it, data, rows, signal
+from training.best_epoch import Checkpoint
 from training.evaluate import predict
 from training.fit import fit
 from training.models.inputs import dimensions, one_dimension
@@ -59,6 +61,17 @@ def test_steps_in_half_precision_are_judged_in_full() -> None:
     assert full.best.validation == pytest.approx(half.best.validation, abs=0.01)
     scores = predict(half.model, VALIDATION)
     assert log_loss(VALIDATION.labels, scores) == pytest.approx(half.best.validation, abs=1e-6)
+
+
+def test_trees_refuse_by_name_what_they_cannot_do(tmp_path: Path) -> None:
+    training = data(TRAIN, VALIDATION)
+    sampled = replace(SPEC, negative_rate=0.5)
+    with pytest.raises(ValueError, match=r"^lightgbm takes no negative_rate 0\.5: leave it out"):
+        fit("lightgbm", sampled, data(TRAIN, VALIDATION, sampled))
+    with pytest.raises(ValueError, match=r"^lightgbm takes no --resume"):
+        fit("lightgbm", SPEC, training, None, Checkpoint(tmp_path / "state", resume=True))
+    with pytest.raises(ValueError, match=r"^lightgbm takes no --warm-start"):
+        fit("lightgbm", SPEC, training, warm=tmp_path)
 
 
 def test_an_embedding_is_as_wide_as_it_or_the_model_or_the_rule_says() -> None:
