@@ -28,7 +28,13 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     return lake_at(tmp_path_factory)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("lightgbm", "two_tower") else pytest.mark.full)
+        for name in MODELS
+    ],
+)
 def test_every_model_of_the_zoo_becomes_a_version(name: str, lake: Lake) -> None:
     version = train(CLICKS, lake, name)
     assert (name, name) == (version.model, Registry(lake).version("clicks", version.version).model)
