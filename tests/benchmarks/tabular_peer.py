@@ -19,6 +19,9 @@ from pytorch_tabular import TabularModel
 from pytorch_tabular.config import DataConfig, OptimizerConfig, TrainerConfig
 from pytorch_tabular.models import CategoryEmbeddingModelConfig
 
+IDS = 1024
+"""Of each field, beside the one for what was never seen."""
+
 
 class Epochs(Callback):
     """When each epoch's last step was done."""
@@ -55,7 +58,7 @@ def main(rows: str, batch: str, epochs: str) -> None:
             layers="64-32",
             activation="ReLU",
             dropout=0.1,
-            embedding_dims=[(1024, int(width))] * len(categories),
+            embedding_dims=[(1 + IDS, int(width))] * len(categories),
             learning_rate=1e-3,
         ),
         optimizer_config=OptimizerConfig(
@@ -70,11 +73,12 @@ def main(rows: str, batch: str, epochs: str) -> None:
             checkpoints=None,
             load_best=False,
             progress_bar="none",
-            trainer_kwargs={"logger": False, "enable_model_summary": False},
+            trainer_kwargs={"enable_model_summary": False},
         ),
         verbose=False,
         suppress_lightning_logger=True,
     )
+    model.logger = False
     told = Epochs()
     model.fit(train=frame, validation=frame[: int(batch)], callbacks=[told], seed=7)
     print(json.dumps(told.moments[-1] - told.moments[0]))

@@ -5,6 +5,7 @@ All run on one thread, so seconds are of the processor: neighbours on the machin
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -97,50 +98,53 @@ class Peer:
     def __init__(self, place: Path, rows: int, batch: int) -> None:
         self._rows, self._batch = place / f"{rows}.npz", batch
         self.about: dict[str, str] = {}
+        self.taken: list[float] = []
+        """Seconds of all epochs but the first, a run each."""
         self.gave_up: str | None = None
         if not self._rows.exists():
             made = _rows(rows, 0)
             width = one_dimension(_spec(batch))
             np.savez(self._rows, ids=made.ids, dense=made.dense, labels=made.labels, width=width)
 
-    def seconds(self) -> float | None:
-        """Of all epochs but the first; None once it has given up."""
+    def measure(self) -> None:
+        """One run more, unless it has given up."""
         if self.gave_up is not None:
-            return None
+            return
         try:
             python = interpreter(TABULAR)
             self.about = versions(python, "pytorch_tabular", *TABULAR.shared)
         except NotMade as why:
             self.gave_up = str(why)
-            return None
+            return
         options = [str(self._rows), str(self._batch), str(EPOCHS)]
         done = subprocess.run(
             [str(python), "-m", "tests.benchmarks.tabular_peer", *options],
-            capture_output=True, text=True, cwd=RESULTS.parents[2],
+            capture_output=True, text=True, cwd=self._rows.parent,
+            env={**os.environ, "PYTHONPATH": str(RESULTS.parents[2])},
         )  # fmt: skip
         if done.returncode:
             self.gave_up = " ".join(done.stderr.split())[-300:]
-            return None
-        return float(json.loads(done.stdout.strip().splitlines()[-1]))
+            return
+        self.taken.append(float(json.loads(done.stdout.strip().splitlines()[-1])))
 
 
 def measure(name: str, rows: int, batch: int, runs: int, peer: Peer) -> dict[str, Any]:
     """Median samples/s of the loops over interleaved runs, and the input's share of our step, with
-    the rows in memory and in files."""
+    the rows in memory and in files. The peer has one model, which is measured once."""
     spec = _spec(batch)
-    taken: dict[str, list[float]] = {"ours": [], "bare": [], "peer": []}
+    taken: dict[str, list[float]] = {"ours": [], "bare": [], "peer": peer.taken}
     waits: dict[str, list[float]] = {"memory": [], "files": []}
     with tempfile.TemporaryDirectory() as place:
         inside, outside = _dataset(rows, None), _dataset(rows, Path(place))
-        for _ in range(runs):
+        for number in range(runs):
             seconds, wait = _ours(name, spec, inside)
             taken["ours"].append(seconds)
             waits["memory"].append(wait / seconds)
             seconds, wait = _ours(name, spec, outside)
             waits["files"].append(wait / seconds)
             taken["bare"].append(_bare(name, spec, inside))
-            if (spent := peer.seconds()) is not None:
-                taken["peer"].append(spent)
+            if len(peer.taken) <= number:
+                peer.measure()
     done = rows * (EPOCHS - 1)
     pace = {loop: done / median(spent) for loop, spent in taken.items() if spent}
     found = {f"{loop}_per_s": round(each) for loop, each in pace.items()}
