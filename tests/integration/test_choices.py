@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from data_contracts.lake import Lake
 from data_contracts.use_case import load_use_case
-from tests.integration.test_training import training_set
+from tests.integration.sampled import training_set
 from training.data import read_dataset
 from training.train import Choices, train
 

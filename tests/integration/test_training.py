@@ -6,9 +6,7 @@ from pathlib import Path
 from shutil import copytree
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from mlflow import MlflowClient
@@ -16,11 +14,10 @@ from mlflow import MlflowClient
 from data_contracts.bundle import BundleRefused, Manifest, check_inputs, open_bundle
 from data_contracts.gates import recompute
 from data_contracts.lake import Lake
-from data_contracts.record import Event, check_event
 from data_contracts.results import write_result
 from data_contracts.use_case import Gates, UseCase, load_use_case
 from data_contracts.views import digests_of, joint_digest
-from tests.engines import point_in_time_features
+from tests.integration.sampled import training_set
 from training.code_version import code_version, environment, environment_digest
 from training.data import NoTrainingData, read_dataset
 from training.engine import Engine
@@ -28,13 +25,6 @@ from training.evaluate import BOOTSTRAPPED
 from training.export import GOLDEN_ROWS, verify_golden
 from training.registry import Registry, Trial
 from training.train import TrainedVersion, train
-
-ARROW = {
-    "string": pa.string(),
-    "integer": pa.int64(),
-    "number": pa.float64(),
-    "timestamp": pa.timestamp("us", "UTC"),
-}
 
 
 @dataclass(frozen=True)
@@ -97,44 +87,6 @@ def history(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Histo
     fewer = replace(use_case, declared=replace(declared, groups=use_case.groups[:1]))
     cases = (impossible, use_case, use_case, fewer)
     return History(lake, *(train(case, lake, model="logistic") for case in cases))
-
-
-def training_set(use_case: UseCase, every: int) -> pa.Table:
-    """The rows that every n-th impression of the embedded log gives."""
-    log = pq.read_table(use_case.log).to_pylist()[::every]
-    events = [check_event(use_case.contract, e) for row in log for e in use_case.canonical(row)]
-    events.sort(key=lambda event: (event["event_time"], event["event_id"]))
-    clicked = {event["impression_id"] for event in events if event["event_type"] == "click"}
-    rows = [event for event in events if event["event_type"] == use_case.label.on]
-    features: dict[str, np.ndarray] = {}
-    for group in use_case.groups:
-        queries = [(row[group.entity], row["event_time"]) for row in rows]
-        values = np.array(point_in_time_features(group, events, queries))
-        features |= dict(zip(group.feature_names, values.T, strict=True))
-    return pa.table(
-        {
-            **fields(use_case, rows),
-            **features,
-            "q": pa.array([row["event_time"] for row in rows], ARROW["timestamp"]),
-            "label": np.array([row["event_id"] in clicked for row in rows], np.int32),
-            "split": split(use_case, len(rows)),
-        }
-    )
-
-
-def fields(use_case: UseCase, rows: list[Event]) -> dict[str, pa.Array]:
-    return {
-        name: pa.array([row[name] for row in rows], ARROW[field.type])
-        for name, field in use_case.contract.fields.items()
-    }
-
-
-def split(use_case: UseCase, rows: int) -> list[str]:
-    share = use_case.declared.split
-    train_end = int(rows * share.train)
-    validation_end = int(rows * (share.train + share.validation))
-    names = ["train"] * train_end + ["validation"] * (validation_end - train_end)
-    return names + ["test"] * (rows - validation_end)
 
 
 def test_the_first_version_becomes_champion_unless_the_data_speak_against_it(

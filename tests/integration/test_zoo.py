@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 
 from data_contracts.lake import Lake
 from data_contracts.use_case import load_use_case
-from tests.integration.test_training import training_set
+from tests.integration.sampled import training_set
 from training.models.names import MODELS
 from training.registry import Registry
 from training.train import Choices, train

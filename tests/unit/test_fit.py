@@ -5,6 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.utils import clip_grad_norm_
 
 from data_contracts.encoding import Categorical
 from data_contracts.evidence import log_loss
@@ -12,9 +15,12 @@ from data_contracts.model_spec import ModelSpec
 from data_contracts.use_case import load_use_case
 from tests.unit.test_models import SPEC, against_it, data, rows, signal
 from training.best_epoch import Checkpoint
+from training.data import TrainingData
 from training.evaluate import predict
 from training.fit import fit
 from training.models.inputs import dimensions, one_dimension
+from training.models.zoo import build_model
+from training.module import CtrModule
 
 TRAIN, VALIDATION = rows(1500, 0, signal), rows(500, 1, signal)
 
@@ -25,6 +31,26 @@ def test_a_fit_stops_after_so_many_epochs_without_a_better_one() -> None:
     curve = fit("logistic", spec, data(TRAIN, worse, spec)).curve
     best = min(curve[1:], key=lambda epoch: epoch.validation)
     assert best.epoch + 3 == curve[-1].epoch < 30
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_the_steps_are_those_of_a_plain_loop(clip: float | None) -> None:
+    spec = replace(SPEC, dropout=0.0, max_epochs=1, gradient_clip=clip)
+    training = data(TRAIN, VALIDATION, spec)
+    fitted = fit("dcn_v2", spec, training)
+    with torch.random.fork_rng():
+        torch.manual_seed(spec.seed)
+        model = build_model("dcn_v2", spec, training.dataset.seen(spec)).train()
+    optimiser = CtrModule(model, spec).configure_optimizers()
+    norms: list[float] = []
+    for ids, dense, labels in TrainingData(training.dataset, spec).train_dataloader():
+        optimiser.zero_grad()
+        binary_cross_entropy_with_logits(model(ids, dense), labels).backward()
+        norms.append(float(clip_grad_norm_(model.parameters(), clip or float("inf"))))
+        optimiser.step()
+    assert max(norms) > 0.05
+    for name, expected in model.state_dict().items():
+        torch.testing.assert_close(fitted.model.state_dict()[name], expected, rtol=1e-5, atol=1e-7)
 
 
 def test_gradients_are_clipped_to_the_declared_norm() -> None:
