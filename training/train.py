@@ -122,16 +122,17 @@ def train(
     spec = found.spec if found else use_case.model
     with ExitStack() as held_open:
         place = Path(held_open.enter_context(tempfile.TemporaryDirectory()))
-        warm = _champion(registry, use_case.name, model, place) if choices.warm_start else None
+        first = place / "champion"
+        warm = _champion(registry, use_case.name, model, first) if choices.warm_start else None
         key = _key(dataset, model, spec, use_case.model, warm)
         states = held_open.enter_context(state_folder(lake.home / "training", key, choices.resume))
         fitted: dict[str, Fitted] = {}
         for name in dict.fromkeys((model, BASELINE)):
             own = spec if name == model else use_case.model
-            first = warm if name == model else None
+            begin = warm if name == model else None
             state = Checkpoint(states / f"{name}.ckpt", choices.resume, key)
             data = TrainingData(dataset, own)
-            fitted[name] = fit(name, own, data, _epochs(report, name), state, first)
+            fitted[name] = fit(name, own, data, _epochs(report, name), state, begin)
         report("evaluate", 0.0)
         scores = {name: predict(each.model, test) for name, each in fitted.items()}
         scores["constant"] = predict(Constant(dataset.seen(spec)), test)
@@ -141,7 +142,7 @@ def train(
         metrics = with_gains(metrics, test.labels, scores, model, confidence)
         slices = evaluate_slices(test.labels, scores[model], held, confidence)
         worst = worst_slice(slices, judging.least)
-        bundle, record = place / "bundle", place / "record"
+        bundle, record = place / "trained", place / "record"
         report("export", 0.0)
         chosen = fitted[model]
         manifest = export_bundle(use_case, model, chosen.model, test, plain(metrics), bundle)
