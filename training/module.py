@@ -26,7 +26,7 @@ class CtrModule(LightningModule):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Lightning notes the hook that it is in some forty times a step, for which a module's own
-        search for parameters and buffers took a tenth of a small model's step."""
+        search for parameters and buffers took a twentieth of a small model's step."""
         if name == "_current_fx_name":
             self.__dict__[name] = value
         else:
