@@ -7,6 +7,8 @@ from data_contracts.contract import Contract
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
 
 SCHEDULES = ("constant", "cosine")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+ACCELERATORS = ("cpu", "gpu")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class ModelSpec:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-5
     batch_size: int = 512
+    """Rows of a step, of all devices together."""
     max_epochs: int = 12
     patience: int = 2
     """Epochs without a better validation log loss before training stops."""
@@ -33,12 +36,14 @@ class ModelSpec:
     gradient_clip: float | None = None
     """The largest norm of a step's gradient."""
     negative_rate: float = 1.0
-    """Share of the negatives trained on; the graph's logit is corrected for it."""
+    """Share of the negatives in a pass over the rows; the graph's logit is corrected for it. An
+    epoch makes as many passes, with a draw each, as give it as many rows as without."""
     precision: str = "32-true"
-    """As Lightning names it, e.g. `bf16-mixed`."""
+    """Of the training steps, as Lightning names it: `bf16-mixed`, or on a GPU `16-mixed`."""
     accelerator: str = "cpu"
+    """`cpu` or `gpu`."""
     devices: int = 1
-    """More than one train together (DDP)."""
+    """More than one train together (DDP), each on a part of every batch."""
     seed: int = 7
 
     def check(self, contract: Contract, groups: Collection[str]) -> None:
@@ -48,6 +53,7 @@ class ModelSpec:
             raise ValueError(f"model: schedule {self.schedule!r}: {' or '.join(SCHEDULES)}")
         if not 0 < self.negative_rate <= 1:
             raise ValueError(f"model: negative_rate {self.negative_rate}: above 0, at most 1")
+        self._check_devices()
         for column in self.categorical:
             if column.min_count < 1 or (column.dim is not None and column.dim < 1):
                 raise ValueError(f"input {column.field!r}: min_count and dim begin at 1")
@@ -69,3 +75,14 @@ class ModelSpec:
         sides |= {number.field for number in self.numeric}
         if unknown := set(self.item) - sides:
             raise ValueError(f"model: item {sorted(unknown)}: name inputs or feature groups")
+
+    def _check_devices(self) -> None:
+        for name, known in (("precision", PRECISIONS), ("accelerator", ACCELERATORS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"model: {name} {getattr(self, name)!r}: {' or '.join(known)}")
+        if self.precision == "16-mixed" and self.accelerator == "cpu":
+            raise ValueError("model: precision '16-mixed' on a cpu: bf16-mixed or 32-true")
+        if not 1 <= self.devices <= self.batch_size:
+            raise ValueError(
+                f"model: devices {self.devices}: at least 1, at most batch_size {self.batch_size}"
+            )

@@ -10,12 +10,15 @@ from spark_jobs.schemas import events_schema, type_name
 from spark_jobs.tables import load
 
 
-def load_events(spark: SparkSession, use_case: UseCase, lake: Lake) -> DataFrame:
-    """The events with every declared field; null in rows that are older than their field.
+def load_events(
+    spark: SparkSession, use_case: UseCase, lake: Lake, version: int | None = None
+) -> DataFrame:
+    """The events, as they are or were at a `version` of their table, with every declared field;
+    null in rows that are older than their field.
 
     Raises ValueError when there is no table yet, and as `lacking` does.
     """
-    events = load(spark, lake.events)
+    events = load(spark, lake.events, version)
     for field in lacking(use_case, lake, events.schema):
         events = events.withColumn(field.name, sf.lit(None).cast(field.dataType))
     return events

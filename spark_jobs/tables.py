@@ -1,5 +1,7 @@
 """Delta tables by path: does it exist, load it, append to it exactly once."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from delta.exceptions import (
@@ -26,11 +28,21 @@ def exists(spark: SparkSession, path: Path) -> bool:
     return DeltaTable.isDeltaTable(spark, str(path))
 
 
-def load(spark: SparkSession, path: Path) -> DataFrame:
-    """The table at `path`; ValueError naming it and the mend when there is none."""
+def load(spark: SparkSession, path: Path, version: int | None = None) -> DataFrame:
+    """The table at `path`, as it is or was at `version`; ValueError naming it and the mend when
+    there is none."""
     if not exists(spark, path):
         raise ValueError(f"{path}: no such table yet: run `headrace ingest` (or `headrace demo`)")
-    return spark.read.format("delta").load(str(path))
+    reader = spark.read.format("delta")
+    if version is not None:
+        reader = reader.option("versionAsOf", version)
+    return reader.load(str(path))
+
+
+def version_of(spark: SparkSession, path: Path) -> int:
+    """The newest version of the Delta table at `path`; ValueError as `load` raises it."""
+    load(spark, path)
+    return int(DeltaTable.forPath(spark, str(path)).history(1).collect()[0]["version"])
 
 
 def read_rows(spark: SparkSession, path: Path) -> tuple[DataFrame, int | None]:
@@ -39,8 +51,8 @@ def read_rows(spark: SparkSession, path: Path) -> tuple[DataFrame, int | None]:
     ValueError when it is neither.
     """
     if exists(spark, path):
-        version = int(DeltaTable.forPath(spark, str(path)).history(1).collect()[0]["version"])
-        return spark.read.format("delta").option("versionAsOf", version).load(str(path)), version
+        version = version_of(spark, path)
+        return load(spark, path, version), version
     try:
         return spark.read.parquet(str(path)), None
     except AnalysisException as error:
@@ -78,9 +90,17 @@ def append_once(
     )
 
 
-def replace(frame: DataFrame, path: Path, where: str | None = None) -> None:
-    """Overwrite the table, or only the rows of the predicate `where`."""
+def replace(
+    frame: DataFrame,
+    path: Path,
+    where: str | None = None,
+    about: Mapping[str, object] | None = None,
+) -> None:
+    """Overwrite the table, or only the rows of the predicate `where`; `about` is kept as JSON in
+    the commit's user metadata."""
     writer = frame.write.format("delta").mode("overwrite")
+    if about:
+        writer = writer.option("userMetadata", json.dumps(about))
     if where:
         writer = writer.option("replaceWhere", where)
     else:

@@ -9,7 +9,7 @@ from spark_jobs.events import load_events
 from spark_jobs.keys import key_column
 from spark_jobs.labels import label_rows
 from spark_jobs.point_in_time import with_group
-from spark_jobs.tables import load, replace
+from spark_jobs.tables import exists, load, replace, version_of
 from spark_jobs.visibility import with_known_at
 
 
@@ -17,16 +17,22 @@ def build_training_set(
     spark: SparkSession, use_case: UseCase, lake: Lake, only_known: bool = False
 ) -> dict[str, int]:
     """Write `lake.training_set`; returns the row count of each split. With `only_known` a row's
-    features are of events that could be read online at its `q`.
+    features are of events that could be read online at its `q`. The commit's user metadata holds
+    the Delta versions of the events and of the declared dimensions.
 
     Raises ValueError when no label has matured yet.
     """
-    events = load_events(spark, use_case, lake)
+    made_of = {"events": version_of(spark, lake.events)}
+    events = load_events(spark, use_case, lake, made_of["events"])
+    for dimension in use_case.declared.dimensions:
+        if exists(spark, table := lake.dimensions / dimension.name):
+            made_of[f"dimension.{dimension.name}"] = version_of(spark, table)
     rows = label_rows(use_case, events).where("mature").drop("mature").persist()
     if only_known:
         events = with_known_at(spark, use_case, lake, events).events
     try:
-        replace(with_features(use_case, events, with_split(use_case, rows)), lake.training_set)
+        filled = with_features(use_case, events, with_split(use_case, rows))
+        replace(filled, lake.training_set, about={"made_of": made_of})
     finally:
         rows.unpersist()
     counts = load(spark, lake.training_set).groupBy("split").count().collect()

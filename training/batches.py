@@ -1,5 +1,6 @@
 """Rows that need not fit into memory, and the batches that a fit takes from them."""
 
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -50,9 +51,9 @@ def room(folder: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.nd
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
-def kept_rows(labels: np.ndarray, rate: float, seed: int) -> np.ndarray:
-    """bool[n]: every positive, and each negative with probability `rate`."""
-    drawn = np.random.default_rng(seed).random(len(labels), np.float32)
+def kept_rows(labels: np.ndarray, rate: float, draw: tuple[int, ...]) -> np.ndarray:
+    """bool[n]: every positive, and each negative with probability `rate`, by the seed `draw`."""
+    drawn = np.random.default_rng(draw).random(len(labels), np.float32)
     return (labels > 0) | (drawn < rate)
 
 
@@ -61,6 +62,10 @@ class Shuffled:
 
     Windows come in a random order, and the rows of `BUFFER` windows at a time are shuffled with one
     another: that many are in memory. Fewer rows than that are shuffled as a whole.
+
+    With a `rate` below 1 an epoch is several passes, each over all positives and a draw of its own
+    of the negatives: as many as it takes for the rows of an epoch to be as many as there are, so
+    that a sample makes no fit shorter, and an epoch sees most negatives.
     """
 
     def __init__(
@@ -68,45 +73,54 @@ class Shuffled:
         rows: Rows,
         batch_size: int,
         order: tuple[int, int],
-        kept: np.ndarray | None = None,
+        rate: float = 1.0,
         share: tuple[int, int] = (0, 1),
     ) -> None:
-        """`order` is (seed, epoch), `kept` bool[n] what is taken; `share` (i, n) takes the i-th of
-        each n batches, for one of n devices."""
-        self.rows, self.batch_size, self.order, self.kept = rows, batch_size, order, kept
+        """`order` is (seed, epoch), `rate` the share of negatives taken; `share` (i, n) gives the
+        i-th of n equal parts of every batch, for one of n devices."""
+        self.rows, self.batch_size, self.order, self.rate = rows, batch_size, order, rate
         self.share = share
+        self.passes = 1
+        if rate < 1:
+            positives, total = np.count_nonzero(rows.labels), len(rows.labels)
+            self.passes = math.ceil(total / (positives + rate * (total - positives)))
 
     def __len__(self) -> int:
-        rows = len(self.rows.labels) if self.kept is None else int(self.kept.sum())
-        batches = -(-rows // self.batch_size)
-        _, devices = self.share
-        return batches if devices == 1 else batches // devices
+        return sum(-(-self._size(number) // self.batch_size) for number in range(self.passes))
 
     def __iter__(self) -> Iterator[Batch]:
-        one, devices = self.share
-        for number, batch in zip(range(len(self) * devices), self._batches(), strict=False):
-            if number % devices == one:
-                yield batch
+        for number in range(self.passes):
+            yield from self._pass(number)
 
-    def _batches(self) -> Iterator[Batch]:
-        rng = np.random.default_rng(self.order)
-        total = len(self.rows.labels)
-        starts = rng.permutation(np.arange(0, total, WINDOW))
+    def _size(self, number: int) -> int:
+        kept = self._kept(number)
+        return len(self.rows.labels) if kept is None else int(kept.sum())
+
+    def _kept(self, number: int) -> np.ndarray | None:
+        if self.rate == 1:
+            return None
+        return kept_rows(self.rows.labels, self.rate, (*self.order, number))
+
+    def _pass(self, number: int) -> Iterator[Batch]:
+        kept = self._kept(number)
+        rng = np.random.default_rng(self.order if self.rate == 1 else (*self.order, number, 1))
+        starts = rng.permutation(np.arange(0, len(self.rows.labels), WINDOW))
         left: Rows | None = None
         for begin in range(0, len(starts), BUFFER):
-            windows = [self._window(at) for at in np.sort(starts[begin : begin + BUFFER])]
+            chosen = np.sort(starts[begin : begin + BUFFER])
+            windows = [self._window(int(at), kept) for at in chosen]
             buffer = joined([left, *windows] if left else windows)
             buffer = buffer.take(rng.permutation(len(buffer.labels)))
             end = len(buffer.labels)
             if begin + BUFFER < len(starts):
                 end -= end % self.batch_size
-            yield from in_order(buffer.take(slice(0, end)), self.batch_size)
+            yield from in_order(buffer.take(slice(0, end)), self.batch_size, self.share)
             left = buffer.take(slice(end, None))
 
-    def _window(self, at: int) -> Rows:
+    def _window(self, at: int, kept: np.ndarray | None) -> Rows:
         part = slice(at, at + WINDOW)
         window = self.rows.take(part)
-        return window if self.kept is None else window.take(self.kept[part])
+        return window if kept is None else window.take(kept[part])
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
@@ -117,22 +131,25 @@ def joined(parts: Sequence[Rows]) -> Rows:
     return Rows(*map(np.concatenate, columns))
 
 
-def in_order(rows: Rows, batch_size: int) -> Iterator[Batch]:
-    """The rows as batches of tensors that share their memory."""
+def in_order(rows: Rows, batch_size: int, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+    """The rows as batches of tensors that share their memory; of each, part `share` (i, n)."""
+    one, devices = share
     tensors = [torch.from_numpy(array) for array in (rows.ids, rows.dense, rows.labels)]
     for at in range(0, len(rows.labels), batch_size):
-        ids, dense, labels = (tensor[at : at + batch_size] for tensor in tensors)
+        size = min(batch_size, len(rows.labels) - at)
+        own = slice(at + size * one // devices, at + size * (one + 1) // devices)
+        ids, dense, labels = (tensor[own] for tensor in tensors)
         yield ids, dense, labels
 
 
 class InOrder:
-    """The rows in order of time, a batch at a time."""
+    """The rows in order of time, a batch at a time; of each, part `share` (i, n)."""
 
-    def __init__(self, rows: Rows, batch_size: int) -> None:
-        self.rows, self.batch_size = rows, batch_size
+    def __init__(self, rows: Rows, batch_size: int, share: tuple[int, int] = (0, 1)) -> None:
+        self.rows, self.batch_size, self.share = rows, batch_size, share
 
     def __len__(self) -> int:
         return -(-len(self.rows.labels) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        return in_order(self.rows, self.batch_size)
+        return in_order(self.rows, self.batch_size, self.share)

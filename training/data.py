@@ -1,7 +1,8 @@
 """The training set: streamed from Delta by record batches, encoded as in serving, digested."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -17,7 +18,7 @@ from data_contracts.encoding import encode_dense, encode_ids
 from data_contracts.lake import Lake
 from data_contracts.model_spec import ModelSpec
 from data_contracts.use_case import UseCase
-from training.batches import InOrder, Rows, Shuffled, kept_rows, room
+from training.batches import InOrder, Rows, Shuffled, room
 from training.statistics import Seen, observe
 
 SPLITS = ("train", "validation", "test")
@@ -39,21 +40,14 @@ class Dataset:
     """32 hex digits over ids, inputs, labels and split of every row, whatever the file layout."""
     item: tuple[int, ...] = ()
     """Dense columns on the item's side."""
+    made_of: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Table that it was built from -> Delta version, as far as its builder has said."""
 
-    def seen(self, spec: ModelSpec, kept: np.ndarray | None = None) -> Seen:
-        """What the training rows hold, or those `kept` bool[n]."""
-        return observe(spec.categorical, self._windows(kept), self.item)
-
-    def _windows(
-        self, kept: np.ndarray | None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        at = 0
-        for part in self.splits["train"].windows():
-            size = len(part.labels)
-            part = part if kept is None else part.take(kept[at : at + size])
-            at += size
-            if len(part.labels):
-                yield part.ids, part.dense, part.labels
+    def seen(self, spec: ModelSpec) -> Seen:
+        """What the training rows hold."""
+        windows = self.splits["train"].windows()
+        batches = ((part.ids, part.dense, part.labels) for part in windows)
+        return observe(spec.categorical, batches, self.item)
 
 
 def read_dataset(use_case: UseCase, lake: Lake) -> Dataset:
@@ -90,11 +84,21 @@ def read_dataset(use_case: UseCase, lake: Lake) -> Dataset:
     content = blake2b(digest_size=16)
     for split, part in ordered.items():
         content.update(f"{split}:{part.num_rows}\n".encode())
-        content.update("\n".join(part["event_id"].to_pylist()).encode())
+        for number, chunk in enumerate(part.select(["event_id"]).to_batches(AT_ONCE)):
+            ids = "\n".join(chunk["event_id"].to_pylist())
+            content.update(("\n" * (number > 0) + ids).encode())
         for name in ("ids", "dense", "labels"):
             for window in splits[split].windows():
                 content.update(getattr(window, name).tobytes())
-    return Dataset(splits, table.version(), content.hexdigest(), use_case.item_columns)
+    digest, made_of = content.hexdigest(), _made_of(table)
+    return Dataset(splits, table.version(), digest, use_case.item_columns, made_of)
+
+
+def _made_of(table: DeltaTable) -> dict[str, int]:
+    """What the newest write of the training set says of its sources; upkeep comes after it."""
+    writes = (commit for commit in table.history() if commit.get("operation") == "WRITE")
+    said = next(writes, {}).get("userMetadata")
+    return json.loads(said)["made_of"] if said else {}
 
 
 def _fill(
@@ -161,21 +165,20 @@ class TrainingData(LightningDataModule):
         super().__init__()
         self.dataset = dataset
         self.spec = spec
-        self.kept: np.ndarray | None = None
-        """bool[train rows]: what negative sampling leaves; all where None."""
-        if spec.negative_rate < 1:
-            labels = dataset.splits["train"].labels
-            self.kept = kept_rows(labels, spec.negative_rate, spec.seed)
 
     def train_dataloader(self) -> Any:
-        """Every kept training row once, in an order drawn from seed and epoch."""
-        epoch, share = 0, (0, 1)
-        if self.trainer is not None:
-            epoch = self.trainer.current_epoch
-            share = self.trainer.global_rank, self.trainer.world_size
+        """The training rows in an order drawn from seed and epoch; see `Shuffled`."""
+        epoch = 0 if self.trainer is None else self.trainer.current_epoch
         rows, order = self.dataset.splits["train"], (self.spec.seed, epoch)
-        return Shuffled(rows, self.spec.batch_size, order, self.kept, share)
+        return Shuffled(rows, self.spec.batch_size, order, self.spec.negative_rate, self._share())
 
     def val_dataloader(self) -> Any:
         """The validation rows in order of time."""
-        return InOrder(self.dataset.splits["validation"], 8 * self.spec.batch_size)
+        rows = self.dataset.splits["validation"]
+        return InOrder(rows, 8 * self.spec.batch_size, self._share())
+
+    def _share(self) -> tuple[int, int]:
+        """This device's part of every batch."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size

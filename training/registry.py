@@ -5,11 +5,9 @@ import json
 import logging
 import math
 import os
-import platform
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from data_contracts.gates import Decision
 from data_contracts.lake import Lake
 from data_contracts.stages import CHAMPION
 from data_contracts.views import joint_digest
+from training.code_version import code_version, environment, environment_digest
 
 BUNDLE = "bundle"
 """Artifact path of a run under which its bundle lies."""
@@ -35,8 +34,8 @@ CERTIFICATE = "parity_certificate.json"
 """Artifact of a run: the proof that the engines agree on its features."""
 _STAMP = "ledger_head"
 """Tag of a registered model: the last row of its ledger."""
-
-_PACKAGES = ("torch", "pytorch-lightning", "onnx", "onnxruntime", "numpy", "mlflow", "deltalake")
+_AT_ONCE = 1000
+"""Most figures that MLflow takes at once."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,8 @@ class Trial:
     training_set: Path
     delta_version: int
     dataset_digest: str
+    made_of: Mapping[str, int]
+    """Table that the training set was built from -> its Delta version."""
 
 
 class Registry:
@@ -95,33 +96,48 @@ class Registry:
             "delta_version": trial.delta_version,
             "contract_version": manifest.contract_version,
             "definitions": joint_digest(manifest.feature_digests),
+            **{f"delta_version.{name}": version for name, version in trial.made_of.items()},
+            **_code_tags(),
         }
+        figures = _figures(trial, run.info.start_time)
+        for at in range(0, len(figures), _AT_ONCE):
+            self._client.log_batch(run_id, figures[at : at + _AT_ONCE])
         self._client.log_batch(
             run_id,
-            _figures(trial, run.info.start_time),
+            [],
             [Param(name, str(value)) for name, value in trial.params.items()],
             [RunTag(name, str(value)) for name, value in tags.items()],
         )
         self._client.log_inputs(run_id, [_dataset(trial)])
-        self._client.log_dict(run_id, _environment(), "environment.json")
+        self._client.log_dict(run_id, environment(), "environment.json")
         self._client.log_dict(run_id, _signature(manifest), "signature.json")
         self._client.log_artifacts(run_id, str(folder))
         self._client.log_artifacts(run_id, str(bundle), BUNDLE)
         return run_id
 
     def log_search(
-        self, use_case: str, parent: str, trials: Sequence[tuple[Mapping[str, Any], float]]
+        self,
+        use_case: str,
+        parent: str,
+        trials: Sequence[tuple[Mapping[str, Any], float, Sequence[float]]],
     ) -> None:
-        """Record the choices and the validation log loss of each trial of a search as a run below
-        the run `parent`."""
-        for number, (choices, validation) in enumerate(trials):
+        """Record each trial of a search as a run below the run `parent`: its choices, the
+        validation log loss of its best epoch, and that after each epoch from 0."""
+        from mlflow.entities import Metric, Param
+
+        for number, (choices, validation, curve) in enumerate(trials):
             tags = {"mlflow.parentRunId": parent}
             name, home = f"trial {number}", self._experiment(use_case)
-            run_id = self._client.create_run(home, run_name=name, tags=tags).info.run_id
-            for choice, value in choices.items():
-                self._client.log_param(run_id, choice, value)
-            self._client.log_metric(run_id, "validation", validation)
-            self._client.set_terminated(run_id)
+            run = self._client.create_run(home, run_name=name, tags=tags).info
+            figures = [("validation", validation, 0)]
+            figures += [("validation.curve", loss, epoch) for epoch, loss in enumerate(curve)]
+            assert len(figures) <= _AT_ONCE
+            self._client.log_batch(
+                run.run_id,
+                [Metric(key, value, run.start_time, step) for key, value, step in figures],
+                [Param(choice, str(value)) for choice, value in choices.items()],
+            )
+            self._client.set_terminated(run.run_id)
 
     def register(self, name: str, run_id: str, digest: str, decision: Decision) -> str:
         """Register the bundle of a run as the next version of model `name`; returns its number."""
@@ -312,9 +328,13 @@ def _signature(manifest: Manifest) -> dict[str, Any]:
     return ModelSignature(Schema(list(inputs)), Schema([output])).to_dict()
 
 
-def _environment() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        **{name: installed(name) for name in _PACKAGES},
+def _code_tags() -> dict[str, str]:
+    """The commit under the name that MLflow's UI shows as the run's source."""
+    code = code_version()
+    tags = {
+        "code_version": code["package"],
+        "environment_sha256": environment_digest(environment()),
     }
+    if "commit" in code:
+        tags |= {"mlflow.source.git.commit": code["commit"], "code_dirty": code["dirty"]}
+    return tags

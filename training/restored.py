@@ -10,7 +10,7 @@ from data_contracts.bundle import Manifest, check_golden, golden_rows
 from data_contracts.use_case import UseCase
 from training.batches import Rows
 from training.evaluate import predict
-from training.fit import Calibrated
+from training.models.calibrated import Calibrated
 from training.models.names import NEURAL
 from training.models.zoo import build_model
 from training.statistics import Seen

@@ -13,12 +13,22 @@ HIDDEN = {"32": (32,), "64-32": (64, 32), "128-64": (128, 64), "256-128-64": (25
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A trial of a search."""
+
+    choices: Mapping[str, Any]
+    validation: float
+    """Log loss (nats) of its best epoch; infinite where no epoch has a finite one."""
+    curve: tuple[float, ...]
+    """The same after each epoch, from epoch 0; empty where none is finite."""
+
+
+@dataclass(frozen=True)
 class Search:
     """The spec of the best trial and all of them, the declared spec as the first."""
 
     spec: ModelSpec
-    trials: tuple[tuple[Mapping[str, Any], float], ...]
-    """What each chose, and the validation log loss (nats) of its best epoch."""
+    trials: tuple[Tried, ...]
 
 
 def search(
@@ -40,23 +50,29 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=spec.seed))
     specs: list[ModelSpec] = []
-    runs: list[tuple[Mapping[str, Any], float]] = []
+    runs: list[Tried] = []
     for number in range(trials):
         trial = None if number == 0 else study.ask()
         choices = {} if trial is None else _choices(trial)
         chosen = replace(spec, **choices)
-        try:
-            loss = fit(name, chosen, TrainingData(dataset, chosen)).best.validation
-        except FloatingPointError:
-            loss = float("inf")
+        tried = _tried(name, chosen, dataset, choices)
         if trial is not None:
-            study.tell(trial, loss)
+            study.tell(trial, tried.validation)
         specs.append(chosen)
-        runs.append((choices, loss))
+        runs.append(tried)
         if tell:
             tell(number + 1)
-    best = min(range(trials), key=lambda number: runs[number][1])
+    best = min(range(trials), key=lambda number: runs[number].validation)
     return Search(specs[best], tuple(runs))
+
+
+def _tried(name: str, spec: ModelSpec, dataset: Dataset, choices: Mapping[str, Any]) -> Tried:
+    try:
+        fitted = fit(name, spec, TrainingData(dataset, spec))
+    except FloatingPointError:
+        return Tried(choices, float("inf"), ())
+    curve = tuple(epoch.validation for epoch in fitted.curve)
+    return Tried(choices, fitted.best.validation, curve)
 
 
 def _choices(trial: Any) -> dict[str, Any]:

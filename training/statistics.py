@@ -1,7 +1,7 @@
 """What models are built from: counts and moments of the training rows, a batch at a time."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,6 +29,11 @@ class Seen:
     def base_rate(self) -> float:
         """The share of positives, half a row added to each side so that it is never 0 or 1."""
         return (self.positives + 0.5) / (self.rows + 1)
+
+    def sampled(self, rate: float) -> "Seen":
+        """The same where only `rate` of the negatives are taken, as far as the base rate goes."""
+        rows = round(self.positives + rate * (self.rows - self.positives))
+        return replace(self, rows=rows)
 
 
 def observe(

@@ -5,9 +5,10 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from shutil import rmtree
+from typing import Any
 
 from data_contracts.bundle import MANIFEST, open_bundle
 from data_contracts.evidence import Estimate
@@ -18,6 +19,7 @@ from data_contracts.moves import Moves
 from data_contracts.results import read_result
 from data_contracts.stages import CHALLENGER, CHAMPION, MoveRefused
 from data_contracts.use_case import UseCase
+from training.best_epoch import Checkpoint
 from training.data import Dataset, TrainingData, read_dataset
 from training.engine import Engine
 from training.evaluate import (
@@ -31,13 +33,16 @@ from training.evaluate import (
     worst_slice,
 )
 from training.export import export_bundle, verify_graph
-from training.fit import Checkpoint, fit
+from training.fit import fit
 from training.fitted import Fitted, OnEpoch
 from training.models.linear import Constant
+from training.models.names import TREES
 from training.plots import draw, draw_slices
 from training.promotion import decide
 from training.registry import CERTIFICATE, Registry, Trial
 from training.search import Search, search
+from training.states import state_folder
+from training.trees import MOST_ROUNDS, PARAMETERS, PATIENCE
 
 BASELINE = "logistic"
 
@@ -98,8 +103,9 @@ def train(
 
     Any other version is registered all the same, under the alias `challenger`, and the champion
     stays; so is one whose champion changed while it was trained. A fit leaves its state in
-    `lake.home / "training"` after every epoch until the version is registered. Raises
-    NoTrainingData, or ValueError for a model that is not in the zoo.
+    a folder of `lake.home / "training"` after every epoch until the version is registered. Raises
+    NoTrainingData, or ValueError for a model that is not in the zoo, a choice that it cannot take,
+    or a training that is under way in the same folder.
     """
     start = time.perf_counter()
     report = on_progress or _silent
@@ -114,27 +120,29 @@ def train(
         tell = lambda done: report("search", done / choices.search)  # noqa: E731
         found = search(model, use_case.model, dataset, choices.search, tell)
     spec = found.spec if found else use_case.model
-    states = lake.home / "training"
-    with tempfile.TemporaryDirectory() as home:
-        warm = _champion(registry, use_case.name, model, Path(home)) if choices.warm_start else None
+    with ExitStack() as held_open:
+        place = Path(held_open.enter_context(tempfile.TemporaryDirectory()))
+        first = place / "champion"
+        warm = _champion(registry, use_case.name, model, first) if choices.warm_start else None
+        key = _key(dataset, model, spec, use_case.model, warm)
+        states = held_open.enter_context(state_folder(lake.home / "training", key, choices.resume))
         fitted: dict[str, Fitted] = {}
         for name in dict.fromkeys((model, BASELINE)):
             own = spec if name == model else use_case.model
-            first = warm if name == model else None
-            state = _state(states, dataset, name, own, first, choices.resume)
+            begin = warm if name == model else None
+            state = Checkpoint(states / f"{name}.ckpt", choices.resume, key)
             data = TrainingData(dataset, own)
-            fitted[name] = fit(name, own, data, _epochs(report, name), state, first)
-    report("evaluate", 0.0)
-    scores = {name: predict(each.model, test) for name, each in fitted.items()}
-    scores["constant"] = predict(Constant(dataset.seen(spec)), test)
-    confidence, judging = use_case.declared.gates.confidence, use_case.declared.evaluation
-    held = read_held(use_case, lake, dataset.delta_version, test.labels)
-    metrics = evaluate_all(test.labels, scores, confidence, held, judging.top)
-    metrics = with_gains(metrics, test.labels, scores, model, confidence)
-    slices = evaluate_slices(test.labels, scores[model], held, confidence)
-    worst = worst_slice(slices, judging.least)
-    with tempfile.TemporaryDirectory() as home:
-        bundle, record = Path(home, "bundle"), Path(home, "record")
+            fitted[name] = fit(name, own, data, _epochs(report, name), state, begin)
+        report("evaluate", 0.0)
+        scores = {name: predict(each.model, test) for name, each in fitted.items()}
+        scores["constant"] = predict(Constant(dataset.seen(spec)), test)
+        confidence, judging = use_case.declared.gates.confidence, use_case.declared.evaluation
+        held = read_held(use_case, lake, dataset.delta_version, test.labels)
+        metrics = evaluate_all(test.labels, scores, confidence, held, judging.top)
+        metrics = with_gains(metrics, test.labels, scores, model, confidence)
+        slices = evaluate_slices(test.labels, scores[model], held, confidence)
+        worst = worst_slice(slices, judging.least)
+        bundle, record = place / "trained", place / "record"
         report("export", 0.0)
         chosen = fitted[model]
         manifest = export_bundle(use_case, model, chosen.model, test, plain(metrics), bundle)
@@ -149,21 +157,22 @@ def train(
         (record / "evaluation.json").write_text(json.dumps(judged, indent=1))
         trial = Trial(
             manifest=manifest,
-            params={**asdict(spec), "model": model, "best_epoch": chosen.best.epoch},
+            params={**_params(model, spec), "best_epoch": chosen.best.epoch},
             metrics=metrics,
             curves=_curves(fitted),
             training_set=lake.training_set.resolve(),
             delta_version=dataset.delta_version,
             dataset_digest=dataset.digest,
+            made_of=dataset.made_of,
         )
         run_id = registry.log_run(trial, record, bundle)
-    if found:
-        registry.log_search(use_case.name, run_id, found.trials)
-    name, digest = use_case.name, manifest.digest()
-    version = registry.register(name, run_id, digest, decision)
-    waits = use_case.declared.rollout.staged and registry.champion(name) is not None
-    alias, refused = placed(moves, version, decision, waits)
-    rmtree(states, ignore_errors=True)
+        if found:
+            trials = [astuple(trial) for trial in found.trials]
+            registry.log_search(use_case.name, run_id, trials)
+        name, digest = use_case.name, manifest.digest()
+        version = registry.register(name, run_id, digest, decision)
+        waits = use_case.declared.rollout.staged and registry.champion(name) is not None
+        alias, refused = placed(moves, version, decision, waits)
     if (lake.reports / CERTIFICATE).exists():
         certificate = read_result(lake, CERTIFICATE.removesuffix(".json"))
         registry.attach_certificate(registry.version(name, version), certificate)
@@ -185,14 +194,22 @@ def train(
     )
 
 
-def _state(
-    folder: Path, dataset: Dataset, name: str, spec: ModelSpec, warm: Path | None, resume: bool
-) -> Checkpoint:
+def _key(
+    dataset: Dataset, model: str, spec: ModelSpec, declared: ModelSpec, warm: Path | None
+) -> str:
+    """Of all that the fits of a training depend on."""
     start = (warm / MANIFEST).read_text() if warm else ""
-    text = f"{dataset.digest} {name} {spec} {start}"
-    folder.mkdir(parents=True, exist_ok=True)
-    key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    return Checkpoint(folder / f"{name}.ckpt", resume, key)
+    text = f"{dataset.digest} {model} {spec} {declared} {start}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _params(model: str, spec: ModelSpec) -> dict[str, Any]:
+    """What the fit of `model` was told."""
+    if model == TREES:
+        told = {**PARAMETERS, "seed": spec.seed, "rounds": MOST_ROUNDS, "patience": PATIENCE}
+    else:
+        told = asdict(spec)
+    return {"model": model, **told}
 
 
 def _champion(registry: Registry, use_case: str, model: str, home: Path) -> Path:

@@ -16,7 +16,8 @@ from training.batches import Rows
 from training.data import TrainingData
 from training.fitted import Epoch, Fitted, OnEpoch, better_untrained
 
-MOST_ROUNDS = 600
+MOST_ROUNDS = 5_000
+"""Far beyond what a fit reaches: its validation rows end it."""
 PATIENCE = 40
 """Rounds without a better validation log loss before training stops."""
 PARAMETERS: dict[str, Any] = {

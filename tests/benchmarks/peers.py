@@ -29,13 +29,15 @@ class Environment:
     peer: str
     """A requirement, e.g. `bentoml>=1.4`."""
     free: tuple[str, ...] = ()
-    """Of `SHARED`, what may be of another version than ours."""
+    """Of `shared`, what may be of another version than ours."""
     overrides: tuple[str, ...] = ()
     """Requirements that hold against what the distributions say."""
+    shared: tuple[str, ...] = SHARED
+    """What it needs in our versions."""
 
     def requirements(self) -> list[str]:
         """For pip, sorted."""
-        pinned = [n if n in self.free else f"{n}=={version(n)}" for n in SHARED]
+        pinned = [n if n in self.free else f"{n}=={version(n)}" for n in self.shared]
         return sorted([self.peer, *pinned])
 
 

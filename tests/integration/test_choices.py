@@ -1,13 +1,17 @@
 """How a version may be trained: on rows in files, after a search, from the champion's weights."""
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 from mlflow import MlflowClient
 
 from data_contracts.lake import Lake
 from data_contracts.use_case import load_use_case
-from tests.integration.test_training import training_set
+from tests.integration.sampled import training_set
 from training.data import read_dataset
 from training.train import Choices, train
 
@@ -29,6 +33,29 @@ def test_rows_in_files_are_the_rows_in_memory(lake: Lake, monkeypatch: pytest.Mo
     assert isinstance(found.splits["train"].dense, np.memmap)
     assert expected.digest == found.digest
     assert np.array_equal(expected.splits["test"].dense, found.splits["test"].dense)
+
+
+@pytest.mark.full
+def test_reading_takes_no_more_memory_for_more_rows(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = DeltaTable(lake.training_set).to_pyarrow_table()
+    times, length = 60, 300
+    many = pa.concat_tables([few] * times)
+    ids = pa.array([f"{number:0{length}}" for number in range(many.num_rows)])
+    many = many.set_column(many.column_names.index("event_id"), "event_id", ids)
+    large = Lake(tmp_path, "clicks")
+    write_deltalake(large.training_set, many)
+    monkeypatch.setattr("training.batches.IN_MEMORY", 0)
+    monkeypatch.setattr("training.data.AT_ONCE", 2048)
+    del ids
+    tracemalloc.start()
+    found = read_dataset(CLICKS, large)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert many.num_rows * 0.5 < sum(len(rows.labels) for rows in found.splits.values())
+    # Python's and numpy's own: Arrow's keys are not counted, nor pages of mapped files.
+    assert peak < many.num_rows * length / 4
 
 
 def test_a_search_leaves_its_trials_below_the_run_and_a_champion_to_begin_with(lake: Lake) -> None:

@@ -11,7 +11,7 @@ from data_contracts.gates import Decision, limit_check
 from data_contracts.lake import Lake
 from data_contracts.moves import Moves, Override
 from data_contracts.use_case import load_use_case
-from tests.integration.test_training import training_set
+from tests.integration.sampled import training_set
 from tests.integration.world import export
 from training.registry import Registry
 from training.train import placed, train

@@ -1,39 +1,30 @@
 """The whole way from a training set in Delta to a registered, judged and re-opened version."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shutil import copytree
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 from mlflow import MlflowClient
 
 from data_contracts.bundle import BundleRefused, Manifest, check_inputs, open_bundle
 from data_contracts.gates import recompute
 from data_contracts.lake import Lake
-from data_contracts.record import Event, check_event
 from data_contracts.results import write_result
 from data_contracts.use_case import Gates, UseCase, load_use_case
 from data_contracts.views import digests_of, joint_digest
-from tests.engines import point_in_time_features
+from tests.integration.sampled import training_set
+from training.code_version import code_version, environment, environment_digest
 from training.data import NoTrainingData, read_dataset
 from training.engine import Engine
 from training.evaluate import BOOTSTRAPPED
 from training.export import GOLDEN_ROWS, verify_golden
-from training.registry import Registry
+from training.registry import Registry, Trial
 from training.train import TrainedVersion, train
-
-ARROW = {
-    "string": pa.string(),
-    "integer": pa.int64(),
-    "number": pa.float64(),
-    "timestamp": pa.timestamp("us", "UTC"),
-}
 
 
 @dataclass(frozen=True)
@@ -51,7 +42,10 @@ class Trained:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     use_case = load_use_case("clicks")
     lake = Lake(tmp_path_factory.mktemp("lake"), use_case.name)
-    write_deltalake(lake.training_set, training_set(use_case, every=3))
+    about = CommitProperties(custom_metadata={"userMetadata": json.dumps(MADE_OF)})
+    rows = training_set(use_case, every=3)
+    write_deltalake(lake.training_set, rows, commit_properties=about)
+    DeltaTable(lake.training_set).optimize.compact()
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     told: list[tuple[str, float]] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -60,6 +54,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(use_case, lake, version, told, elsewhere)
 
 
+MADE_OF = {"made_of": {"events": 12, "dimension.item": 3}}
+"""What `build_training_set` says in its commit."""
 CERTIFICATE = {
     "log_digest": "ab12",
     "schedules": 200,
@@ -91,44 +87,6 @@ def history(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Histo
     fewer = replace(use_case, declared=replace(declared, groups=use_case.groups[:1]))
     cases = (impossible, use_case, use_case, fewer)
     return History(lake, *(train(case, lake, model="logistic") for case in cases))
-
-
-def training_set(use_case: UseCase, every: int) -> pa.Table:
-    """The rows that every n-th impression of the embedded log gives."""
-    log = pq.read_table(use_case.log).to_pylist()[::every]
-    events = [check_event(use_case.contract, e) for row in log for e in use_case.canonical(row)]
-    events.sort(key=lambda event: (event["event_time"], event["event_id"]))
-    clicked = {event["impression_id"] for event in events if event["event_type"] == "click"}
-    rows = [event for event in events if event["event_type"] == use_case.label.on]
-    features: dict[str, np.ndarray] = {}
-    for group in use_case.groups:
-        queries = [(row[group.entity], row["event_time"]) for row in rows]
-        values = np.array(point_in_time_features(group, events, queries))
-        features |= dict(zip(group.feature_names, values.T, strict=True))
-    return pa.table(
-        {
-            **fields(use_case, rows),
-            **features,
-            "q": pa.array([row["event_time"] for row in rows], ARROW["timestamp"]),
-            "label": np.array([row["event_id"] in clicked for row in rows], np.int32),
-            "split": split(use_case, len(rows)),
-        }
-    )
-
-
-def fields(use_case: UseCase, rows: list[Event]) -> dict[str, pa.Array]:
-    return {
-        name: pa.array([row[name] for row in rows], ARROW[field.type])
-        for name, field in use_case.contract.fields.items()
-    }
-
-
-def split(use_case: UseCase, rows: int) -> list[str]:
-    share = use_case.declared.split
-    train_end = int(rows * share.train)
-    validation_end = int(rows * (share.train + share.validation))
-    names = ["train"] * train_end + ["validation"] * (validation_end - train_end)
-    return names + ["test"] * (rows - validation_end)
 
 
 def test_the_first_version_becomes_champion_unless_the_data_speak_against_it(
@@ -231,6 +189,16 @@ def test_the_run_records_data_definitions_environment_and_pictures(trained: Trai
     assert run.data.tags["delta_version"] == "0"
     definitions = joint_digest(digests_of(trained.use_case.groups))
     assert definitions == run.data.tags["definitions"]
+    assert ("12", "3") == tuple(
+        run.data.tags[f"delta_version.{name}"] for name in ("events", "dimension.item")
+    )
+    code = code_version()
+    assert code["package"] == run.data.tags["code_version"]
+    assert code.get("commit") == run.data.tags.get("mlflow.source.git.commit")
+    assert code.get("dirty") == run.data.tags.get("code_dirty")
+    assert environment_digest(environment()) == run.data.tags["environment_sha256"]
+    spec = {name: str(value) for name, value in asdict(trained.use_case.model).items()}
+    assert {*spec.items(), ("model", "dcn_v2")} <= set(run.data.params.items())
     assert run.inputs is not None
     assert run.inputs.dataset_inputs[0].dataset.source_type == "delta"
     curve = client.get_metric_history(trained.version.run_id, "dcn_v2.validation")
@@ -240,6 +208,18 @@ def test_the_run_records_data_definitions_environment_and_pictures(trained: Trai
         "bundle", "decision.json", "environment.json", "evaluation.json",
         "reliability.png", "roc.png", "scores.png", "signature.json", "slices.png",
     }  # fmt: skip
+
+
+def test_a_run_takes_more_figures_than_fit_into_one_batch(history: History) -> None:
+    registry = Registry(history.lake)
+    manifest = registry.manifest(registry.version("clicks", history.champion.version))
+    curve = [float(epoch) for epoch in range(2500)]
+    trial = Trial(manifest, {}, {}, {"long": curve}, history.lake.training_set, 0, "", {})
+    folder = history.lake.root / "empty"
+    folder.mkdir()
+    run_id = registry.log_run(trial, folder, folder)
+    client = MlflowClient(history.lake.mlflow_uri, history.lake.mlflow_uri)
+    assert curve == [point.value for point in client.get_metric_history(run_id, "long")]
 
 
 def test_a_version_that_fails_a_gate_is_kept_as_challenger(history: History) -> None:

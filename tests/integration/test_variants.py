@@ -17,7 +17,7 @@ from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase, load_use_case
 from serving.loader import Bundle
 from serving.scorer import Model
-from tests.integration.test_training import training_set
+from tests.integration.sampled import training_set
 from training.data import TrainingData, read_dataset
 from training.export import export_bundle
 from training.fit import fit

@@ -1,6 +1,7 @@
 """Attributes as of a time: the same key in every engine, whatever is loaded while batches die."""
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from dagster_project.deployment import Deployment
@@ -204,6 +206,11 @@ def test_training_rows_own_labels_and_served_rows_have_the_same_values(
     for event in events:
         event["event_time"] = round(event["event_time"].timestamp() * 1e6)
     build_training_set(spark, use_case, lake)
+    made_of = {"events": lake.events, "dimension.item": lake.dimensions / "item"}
+    newest = DeltaTable(lake.training_set).history(1)[0]
+    assert {name: DeltaTable(path).version() for name, path in made_of.items()} == json.loads(
+        newest["userMetadata"]
+    )["made_of"]
     rows = load(spark, lake.training_set).toArrow().to_pylist()
     names = list(PAIR.feature_names)
     keyed = [r for r in rows if r["user_id"] is not None and r["policy"] is not None]

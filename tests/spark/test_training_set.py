@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
@@ -131,6 +132,12 @@ def test_every_feature_of_every_row_equals_the_oracle(built: Built, clicks: UseC
             seen |= {name for name, value, default in given if value != default}
     always_default = set(clicks.feature_names) - seen
     assert {"user_affinity_10m", "item_affinity_10m"} >= always_default, "they prove nothing"
+
+
+def test_its_commit_says_of_which_version_of_the_events_it_was_made(built: Built) -> None:
+    newest = DeltaTable(built.lake.training_set).history(1)[0]
+    events = DeltaTable(built.lake.events).version()
+    assert {"made_of": {"events": events}} == json.loads(newest["userMetadata"])
 
 
 def test_labels_query_times_and_maturity_equal_a_double_loop(built: Built) -> None:

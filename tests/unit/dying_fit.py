@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from tests.unit.test_resume import KEY, MODEL, SPEC, training
-from training.fit import Checkpoint, fit
+from training.best_epoch import Checkpoint
+from training.fit import fit
 
 
 def tell(done: int, most: int) -> None:

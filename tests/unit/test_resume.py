@@ -15,10 +15,11 @@ from data_contracts.model_spec import ModelSpec
 from tests.unit.test_models import SPEC as PLAIN
 from tests.unit.test_models import data, rows
 from tests.unit.test_models import signal as said
-from training.batches import BUFFER, WINDOW, Rows, Shuffled, kept_rows
+from training.batches import BUFFER, WINDOW, InOrder, Rows, Shuffled
+from training.best_epoch import Checkpoint
 from training.data import TrainingData
 from training.evaluate import predict
-from training.fit import Checkpoint, fit
+from training.fit import fit
 from training.fitted import Fitted
 from training.models.zoo import build_model
 from training.schedule import factor
@@ -79,20 +80,38 @@ def test_a_warm_start_answers_as_the_champion_and_admits_new_ids(tmp_path: Path)
         warm_state(tmp_path, wider)
 
 
-def test_sampled_negatives_leave_the_scores_calibrated() -> None:
+def test_a_fit_on_sampled_negatives_is_as_good_and_as_calibrated_as_on_all() -> None:
     rare = lambda ids, dense: said(ids, dense) - 2  # noqa: E731
     train, later = rows(12_000, 0, rare), rows(4_000, 2, rare)
-    spec = replace(PLAIN, negative_rate=0.2, max_epochs=4)
-    sampled = data(train, rows(2_000, 1, rare), spec)
-    assert sampled.kept is not None
-    assert train.labels.sum() == train.labels[sampled.kept].sum()
-    assert 0.2 == pytest.approx(sampled.kept[train.labels == 0].mean(), abs=0.02)
-    fitted = fit("logistic", spec, sampled)
-    rate = train.labels.mean()
-    constant = np.full(2_000, rate), sampled.dataset.splits["validation"].labels
-    assert log_loss(constant[1], constant[0]) == pytest.approx(fitted.curve[0].validation, abs=1e-3)
-    scores = predict(fitted.model, later)
-    assert later.labels.mean() == pytest.approx(scores.mean(), rel=0.15)
+    losses: list[float] = []
+    for rate in (1.0, 0.2):
+        spec = replace(PLAIN, negative_rate=rate, max_epochs=4)
+        fitted = fit("logistic", spec, data(train, rows(2_000, 1, rare), spec))
+        scores = predict(fitted.model, later)
+        losses.append(log_loss(later.labels, scores))
+        constant = np.full(2_000, train.labels.mean()), rows(2_000, 1, rare).labels
+        first = fitted.curve[0].validation
+        assert log_loss(constant[1], constant[0]) == pytest.approx(first, abs=1e-3)
+        assert later.labels.mean() == pytest.approx(scores.mean(), rel=0.15)
+    assert losses[0] == pytest.approx(losses[1], abs=0.003)
+
+
+def test_a_sampled_epoch_is_as_long_and_draws_its_negatives_anew() -> None:
+    plain = counted(20_000)
+    plain.labels[:1000] = 1
+    epochs = [
+        [(ids[:, 0], len(labels)) for ids, _, labels in Shuffled(plain, 500, (7, epoch), 0.1)]
+        for epoch in (0, 0, 1)
+    ]
+    ids = [torch.cat([each for each, _ in epoch]).numpy() for epoch in epochs]
+    assert np.array_equal(ids[0], ids[1])
+    assert len(epochs[0]) == len(Shuffled(plain, 500, (7, 0), 0.1))
+    assert 20_000 == pytest.approx(len(ids[0]), rel=0.05)
+    times = np.bincount(ids[0], minlength=20_000)
+    assert {7} == set(times[:1000])
+    negatives = [set(each[each >= 1000]) for each in (ids[0], ids[2])]
+    assert 1 - 0.9**7 == pytest.approx(len(negatives[0]) / 19_000, abs=0.02)
+    assert 1 - 0.9**14 == pytest.approx(len(negatives[0] | negatives[1]) / 19_000, abs=0.02)
 
 
 def counted(n: int) -> Rows:
@@ -113,15 +132,18 @@ def test_an_epoch_holds_every_row_once_in_an_order_of_its_own(n: int) -> None:
     assert -(-n // 300) == len(sizes) == len(Shuffled(counted(n), 300, (7, 0)))
 
 
-def test_devices_share_the_batches_of_one_order() -> None:
-    kept = kept_rows(np.zeros(5000, np.float32), 0.5, seed=1)
-    whole = [ids for ids, _, _ in Shuffled(counted(5000), 300, (7, 0), kept)]
-    parts = [
-        [ids for ids, _, _ in Shuffled(counted(5000), 300, (7, 0), kept, (device, 2))]
-        for device in range(2)
-    ]
-    assert len(parts[0]) == len(parts[1]) == len(whole) // 2
-    assert torch.equal(torch.cat(whole[: 2 * len(parts[0]) : 2]), torch.cat(parts[0]))
+@pytest.mark.parametrize("rate", [1.0, 0.5])
+def test_devices_share_every_batch_of_one_order(rate: float) -> None:
+    def epoch(*share: int) -> list[torch.Tensor]:
+        return [ids for ids, _, _ in Shuffled(counted(5002), 300, (7, 0), rate, (*share,))]
+
+    whole, *parts = epoch(0, 1), *(epoch(device, 3) for device in range(3))
+    assert all(
+        torch.equal(batch, torch.cat(split)) for batch, *split in zip(whole, *parts, strict=True)
+    )
+    assert max(len(part[0]) for part in parts) - min(len(part[0]) for part in parts) <= 1
+    validation = [list(InOrder(counted(7), 5, (device, 3))) for device in range(3)]
+    assert 7 == sum(len(labels) for part in validation for _, _, labels in part)
 
 
 def test_a_cosine_rises_falls_and_ends_near_zero() -> None:

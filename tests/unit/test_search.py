@@ -14,9 +14,11 @@ def test_a_search_begins_with_the_declared_spec_and_repeats_itself() -> None:
     found = search("logistic", QUICK, DATASET, 4, told.append)
     assert found == search("logistic", QUICK, DATASET, 4)
     assert [1, 2, 3, 4] == told
-    assert {} == found.trials[0][0]
-    losses = [loss for _, loss in found.trials]
-    assert replace(QUICK, **found.trials[losses.index(min(losses))][0]) == found.spec
+    assert {} == found.trials[0].choices
+    losses = [trial.validation for trial in found.trials]
+    assert replace(QUICK, **found.trials[losses.index(min(losses))].choices) == found.spec
+    assert [3] * 4 == [len(trial.curve) for trial in found.trials]
+    assert losses == [min(trial.curve) for trial in found.trials]
 
 
 def test_a_search_of_trees_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Models of inner products: DLRM and two towers for retrieval."""
+"""Models of inner products: DLRM and two towers."""
 
 import math
 
@@ -68,7 +68,9 @@ class Tower(nn.Module):
 
 
 class TwoTower(nn.Module):
-    """The inner product of an item's vector and everything else's (Yi et al. 2019), for retrieval.
+    """The inner product of an item's vector and everything else's (Yi et al. 2019).
+
+    It scores the rows it is given, as the others do; nothing here looks items up by their vectors.
 
     The item's side is `ModelSpec.item`; ValueError where that leaves either side without inputs.
     """
