@@ -1,10 +1,11 @@
 """Offline metrics on rows a model never saw, beside the constant and the baseline."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from deltalake import DeltaTable
@@ -60,6 +61,24 @@ def read_held(use_case: UseCase, lake: Lake, delta_version: int, labels: np.ndar
     """
     declared, request = use_case.declared.evaluation, use_case.declared.request_field
     wanted = [*declared.columns, *([request] if request else [])]
+    test = read_test(use_case, lake, delta_version, wanted, labels)
+    columns = {name: np.array(test[name].to_pylist(), object) for name in wanted}
+    return Held(
+        _keys(columns[declared.user]) if declared.user else None,
+        _keys(columns[request]) if request else None,
+        cut(declared, columns),
+    )
+
+
+def read_test(
+    use_case: UseCase, lake: Lake, delta_version: int, wanted: Sequence[str], labels: np.ndarray
+) -> pa.Table:
+    """The columns `wanted`, q (µs), event_id and label of the test rows of the training set at that
+    version, in the order in which they were scored.
+
+    Raises NoTrainingData naming columns that it lacks, ValueError where its labels are others than
+    `labels` float[n] of the scored rows.
+    """
     table = DeltaTable(lake.training_set, delta_version)
     if lacking := sorted(set(wanted) - {field.name for field in table.schema().fields}):
         raise NoTrainingData(
@@ -75,12 +94,7 @@ def read_held(use_case: UseCase, lake: Lake, delta_version: int, labels: np.ndar
             f"{lake.training_set}: its {test.num_rows} test rows are not the {len(labels)} that "
             "were scored, or lie in another order: train again"
         )
-    columns = {name: np.array(test[name].to_pylist(), object) for name in wanted}
-    return Held(
-        _keys(columns[declared.user]) if declared.user else None,
-        _keys(columns[request]) if request else None,
-        cut(declared, columns),
-    )
+    return test
 
 
 def _keys(values: np.ndarray) -> np.ndarray:

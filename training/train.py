@@ -37,6 +37,7 @@ from training.models.linear import Constant
 from training.plots import draw, draw_slices
 from training.promotion import decide
 from training.registry import CERTIFICATE, Registry, Trial
+from training.rivals import rival_rows
 from training.search import Search, search
 
 BASELINE = "logistic"
@@ -141,7 +142,10 @@ def train(
         verify_graph(manifest, Engine(bundle), chosen.model, test)
         report("judge", 0.0)
         baselines = {name: each for name, each in scores.items() if name != model}
-        decision = decide(use_case, registry, bundle, manifest, test, baselines, held.parts)
+        rival = lambda theirs: rival_rows(  # noqa: E731
+            use_case, lake, dataset.delta_version, theirs, test.labels
+        )
+        decision = decide(use_case, registry, bundle, manifest, test, baselines, held.parts, rival)
         report("register", 0.0)
         draw(test.labels, scores, record)
         draw_slices(slices, record)
