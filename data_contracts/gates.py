@@ -106,6 +106,28 @@ def recompute(decided: Mapping[str, Any]) -> Decision:
     return Decision(decided["stage"], tuple(checks))
 
 
+def unanswered(decided: Mapping[str, Any], rules: Iterable[Rule], stage: Stage) -> list[str]:
+    """The rules of a stage without which no move is made, and that no check of a decision, as
+    `as_dict` gave it, answers with their level, mode and margin.
+
+    A check that only shows no harm so far answers none.
+    """
+    return [
+        rule.check
+        for rule in rules
+        if rule.stage == stage
+        and (rule.level, rule.mode) == ("required", "enforce")
+        and not any(_answers(check, rule) for check in decided["checks"])
+    ]
+
+
+def _answers(check: Mapping[str, Any], rule: Rule) -> bool:
+    margin = check["evidence"].get("margin", rule.margin)
+    found = check["level"], check["mode"], margin
+    same = found == (rule.level, rule.mode, rule.margin)
+    return same and rule.covers(check["name"]) and check["kind"] != "no harm"
+
+
 def made(rule: Rule, name: str, kind: str, evidence: Evidence) -> Check:
     """The check that this evidence leads to, as the rule lets it count."""
     return _made(name, kind, evidence, rule.level, rule.mode)

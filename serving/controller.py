@@ -46,7 +46,7 @@ def controller(settings: Settings) -> Controller:
         use_case,
         RolloutStore(lake.rollouts, use_case.name),
         registry,
-        Moves(registry, lake, use_case.name, "headrace rollout"),
+        Moves(registry, lake, use_case, "headrace rollout"),
         look=lambda plan, reports: gathered(lake, plan, reports),
         tuned=lambda: tuned(use_case, lake),
         fetch=lambda plan: fetch(use_case, lake, plan),

@@ -15,7 +15,7 @@ from data_contracts.bundle import (
     open_bundle,
 )
 from data_contracts.evidence import bootstrap, predicted_over_observed
-from data_contracts.gate_rules import Rule
+from data_contracts.gate_rules import BETTER, Rule
 from data_contracts.gates import (
     Check,
     Decision,
@@ -35,7 +35,6 @@ from training.rivals import Incomparable
 
 LATENCY_ROWS = 21
 """Rows of the request whose latency is limited."""
-BETTER = "better than champion"
 
 
 def decide(

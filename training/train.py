@@ -108,7 +108,7 @@ def train(
     dataset = read_dataset(use_case, lake)
     test = dataset.splits["test"]
     registry = Registry(lake)
-    moves = Moves(registry, lake, use_case.name, "headrace train")
+    moves = Moves(registry, lake, use_case, "headrace train")
     moves.recover()
     found: Search | None = None
     if choices.search:
