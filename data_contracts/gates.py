@@ -151,15 +151,17 @@ def better_than(
     candidate: np.ndarray,
     baseline: np.ndarray,
     confidence: float,
+    users: np.ndarray | None = None,
 ) -> Check:
     """Pass when the paired log-loss difference is below the rule's margin with its whole interval.
 
-    Fail when it is above 0 with its whole interval; else the data cannot tell.
+    Fail when it is above 0 with its whole interval; else the data cannot tell. `users` [n]: whose
+    rows they are, over whom the interval is.
     """
     evidence: dict[str, Any] = {"of": "log loss", "margin": rule.margin, "n": len(labels)}
     if len(set(np.asarray(labels).tolist())) < 2:
         return made(rule, name, "difference", {**evidence, "reason": "one class only"})
-    gap: Estimate = paired_difference(labels, candidate, baseline, confidence)
+    gap: Estimate = paired_difference(labels, candidate, baseline, confidence, users=users)
     return made(rule, name, "difference", {**evidence, **gap.as_dict()})
 
 
@@ -171,6 +173,7 @@ def worst_part(
     parts: Mapping[str, np.ndarray],
     confidence: float,
     least: int,
+    users: np.ndarray | None = None,
 ) -> Check:
     """`better_than` on each part (name -> bool[n]) with `least` rows and both classes.
 
@@ -182,10 +185,11 @@ def worst_part(
         if mask.sum() >= least and 0 < labels[mask].sum() < mask.sum()
     }
     shared = 1 - (1 - confidence) / max(len(judged), 1)
-    gaps = {
-        name: paired_difference(labels[mask], candidate[mask], baseline[mask], shared).as_dict()
-        for name, mask in judged.items()
-    }
+    gaps: dict[str, Any] = {}
+    for name, mask in judged.items():
+        own = None if users is None else users[mask]
+        rows = (labels[mask], candidate[mask], baseline[mask])
+        gaps[name] = paired_difference(*rows, shared, users=own).as_dict()
     return made(rule, "worst slice", "slices", {"margin": rule.margin, "parts": gaps})
 
 

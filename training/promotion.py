@@ -29,6 +29,7 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of, joint_digest
 from training.batches import Rows
 from training.engine import Engine, latency_p99_ms
+from training.evaluate import Held
 from training.export import verify_golden
 from training.registry import Registry, Version
 from training.rivals import Incomparable
@@ -44,13 +45,13 @@ def decide(
     manifest: Manifest,
     test: Rows,
     baselines: Mapping[str, np.ndarray],
-    parts: Mapping[str, np.ndarray],
+    held: Held,
     rival_rows: Callable[[Manifest], Rows],
 ) -> Decision:
     """Judge the bundle in `folder` by its own scores of the test rows.
 
-    `baselines`: name -> float[n] scores of the same rows that it should beat; `parts`: name ->
-    bool[n] of the declared slices; `rival_rows`: the same rows as a champion takes them that has
+    `baselines`: name -> float[n] scores of the same rows that it should beat; `held`: whose rows
+    they are, and of which slices; `rival_rows`: the same rows as a champion takes them that has
     other inputs. Where it raises Incomparable, whether the version is better cannot be judged.
     """
     manifest = open_bundle(folder, manifest.digest())
@@ -66,7 +67,7 @@ def decide(
         limit_check(
             rules["latency p99"], "latency p99", latency, gates.max_latency_ms, LATENCY_ROWS, " ms"
         ),
-        _calibration(rules["calibration"], labels, scores, gates.confidence),
+        _calibration(rules["calibration"], labels, scores, gates.confidence, held.users),
     ]
     rivals = {f"better than {name}": each for name, each in baselines.items()}
     stage, champion = "first version", registry.champion(use_case.name)
@@ -82,13 +83,15 @@ def decide(
     for rule in rules.values():
         ours = [name for name in rivals if rule.covers(name)]
         checks += [
-            better_than(rule, name, labels, scores, rivals[name], gates.confidence) for name in ours
+            better_than(rule, name, labels, scores, rivals[name], gates.confidence, held.users)
+            for name in ours
         ]
         if rule.check == f"better than {manifest.model}":
             checks.append(_itself(rule, len(scores)))
-    if parts and reference is not None:
+    if held.parts and reference is not None:
         rule, least = rules["worst slice"], use_case.declared.evaluation.least
-        checks.append(worst_part(rule, labels, scores, reference, parts, gates.confidence, least))
+        judged = (labels, scores, reference, held.parts, gates.confidence, least, held.users)
+        checks.append(worst_part(rule, *judged))
     asked = [rule for rule in rules.values() if champion is not None or rule.check != BETTER]
     return decision("offline", stage, asked, checks)
 
@@ -146,8 +149,14 @@ def _golden(folder: Path, manifest: Manifest, engine: Engine, rule: Rule) -> Che
     return made(rule, "golden rows", "fact", evidence)
 
 
-def _calibration(rule: Rule, labels: np.ndarray, scores: np.ndarray, confidence: float) -> Check:
-    found = bootstrap(predicted_over_observed, labels, scores, confidence)
+def _calibration(
+    rule: Rule,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    confidence: float,
+    users: np.ndarray | None,
+) -> Check:
+    found = bootstrap(predicted_over_observed, labels, scores, confidence, users=users)
     return made(rule, rule.check, "between", {**found.as_dict(), "limit": rule.limit})
 
 

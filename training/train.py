@@ -131,7 +131,7 @@ def train(
     confidence, judging = use_case.declared.gates.confidence, use_case.declared.evaluation
     held = read_held(use_case, lake, dataset.delta_version, test.labels)
     metrics = evaluate_all(test.labels, scores, confidence, held, judging.top)
-    metrics = with_gains(metrics, test.labels, scores, model, confidence)
+    metrics = with_gains(metrics, test.labels, scores, model, confidence, held.users)
     slices = evaluate_slices(test.labels, scores[model], held, confidence)
     worst = worst_slice(slices, judging.least)
     with tempfile.TemporaryDirectory() as home:
@@ -145,7 +145,7 @@ def train(
         rival = lambda theirs: rival_rows(  # noqa: E731
             use_case, lake, dataset.delta_version, theirs, test.labels
         )
-        decision = decide(use_case, registry, bundle, manifest, test, baselines, held.parts, rival)
+        decision = decide(use_case, registry, bundle, manifest, test, baselines, held, rival)
         report("register", 0.0)
         draw(test.labels, scores, record)
         draw_slices(slices, record)

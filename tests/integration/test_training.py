@@ -26,7 +26,7 @@ from tests.engines import point_in_time_features
 from training.batches import Rows
 from training.data import NoTrainingData, read_dataset
 from training.engine import Engine
-from training.evaluate import BOOTSTRAPPED
+from training.evaluate import BOOTSTRAPPED, read_held
 from training.export import GOLDEN_ROWS, verify_golden
 from training.registry import Registry
 from training.train import TrainedVersion, train
@@ -299,7 +299,8 @@ def test_a_version_with_a_feature_more_is_compared_with_the_champion_on_the_same
     labels = read_dataset(use_case, lake).splits["test"].labels
     rule = next(r for r in use_case.declared.gates.rules if r.check == "better than champion")
     confidence = use_case.declared.gates.confidence
-    assert better_than(rule, check.name, labels, ours, theirs, confidence) == check
+    users = read_held(use_case, lake, 0, labels).users
+    assert better_than(rule, check.name, labels, ours, theirs, confidence, users) == check
     assert check.interval is not None
     assert not np.array_equal(ours, theirs)
 
