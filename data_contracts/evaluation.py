@@ -48,7 +48,8 @@ class Evaluation:
     """How the rankings and parts of a use case's rows are judged."""
 
     user: str | None = None
-    """The field that stands for a user: GAUC is per user."""
+    """The field that stands for a user: GAUC is per user, and intervals are over users, because a
+    user's rows are not independent. Over rows where none is named."""
     top: int = 5
     """Slots that count: precision is of the highest `top` scores of a request."""
     slices: tuple[Slice, ...] = ()

@@ -1,4 +1,8 @@
-"""Statistics on which models are judged: pure functions of arrays, numpy only."""
+"""Statistics on which models are judged: pure functions of arrays, numpy only.
+
+Rows of one user are not independent. Where `users` [n] are given, ids of any kind, an interval is
+over users; without them each row counts as a user of its own.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -122,12 +126,15 @@ def bootstrap(
     confidence: float = 0.95,
     draws: int = 400,
     seed: int = 0,
+    users: np.ndarray | None = None,
 ) -> Estimate:
-    """A metric of `RANGES` with its bias-shifted percentile interval, bootstrapped over rows.
+    """A metric of `RANGES` with its bias-shifted percentile interval, bootstrapped over users.
 
     The percentile interval (Efron & Tibshirani 1993) less the bootstrap's estimate of the bias:
-    resampling alone makes a binned calibration error larger than it is. The shift may lead out of
-    the metric's range; the interval is clipped to it.
+    resampling alone makes a binned calibration error larger than it is. What is left in value and
+    interval is the metric's own bias: a binned calibration error of a calibrated model is above 0,
+    by about sqrt(2 bins p (1 - p) / (pi n)). The shift may lead out of the metric's range; the
+    interval is clipped to it.
     """
     labels, scores = np.asarray(labels), np.asarray(scores)
     if not len(labels):
@@ -135,10 +142,12 @@ def bootstrap(
     # Draws of rows in order of their scores are in order too, and sorting them again costs nothing.
     order = np.argsort(scores, kind="stable")
     labels, scores = labels[order], scores[order]
-    rng = np.random.default_rng(seed)
+    unit, count = units_of(len(labels), None if users is None else np.asarray(users)[order])
+    rng, rows = np.random.default_rng(seed), np.arange(len(labels))
     values: list[float] = []
     for _ in range(draws):
-        pick = np.sort(rng.integers(0, len(labels), len(labels)))
+        times = np.bincount(rng.integers(0, count, count), minlength=count)
+        pick = np.repeat(rows, times[unit])
         values.append(metric(labels[pick], scores[pick]))
     known = [value for value in values if value == value]
     found = metric(labels, scores)
@@ -154,9 +163,24 @@ def paired_difference(
     confidence: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
+    users: np.ndarray | None = None,
 ) -> Estimate:
-    """Mean log loss of candidate minus baseline on the same rows, bootstrapped; < 0 is better."""
+    """Mean log loss of candidate minus baseline on the same rows; < 0 is better.
+
+    The percentile interval of a bootstrap over users.
+    """
     gap = log_losses(labels, candidate) - log_losses(labels, baseline)
+    unit, count = units_of(len(gap), users)
+    total, rows = np.bincount(unit, gap), np.bincount(unit)
     rng = np.random.default_rng(seed)
-    means = [float(gap[rng.integers(0, len(gap), len(gap))].mean()) for _ in range(draws)]
+    picks = (rng.integers(0, count, count) for _ in range(draws))
+    means = [float(total[pick].sum() / rows[pick].sum()) for pick in picks]
     return Estimate(float(gap.mean()), *percentile_interval(means, confidence), len(gap))
+
+
+def units_of(rows: int, users: np.ndarray | None) -> tuple[np.ndarray, int]:
+    """(int[rows] number of each row's user, how many users there are)."""
+    if users is None:
+        return np.arange(rows), rows
+    names, unit = np.unique(users, return_inverse=True)
+    return unit, len(names)

@@ -1,16 +1,20 @@
-"""How many impressions and days a release needs until each of its required gates can be judged."""
+"""How many impressions and days a release needs until its required gates have judged each step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import log, sqrt
+from itertools import pairwise
+from math import inf, log, sqrt
 from statistics import NormalDist
 from typing import Any
 
 from data_contracts.gate_rules import Rule, alpha_of
+from data_contracts.rollout import BUCKETS, Rollout
 from data_contracts.sequences import LEAST_UNITS, boundary
 
-RAMP = (0.01, 0.05, 0.25, 0.50)
-"""Shares of the candidate; CTR is judged at the last one."""
+CTR, WEIGHED = "CTR", ("CTR", "paired log loss")
+SERVICE = ("errors", "latency p99", "score shift")
+"""Checks that count requests."""
+COUNTS = ("required", "enforce")
 POWER = 0.9
 """Chance of an equal candidate to have passed by the time that is told."""
 
@@ -20,9 +24,13 @@ class Traffic:
     """What a use case sees, and how much its figures vary."""
 
     impressions_per_day: float
+    requests_per_day: float
     users_per_day: float
+    """Distinct units of assignment a day."""
     rate: float
     """CTR, in (0, 1)."""
+    new_users_per_day: float = 0.0
+    """Of them those who did not come on the days before, from the second day on."""
     design_effect: float = 2.0
     """Variance of the CTR over that of independent impressions: users come back."""
     gap_deviation: float = 0.05
@@ -31,18 +39,26 @@ class Traffic:
     def check(self) -> None:
         """Raise ValueError naming a figure that cannot be."""
         for name, value in asdict(self).items():
-            if not value > 0 or (name == "rate" and value >= 1):
+            none = name == "new_users_per_day" and value == 0
+            if not (value > 0 or none) or (name == "rate" and value >= 1):
                 raise ValueError(f"traffic: {name} {value:g}: needs a number above 0, a rate < 1")
-        if self.users_per_day > self.impressions_per_day:
-            raise ValueError(
-                f"traffic: {self.users_per_day:g} users a day with {self.impressions_per_day:g} "
-                "impressions: each user has one at least"
-            )
+        falling = ("impressions", "requests", "users", "new_users")
+        for more, less in pairwise(falling):
+            most, least = (getattr(self, f"{name}_per_day") for name in (more, less))
+            if least > most:
+                raise ValueError(f"traffic: {least:g} {less} a day are more than {most:g} {more}")
+
+    def days_of(self, users: float) -> float:
+        """Until so many distinct users have come; infinite where they never do."""
+        if users <= self.users_per_day:
+            return users / self.users_per_day
+        new = self.new_users_per_day
+        return 1 + (users - self.users_per_day) / new if new else inf
 
 
 @dataclass(frozen=True)
 class Need:
-    """What one gate needs at the share of its stage."""
+    """What one gate needs on one step of a release."""
 
     check: str
     stage: str
@@ -51,8 +67,9 @@ class Need:
     weight: float
     """At which its sequence is narrowest: `tuned_at`; 0 for a gate that is no sequence."""
     impressions: int
-    """Of both arms."""
+    """Of both arms, in that time."""
     days: float
+    """Since the step began."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +81,12 @@ class Plan:
 
     @property
     def days(self) -> float:
-        """From shadow to champion: the longest gate of each stage, one stage after the other."""
-        stages = {need.stage for need in self.needs}
-        return sum(max(n.days for n in self.needs if n.stage == stage) for stage in stages)
+        """From shadow to champion: the longest gate of each step, one step after the other."""
+        longest: dict[tuple[str, float], float] = {}
+        for need in self.needs:
+            step = need.stage, need.share
+            longest[step] = max(need.days, longest.get(step, 0.0))
+        return sum(longest.values())
 
     def check(self) -> None:
         """Raise ValueError when the release could not end, naming its longest gate."""
@@ -74,8 +94,9 @@ class Plan:
             longest = max(self.needs, key=lambda need: need.days)
             raise ValueError(
                 f"release plan: needs {self.days:.1f} days, max_days is {self.max_days:g}: "
-                f"{longest.check} alone takes {longest.impressions:,} impressions in "
-                f"{longest.days:.1f} days: declare a wider margin, more days, or it advisory"
+                f"{longest.check} at {longest.share:.0%} alone takes {longest.impressions:,} "
+                f"impressions in {longest.days:.1f} days: declare a wider margin, less that is "
+                "needed, larger steps, more days, or it advisory"
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -85,29 +106,96 @@ class Plan:
 
 
 def plan(
-    rules: Sequence[Rule], traffic: Traffic, alpha: float, max_days: float, power: float = POWER
+    rules: Sequence[Rule],
+    traffic: Traffic,
+    alpha: float,
+    max_days: float,
+    rollout: Rollout,
+    maturing_days: float,
+    power: float = POWER,
 ) -> Plan:
     """When each enforced, required gate passes with probability `power` a candidate that is equal.
 
-    Raises ValueError for a required sequence without a margin: an equal candidate never passes it.
+    `maturing_days`: until an impression's label is known. Dwell times and the time between looks
+    are not counted. Raises ValueError for a required sequence without a margin, which an equal
+    candidate never passes, and for a gate that needs more users than ever come.
     """
     traffic.check()
-    needs: list[Need] = []
-    for rule in rules:
-        if rule.stage == "offline" or (rule.level, rule.mode) != ("required", "enforce"):
-            continue
-        share = 1.0 if rule.stage == "shadow" else RAMP[-1]
-        # Of both arms; the candidate's is the smaller one.
-        units = LEAST_UNITS / min(share, 1 - share if share < 1 else 1)
-        days = units / traffic.users_per_day
-        weight = 0.0
-        if rule.check in ("CTR", "paired log loss"):
-            weight = _weight(rule, traffic, alpha_of(rule.check, rules, alpha), power)
-        split = share * (1 - share) if share < 1 else 1.0
-        least = max(weight / split, rule.least / share, days * traffic.impressions_per_day)
-        spent = least / traffic.impressions_per_day
-        needs.append(Need(rule.check, rule.stage, share, weight, round(least), spent))
+    on = [r for r in rules if r.stage != "offline" and (r.level, r.mode) == COUNTS]
+    tuned = {
+        rule.check: _weight(rule, traffic, alpha_of(rule.check, rules, alpha), power)
+        for rule in on
+        if rule.check in WEIGHED
+    }
+    needs = [*_shadow(on, traffic, tuned, maturing_days)]
+    spent = gained = 0.0
+    for bps in rollout.steps:
+        share = bps / BUCKETS
+        step = [*_service(on, traffic, share)]
+        if bps == rollout.steps[-1]:
+            step += _last(on, traffic, share, tuned, spent, gained, maturing_days)
+        needs += step
+        days = max((need.days for need in step), default=0.0)
+        spent += days
+        gained += days * share * (1 - share) * traffic.impressions_per_day
     return Plan(tuple(needs), max_days)
+
+
+def _shadow(
+    rules: Sequence[Rule], traffic: Traffic, tuned: Mapping[str, float], maturing: float
+) -> Iterator[Need]:
+    """The paired comparison on every impression."""
+    for rule in rules:
+        if rule.stage == "shadow":
+            weight = tuned[rule.check]
+            rows = max(weight, rule.least) / traffic.impressions_per_day
+            days = max(rows, _users(rule, traffic, LEAST_UNITS)) + maturing
+            yield _need(rule, traffic, 1.0, days, weight)
+
+
+def _service(rules: Sequence[Rule], traffic: Traffic, share: float) -> Iterator[Need]:
+    """Checks of the candidate's answers, made anew on each step."""
+    for rule in rules:
+        if rule.check in SERVICE and rule.stage == "canary":
+            days = rule.least / (share * traffic.requests_per_day)
+            yield _need(rule, traffic, share, days)
+
+
+def _last(
+    rules: Sequence[Rule],
+    traffic: Traffic,
+    share: float,
+    tuned: Mapping[str, float],
+    spent: float,
+    gained: float,
+    maturing: float,
+) -> Iterator[Need]:
+    """What has to be proven at the last share: `spent` days and `gained` weight before it count."""
+    for rule in rules:
+        if rule.stage != "canary" or rule.check in SERVICE:
+            continue
+        days = _users(rule, traffic, LEAST_UNITS / min(share, 1 - share))
+        weight = tuned.get(rule.check, 0.0)
+        if rule.check == CTR:
+            left = (weight - gained) / (share * (1 - share) * traffic.impressions_per_day)
+            rows = rule.least / traffic.impressions_per_day - spent
+            days = max(days, left, rows) + maturing
+        yield _need(rule, traffic, share, days, weight)
+
+
+def _users(rule: Rule, traffic: Traffic, users: float) -> float:
+    days = traffic.days_of(users)
+    if days == inf:
+        raise ValueError(
+            f"gate {rule.check!r}: needs {users:,.0f} users, {traffic.users_per_day:,.0f} a day "
+            "come and no new ones: tell how many are new, or declare it advisory"
+        )
+    return days
+
+
+def _need(rule: Rule, traffic: Traffic, share: float, days: float, weight: float = 0.0) -> Need:
+    impressions = round(days * traffic.impressions_per_day)
+    return Need(rule.check, rule.stage, share, weight, impressions, days)
 
 
 def weights(rules: Sequence[Rule], traffic: Traffic, alpha: float) -> dict[str, float]:
@@ -115,7 +203,7 @@ def weights(rules: Sequence[Rule], traffic: Traffic, alpha: float) -> dict[str, 
     return {
         rule.check: _weight(rule, traffic, alpha_of(rule.check, rules, alpha), POWER)
         for rule in rules
-        if rule.check in ("CTR", "paired log loss") and rule.mode != "off"
+        if rule.check in WEIGHED and rule.mode != "off"
     }
 
 
@@ -127,7 +215,7 @@ def _weight(rule: Rule, traffic: Traffic, alpha: float, power: float) -> float:
             "passes: declare one"
         )
     rate = traffic.rate
-    if rule.check == "CTR":
+    if rule.check == CTR:
         deviation, level = sqrt(rate * (1 - rate) * traffic.design_effect), rate
     else:
         entropy = -rate * log(rate) - (1 - rate) * log(1 - rate)

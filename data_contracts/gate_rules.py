@@ -12,6 +12,10 @@ Mode = Literal["off", "dry_run", "enforce"]
 """Not judged; judged and told; judged, told and counted."""
 
 
+BETTER = "better than champion"
+"""The check that needs a champion to be asked."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """One gate of a stage."""
@@ -44,7 +48,7 @@ DEFAULTS = (
     Rule("calibration", "offline", "advisory", limit=1.25),
     Rule("worst slice", "offline", "advisory"),
     Rule("off-policy value", "offline", "advisory", margin=0.05),
-    Rule("better than champion", "offline"),
+    Rule(BETTER, "offline"),
     Rule("paired log loss", "shadow", margin=0.02),
     Rule("errors", "canary", limit=0.001, least=1_000),
     Rule("latency p99", "canary", limit=1.5, least=1_000),

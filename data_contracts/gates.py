@@ -106,6 +106,28 @@ def recompute(decided: Mapping[str, Any]) -> Decision:
     return Decision(decided["stage"], tuple(checks))
 
 
+def unanswered(decided: Mapping[str, Any], rules: Iterable[Rule], stage: Stage) -> list[str]:
+    """The rules of a stage without which no move is made, and that no check of a decision, as
+    `as_dict` gave it, answers with their level, mode and margin.
+
+    A check that only shows no harm so far answers none.
+    """
+    return [
+        rule.check
+        for rule in rules
+        if rule.stage == stage
+        and (rule.level, rule.mode) == ("required", "enforce")
+        and not any(_answers(check, rule) for check in decided["checks"])
+    ]
+
+
+def _answers(check: Mapping[str, Any], rule: Rule) -> bool:
+    margin = check["evidence"].get("margin", rule.margin)
+    found = check["level"], check["mode"], margin
+    same = found == (rule.level, rule.mode, rule.margin)
+    return same and rule.covers(check["name"]) and check["kind"] != "no harm"
+
+
 def made(rule: Rule, name: str, kind: str, evidence: Evidence) -> Check:
     """The check that this evidence leads to, as the rule lets it count."""
     return _made(name, kind, evidence, rule.level, rule.mode)
@@ -129,15 +151,17 @@ def better_than(
     candidate: np.ndarray,
     baseline: np.ndarray,
     confidence: float,
+    users: np.ndarray | None = None,
 ) -> Check:
     """Pass when the paired log-loss difference is below the rule's margin with its whole interval.
 
-    Fail when it is above 0 with its whole interval; else the data cannot tell.
+    Fail when it is above 0 with its whole interval; else the data cannot tell. `users` [n]: whose
+    rows they are, over whom the interval is.
     """
     evidence: dict[str, Any] = {"of": "log loss", "margin": rule.margin, "n": len(labels)}
     if len(set(np.asarray(labels).tolist())) < 2:
         return made(rule, name, "difference", {**evidence, "reason": "one class only"})
-    gap: Estimate = paired_difference(labels, candidate, baseline, confidence)
+    gap: Estimate = paired_difference(labels, candidate, baseline, confidence, users=users)
     return made(rule, name, "difference", {**evidence, **gap.as_dict()})
 
 
@@ -149,6 +173,7 @@ def worst_part(
     parts: Mapping[str, np.ndarray],
     confidence: float,
     least: int,
+    users: np.ndarray | None = None,
 ) -> Check:
     """`better_than` on each part (name -> bool[n]) with `least` rows and both classes.
 
@@ -160,10 +185,11 @@ def worst_part(
         if mask.sum() >= least and 0 < labels[mask].sum() < mask.sum()
     }
     shared = 1 - (1 - confidence) / max(len(judged), 1)
-    gaps = {
-        name: paired_difference(labels[mask], candidate[mask], baseline[mask], shared).as_dict()
-        for name, mask in judged.items()
-    }
+    gaps: dict[str, Any] = {}
+    for name, mask in judged.items():
+        own = None if users is None else users[mask]
+        rows = (labels[mask], candidate[mask], baseline[mask])
+        gaps[name] = paired_difference(*rows, shared, users=own).as_dict()
     return made(rule, "worst slice", "slices", {"margin": rule.margin, "parts": gaps})
 
 

@@ -22,11 +22,22 @@ class Label:
     within: str
     first_per: tuple[str, ...] = field(default=())
     """Keep only the earliest row (ties by event_id) of each combination of these fields."""
+    complete_by: tuple[str, ...] = field(default=())
+    """Further event types that come the way the positives come, such as a heartbeat of the tracker:
+    where positives are rare, they too show how far the log has them."""
 
     @property
     def window(self) -> int:
-        """The attribution window in µs; a row is mature once the log is complete to its end."""
+        """The attribution window in µs; a row is mature once positives are complete to its end."""
         return duration(self.within)
+
+    @property
+    def witnesses(self) -> tuple[str, ...]:
+        """The types whose latest event tells up to when the positives are complete.
+
+        Rows go on while the stream of their outcomes stands, so they tell nothing of it.
+        """
+        return (*self.positive, *self.complete_by)
 
     def check(self, contract: Contract) -> None:
         """Raise ValueError naming the field when the label does not fit the contract."""
@@ -36,8 +47,13 @@ class Label:
             raise ValueError(f"label: within: {error}") from error
         if not self.positive or not self.match:
             raise ValueError("label: `positive` and `match` must name what makes a row positive")
-        if unknown := {self.on, *self.positive} - set(contract.event_types):
+        if unknown := {self.on, *self.witnesses} - set(contract.event_types):
             raise ValueError(f"label: event types {sorted(unknown)} are not declared")
+        if self.on in self.complete_by:
+            raise ValueError(
+                f"label: complete_by: {self.on!r} are the rows and tell nothing of their outcomes: "
+                "name a type that comes the way the positives come"
+            )
         named = {*self.match, *self.match.values(), *self.first_per}
         if unknown := named - set(contract.fields):
             raise ValueError(f"label: fields {sorted(unknown)} are not in {contract.name}")

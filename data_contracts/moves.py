@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from getpass import getuser
 from typing import Any, Protocol
 
+from data_contracts.clearance import clear
 from data_contracts.clock import Clock, SystemClock, format_time
 from data_contracts.lake import Lake
 from data_contracts.ledger import (
@@ -33,9 +34,7 @@ from data_contracts.stages import (
     kept,
     promoted,
 )
-
-AGAINST = "against champion "
-"""How the title of a decision names the champion that it was made against."""
+from data_contracts.use_case import UseCase
 
 
 class Registered(Protocol):
@@ -95,15 +94,17 @@ class Moves:
         self,
         registry: Registry,
         lake: Lake,
-        model: str,
+        use_case: UseCase,
         actor: str = "",
         clock: Clock | None = None,
     ) -> None:
-        """`actor`: who moves, for the ledger; the user of the process when empty."""
+        """`use_case`: whose model, and by whose gates; `actor`: who moves, for the ledger; the user
+        of the process when empty."""
         self._registry = registry
         self._store = LedgerStore(lake.ledger)
-        self._lock = lake.ledger.with_name(f"{model}.lock")
-        self._model = model
+        self._lock = lake.ledger.with_name(f"{use_case.name}.lock")
+        self._model = use_case.name
+        self._declared = use_case.declared
         self._actor = actor or getuser()
         self._clock = clock or SystemClock()
         self._sound: list[Row] = []
@@ -120,10 +121,11 @@ class Moves:
         """Put `version` under the stage `to` (the next one when None); returns the move's row.
 
         `decision`: what a release decided (`Decision.as_dict`); the one that the version was
-        registered with when None. `actor`: who moves it, in place of the one of all moves.
-        Raises MoveRefused, before anything changes, where it does not promote (a challenger needs
-        no gate), is not what its evidence leads to, or was made against another champion than
-        today's, and there is no override.
+        registered with when None, which is enough for a canary and a champion only where releases
+        are not staged or there is no champion. `actor`: who moves it, in place of the one of all
+        moves. Raises MoveRefused, before anything changes, where the decision does not promote (a
+        challenger needs no gate), is not what its evidence leads to, leaves out a gate that is
+        required now, or was made against another champion than today's, and there is no override.
         """
         with self._alone() as rows:
             before = self._aliases(rows)
@@ -134,9 +136,8 @@ class Moves:
             if decided is not None and not stands(decided):
                 decided = None
             if stage != CHALLENGER and override is None:
-                _check_gates(version, decided)
-                if decision is None and decided is not None:
-                    _check_rival(version, str(decided["stage"]), before.get(CHAMPION))
+                champion, registered = before.get(CHAMPION), decision is None
+                clear(self._declared, version, stage, champion, decided, registered)
             made = ("promote", version, stage, before, after, decided, override)
             return self._make(rows, actor, *made)
 
@@ -296,31 +297,3 @@ class Moves:
 
     def _digest(self, version: str) -> str:
         return self._registry.version(self._model, version).digest
-
-
-def _check_gates(version: str, decided: Mapping[str, Any] | None) -> None:
-    if decided is None:
-        raise MoveRefused(
-            f"version {version}: has no decision that its evidence leads to: train again, or name "
-            "who overrides that and why"
-        )
-    if decided["promotes"]:
-        return
-    checks = ", ".join(
-        f"{check['name']} ({check['verdict']})"
-        for check in decided["checks"]
-        if check["verdict"] != "pass" and (check["level"], check["mode"]) == ("required", "enforce")
-    )
-    raise MoveRefused(
-        f"version {version}: its gates do not allow it: {checks or 'nothing was judged'}: "
-        "train a better one, or name who overrides them and why"
-    )
-
-
-def _check_rival(version: str, title: str, champion: str | None) -> None:
-    rival = title.removeprefix(AGAINST) if title.startswith(AGAINST) else None
-    if rival != champion:
-        raise MoveRefused(
-            f"version {version}: was judged against {rival or 'no champion'}, the champion is "
-            f"{champion or 'none'} now: train again, or name who overrides that and why"
-        )

@@ -1,8 +1,10 @@
 """Metrics of rankings: within a user, and among the candidates of a request."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from data_contracts.evidence import Estimate, percentile_interval
+from data_contracts.evidence import Estimate, percentile_interval, units_of
 
 
 def grouped_auc(
@@ -33,18 +35,22 @@ def precision_at(
     scores: np.ndarray,
     requests: np.ndarray,
     confidence: float = 0.95,
+    users: np.ndarray | None = None,
 ) -> Estimate:
     """Share of positives among the k highest scores of a request, ties by the order of the rows.
 
-    Requests of at most k rows rank nothing and are left out; `n` is the number of the others.
+    Requests of at most k rows rank nothing and are left out; `n` is the number of the others. The
+    interval is over `users` [rows], the one of a request's first row each; over requests without.
     """
-    _, request = np.unique(requests, return_inverse=True)
+    _, first, request = np.unique(requests, return_index=True, return_inverse=True)
     order = np.lexsort((-np.asarray(scores), request))
     request, hit = request[order], (np.asarray(labels) > 0)[order]
     rows = np.bincount(request)
     place = np.arange(len(request)) - (np.cumsum(rows) - rows)[request]
     found = np.bincount(request, hit & (place < k))[rows > k]
-    return ratio(found, np.full(len(found), float(k)), confidence)
+    unit, _ = units_of(len(found), None if users is None else np.asarray(users)[first][rows > k])
+    shown = np.bincount(unit) * float(k)
+    return replace(ratio(np.bincount(unit, found), shown, confidence), n=len(found))
 
 
 def ratio(

@@ -40,8 +40,9 @@ class Rollout:
     dwell_s: float = 60.0
     """Least time on every step of the canary (s)."""
     staged: bool = False
-    """A newly trained version that may follow the champion waits for its release. Without this it
-    takes the champion's place on its held-out rows alone."""
+    """A newly trained version that may follow the champion waits for its release, and is canary and
+    champion only by what that release decided, or by an override. Without this its held-out rows
+    alone are enough."""
 
     def check(self) -> None:
         """Raise ValueError naming steps that do not grow, or times below 0."""
@@ -224,6 +225,23 @@ def moves(plan: Plan, aliases: Mapping[str, str]) -> list[Move]:
     if candidate is not None and stage_of(aliases, candidate) != plan.stage:
         found.append(("promote", candidate, plan.stage))
     return found
+
+
+def standing(plan: Plan, version: str) -> str | None:
+    """The stage that a plan gives a version: champion, its release's stage, or none."""
+    if plan.champion.version == version:
+        return CHAMPION
+    return plan.stage if plan.candidate and plan.candidate.version == version else None
+
+
+def led_to(plans: Sequence[Plan], version: str) -> Plan:
+    """Of all plans so far, the one that put `version` where the last one has it: it carries the
+    decision, or who answers for it, where later ones only grow, hold or resume."""
+    now = standing(plans[-1], version)
+    began = len(plans) - 1
+    while began and standing(plans[began - 1], version) == now:
+        began -= 1
+    return plans[began]
 
 
 def followed(plan: Plan, aliases: Mapping[str, str]) -> dict[str, str]:

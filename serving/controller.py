@@ -46,7 +46,7 @@ def controller(settings: Settings) -> Controller:
         use_case,
         RolloutStore(lake.rollouts, use_case.name),
         registry,
-        Moves(registry, lake, use_case.name, "headrace rollout"),
+        Moves(registry, lake, use_case, "headrace rollout"),
         look=lambda plan, reports: gathered(lake, plan, reports),
         tuned=lambda: tuned(use_case, lake),
         fetch=lambda plan: fetch(use_case, lake, plan),
@@ -59,7 +59,7 @@ def controller(settings: Settings) -> Controller:
 def tuned(use_case: UseCase, lake: Lake) -> dict[str, float]:
     """Check -> weight at which its sequence shall be narrowest, by the CTR so far."""
     gates = use_case.declared.gates
-    traffic = Traffic(1.0, 1.0, base_rate(lake) or RATE)
+    traffic = Traffic(1.0, 1.0, 1.0, base_rate(lake) or RATE)
     return weights(gates.rules, traffic, gates.alpha)
 
 

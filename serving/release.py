@@ -18,6 +18,7 @@ from data_contracts.rollout import (
     advanced,
     ended,
     held,
+    led_to,
     moves,
     returned,
 )
@@ -234,12 +235,14 @@ class Controller:
                 self._store.ask(self._stamp(), "MLflow", "start", version, said, False)
 
     def _follow(self, plan: Plan) -> None:
-        override = Override(**plan.override) if plan.override else None
+        plans = [each for each in self._store.plans() if each.epoch <= plan.epoch]
         for action, version, stage in moves(plan, self._moves.aliases()):
+            led = led_to(plans, version)
+            override = Override(**led.override) if led.override else None
             if action == "promote":
-                self._moves.promote(version, stage, override, plan.decision, plan.actor)
+                self._moves.promote(version, stage, override, led.decision, led.actor)
             else:
-                self._moves.demote(version, override, plan.decision, plan.actor)
+                self._moves.demote(version, override, led.decision, led.actor)
 
     def _watched(self, plan: Plan, reports: list[Report]) -> Plan:
         """End the release on a failed gate, take it a step on when all pass."""

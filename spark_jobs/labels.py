@@ -11,7 +11,8 @@ def label_rows(use_case: UseCase, events: DataFrame) -> DataFrame:
 
     `request` string, `q` timestamp (the earliest event time of its request, over all its events of
     the label's type, also those that `first_per` leaves out), `label` int 0/1 and `mature` boolean:
-    whether the log is complete to the end of its attribution window.
+    whether the positives are complete to the end of its attribution window, as `Label.witnesses`
+    show it: while they stand still, nothing matures.
     """
     label = use_case.label
     rows = events.where(sf.col("event_type") == label.on)
@@ -22,13 +23,15 @@ def label_rows(use_case: UseCase, events: DataFrame) -> DataFrame:
     if label.first_per:
         order = Window.partitionBy(*label.first_per).orderBy("event_time", "event_id")
         rows = rows.withColumn("_n", sf.row_number().over(order)).where("_n = 1").drop("_n")
-    complete_to = events.agg(sf.max("event_time").alias("complete_to"))
+    outcomes = events.where(sf.col("event_type").isin(*label.witnesses))
+    complete_to = outcomes.agg(sf.max("event_time").alias("complete_to"))
     within = sf.expr(f"INTERVAL {label.window} MICROSECOND")
+    settled = sf.col("event_time") + within <= sf.col("complete_to")
     return (
         rows.join(positives(use_case, events), "event_id", "left")
         .withColumn("label", sf.coalesce("label", sf.lit(0)))
         .crossJoin(complete_to)
-        .withColumn("mature", sf.col("event_time") + within <= sf.col("complete_to"))
+        .withColumn("mature", sf.coalesce(settled, sf.lit(False)))
         .drop("complete_to")
     )
 

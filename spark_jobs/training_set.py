@@ -38,8 +38,9 @@ def build_training_set(
     counts = load(spark, lake.training_set).groupBy("split").count().collect()
     if not counts:
         raise ValueError(
-            f"{lake.training_set}: no label has matured: the log ends within "
-            f"{use_case.label.within} of its first {use_case.label.on}; ingest more of it"
+            f"{lake.training_set}: no label has matured: no "
+            f"{' or '.join(use_case.label.witnesses)} is {use_case.label.within} after the first "
+            f"{use_case.label.on} or later; ingest more of the log"
         )
     return {row["split"]: row["count"] for row in counts}
 

@@ -1,10 +1,11 @@
 """Offline metrics on rows a model never saw, beside the constant and the baseline."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from deltalake import DeltaTable
@@ -60,6 +61,24 @@ def read_held(use_case: UseCase, lake: Lake, delta_version: int, labels: np.ndar
     """
     declared, request = use_case.declared.evaluation, use_case.declared.request_field
     wanted = [*declared.columns, *([request] if request else [])]
+    test = read_test(use_case, lake, delta_version, wanted, labels)
+    columns = {name: np.array(test[name].to_pylist(), object) for name in wanted}
+    return Held(
+        keys_of(columns[declared.user]) if declared.user else None,
+        keys_of(columns[request]) if request else None,
+        cut(declared, columns),
+    )
+
+
+def read_test(
+    use_case: UseCase, lake: Lake, delta_version: int, wanted: Sequence[str], labels: np.ndarray
+) -> pa.Table:
+    """The columns `wanted`, q (µs), event_id and label of the test rows of the training set at that
+    version, in the order in which they were scored.
+
+    Raises NoTrainingData naming columns that it lacks, ValueError where its labels are others than
+    `labels` float[n] of the scored rows.
+    """
     table = DeltaTable(lake.training_set, delta_version)
     if lacking := sorted(set(wanted) - {field.name for field in table.schema().fields}):
         raise NoTrainingData(
@@ -75,16 +94,11 @@ def read_held(use_case: UseCase, lake: Lake, delta_version: int, labels: np.ndar
             f"{lake.training_set}: its {test.num_rows} test rows are not the {len(labels)} that "
             "were scored, or lie in another order: train again"
         )
-    columns = {name: np.array(test[name].to_pylist(), object) for name in wanted}
-    return Held(
-        _keys(columns[declared.user]) if declared.user else None,
-        _keys(columns[request]) if request else None,
-        cut(declared, columns),
-    )
+    return test
 
 
-def _keys(values: np.ndarray) -> np.ndarray:
-    """A row without a value is of no key but its own."""
+def keys_of(values: np.ndarray) -> np.ndarray:
+    """str[n]; a row without a value is of no key but its own."""
     own = (f"\0{row}" for row in range(len(values)))
     return np.array([key if v is None else str(v) for v, key in zip(values, own, strict=True)])
 
@@ -101,14 +115,21 @@ def predict(model: nn.Module, rows: Rows) -> np.ndarray:
 
 
 def evaluate(
-    labels: np.ndarray, scores: np.ndarray, confidence: float, draws: int = 400
+    labels: np.ndarray,
+    scores: np.ndarray,
+    confidence: float,
+    draws: int = 400,
+    users: np.ndarray | None = None,
 ) -> dict[str, Estimate]:
-    """AUC with DeLong's interval; the others of `BOOTSTRAPPED` (log loss in nats) with theirs."""
+    """AUC with DeLong's interval; the others of `BOOTSTRAPPED` (log loss in nats) with theirs.
+
+    Over `users` [n] where they are known.
+    """
     others = {
-        name: bootstrap(metric, labels, scores, confidence, draws)
+        name: bootstrap(metric, labels, scores, confidence, draws, users=users)
         for name, metric in BOOTSTRAPPED.items()
     }
-    return {"auc": auc_interval(labels, scores, confidence), **others}
+    return {"auc": auc_interval(labels, scores, confidence, users), **others}
 
 
 def evaluate_all(
@@ -123,7 +144,8 @@ def evaluate_all(
     With `held` also `gauc` and `precision_at_<top>`, where users and requests are known and any
     of them ranks something.
     """
-    found = {name: evaluate(labels, each, confidence) for name, each in scores.items()}
+    users = held.users if held is not None else None
+    found = {name: evaluate(labels, s, confidence, users=users) for name, s in scores.items()}
     if held is not None:
         for name, each in scores.items():
             ranked = _ranked(labels, each, confidence, held, top)
@@ -136,7 +158,13 @@ def evaluate_slices(
 ) -> Slices:
     """`evaluate` on each part of the declared slices."""
     return {
-        name: evaluate(labels[mask], scores[mask], confidence, SLICE_DRAWS)
+        name: evaluate(
+            labels[mask],
+            scores[mask],
+            confidence,
+            SLICE_DRAWS,
+            None if held.users is None else held.users[mask],
+        )
         for name, mask in held.parts.items()
     }
 
@@ -147,13 +175,14 @@ def with_gains(
     scores: Mapping[str, np.ndarray],
     model: str,
     confidence: float,
+    users: np.ndarray | None = None,
 ) -> dict[str, dict[str, Estimate]]:
     """The metrics, and for each model but `model` its `auc_gain`: how far `model`'s AUC is above.
 
     Paired on the same rows (DeLong).
     """
     gains = {
-        name: {"auc_gain": auc_difference(labels, scores[model], each, confidence)}
+        name: {"auc_gain": auc_difference(labels, scores[model], each, confidence, users)}
         for name, each in scores.items()
         if name != model
     }
@@ -185,5 +214,7 @@ def _ranked(
     if held.users is not None:
         found["gauc"] = grouped_auc(labels, scores, held.users, confidence)
     if held.requests is not None:
-        found[f"precision_at_{top}"] = precision_at(top, labels, scores, held.requests, confidence)
+        found[f"precision_at_{top}"] = precision_at(
+            top, labels, scores, held.requests, confidence, held.users
+        )
     return found

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from data_contracts.evidence import Estimate
-from training.evaluate import evaluate
+from training.evaluate import evaluate, keys_of
 
 
 class Outcomes(Protocol):
@@ -14,8 +14,10 @@ class Outcomes(Protocol):
     def __getitem__(self, name: str, /) -> Any: ...
 
 
-def live_metrics(outcomes: Outcomes, confidence: float) -> dict[str, Estimate]:
-    """The metrics of `evaluate` on served predictions.
+def live_metrics(
+    outcomes: Outcomes, confidence: float, user: str | None = None
+) -> dict[str, Estimate]:
+    """The metrics of `evaluate` on served predictions, over the users in the column `user`.
 
     Columns `score` (probability) and `label` (0/1), one row per matured prediction; no rows give
     NaN with n = 0. Raises ValueError when a label is missing: those rows have not matured.
@@ -24,4 +26,5 @@ def live_metrics(outcomes: Outcomes, confidence: float) -> dict[str, Estimate]:
     labels = np.asarray(outcomes["label"], np.float64)
     if not np.isin(labels, (0, 1)).all():
         raise ValueError("outcomes: label is not 0 or 1 in some row: pass matured rows only")
-    return evaluate(labels, scores, confidence)
+    users = None if user is None else keys_of(np.asarray(outcomes[user], object))
+    return evaluate(labels, scores, confidence, users=users)

@@ -1,8 +1,7 @@
 """Whether a new version becomes champion: its checks on a later period and against the champion."""
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from data_contracts.bundle import (
     open_bundle,
 )
 from data_contracts.evidence import bootstrap, predicted_over_observed
-from data_contracts.gate_rules import Rule
+from data_contracts.gate_rules import BETTER, Rule
 from data_contracts.gates import (
     Check,
     Decision,
@@ -30,12 +29,13 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of, joint_digest
 from training.batches import Rows
 from training.engine import Engine, latency_p99_ms
+from training.evaluate import Held
 from training.export import verify_golden
 from training.registry import Registry, Version
+from training.rivals import Incomparable
 
 LATENCY_ROWS = 21
 """Rows of the request whose latency is limited."""
-BETTER = "better than champion"
 
 
 def decide(
@@ -45,13 +45,14 @@ def decide(
     manifest: Manifest,
     test: Rows,
     baselines: Mapping[str, np.ndarray],
-    parts: Mapping[str, np.ndarray] | None = None,
+    held: Held,
+    rival_rows: Callable[[Manifest], Rows],
 ) -> Decision:
     """Judge the bundle in `folder` by its own scores of the test rows.
 
-    `baselines`: name -> float[n] scores of the same rows that it should beat; `parts`: name ->
-    bool[n] of the declared slices. A champion with other inputs cannot be compared: that is told,
-    and the version is judged as a first one.
+    `baselines`: name -> float[n] scores of the same rows that it should beat; `held`: whose rows
+    they are, and of which slices; `rival_rows`: the same rows as a champion takes them that has
+    other inputs. Where it raises Incomparable, whether the version is better cannot be judged.
     """
     manifest = open_bundle(folder, manifest.digest())
     engine = Engine(folder)
@@ -66,42 +67,48 @@ def decide(
         limit_check(
             rules["latency p99"], "latency p99", latency, gates.max_latency_ms, LATENCY_ROWS, " ms"
         ),
-        _calibration(rules["calibration"], labels, scores, gates.confidence),
+        _calibration(rules["calibration"], labels, scores, gates.confidence, held.users),
     ]
     rivals = {f"better than {name}": each for name, each in baselines.items()}
     stage, champion = "first version", registry.champion(use_case.name)
     reference = next(iter(baselines.values()), None)
     if champion is not None:
         stage, name = f"against champion {champion.version}", f"{BETTER} {champion.version}"
-        theirs = _champion_scores(registry, champion, manifest, test)
-        if theirs is None:
-            checks.append(_incomparable(rules[BETTER], name, len(scores)))
+        try:
+            theirs = _champion_scores(registry, champion, manifest, test, rival_rows)
+        except Incomparable as why:
+            checks.append(_incomparable(rules[BETTER], name, len(scores), f"the champion {why}"))
         else:
             rivals[name] = reference = theirs
-    asked = []
     for rule in rules.values():
         ours = [name for name in rivals if rule.covers(name)]
         checks += [
-            better_than(rule, name, labels, scores, rivals[name], gates.confidence) for name in ours
+            better_than(rule, name, labels, scores, rivals[name], gates.confidence, held.users)
+            for name in ours
         ]
-        if not rule.check.startswith("better than ") or ours or (champion and rule.check == BETTER):
-            asked.append(rule)
-    if parts and reference is not None:
+        if rule.check == f"better than {manifest.model}":
+            checks.append(_itself(rule, len(scores)))
+    if held.parts and reference is not None:
         rule, least = rules["worst slice"], use_case.declared.evaluation.least
-        checks.append(worst_part(rule, labels, scores, reference, parts, gates.confidence, least))
+        judged = (labels, scores, reference, held.parts, gates.confidence, least, held.users)
+        checks.append(worst_part(rule, *judged))
+    asked = [rule for rule in rules.values() if champion is not None or rule.check != BETTER]
     return decision("offline", stage, asked, checks)
 
 
 def _champion_scores(
-    registry: Registry, champion: Version, manifest: Manifest, test: Rows
-) -> np.ndarray | None:
-    """float[n]: the champion's scores of the test rows; None where it takes other inputs."""
+    registry: Registry,
+    champion: Version,
+    manifest: Manifest,
+    test: Rows,
+    rival_rows: Callable[[Manifest], Rows],
+) -> np.ndarray:
+    """float[n]: the champion's scores of the test rows, in its own columns and encoding."""
     with tempfile.TemporaryDirectory() as home:
         folder = registry.download(champion, Path(home))
         theirs = open_bundle(folder, champion.digest)
-        if _inputs(theirs) != _inputs(manifest):
-            return None
-        return _score(theirs, Engine(folder), test)
+        rows = test if _inputs(theirs) == _inputs(manifest) else rival_rows(theirs)
+        return _score(theirs, Engine(folder), rows)
 
 
 def _score(manifest: Manifest, engine: Engine, rows: Rows) -> np.ndarray:
@@ -142,14 +149,23 @@ def _golden(folder: Path, manifest: Manifest, engine: Engine, rule: Rule) -> Che
     return made(rule, "golden rows", "fact", evidence)
 
 
-def _calibration(rule: Rule, labels: np.ndarray, scores: np.ndarray, confidence: float) -> Check:
-    found = bootstrap(predicted_over_observed, labels, scores, confidence)
+def _calibration(
+    rule: Rule,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    confidence: float,
+    users: np.ndarray | None,
+) -> Check:
+    found = bootstrap(predicted_over_observed, labels, scores, confidence, users=users)
     return made(rule, rule.check, "between", {**found.as_dict(), "limit": rule.limit})
 
 
-def _incomparable(rule: Rule, name: str, rows: int) -> Check:
-    evidence = {
-        "of": "log loss", "margin": rule.margin, "n": rows,
-        "reason": "made for other features or inputs",
-    }  # fmt: skip
-    return made(replace(rule, level="advisory"), name, "difference", evidence)
+def _itself(rule: Rule, rows: int) -> Check:
+    """Of a baseline that is the version itself."""
+    evidence = {"holds": True, "value": "is that baseline", "limit": "its equal", "n": rows}
+    return made(rule, rule.check, "fact", evidence)
+
+
+def _incomparable(rule: Rule, name: str, rows: int, reason: str) -> Check:
+    evidence = {"of": "log loss", "margin": rule.margin, "n": rows, "reason": reason}
+    return made(rule, name, "difference", evidence)

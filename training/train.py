@@ -40,6 +40,7 @@ from training.models.names import TREES
 from training.plots import draw, draw_slices
 from training.promotion import decide
 from training.registry import CERTIFICATE, Registry, Trial
+from training.rivals import rival_rows
 from training.search import Search, search
 from training.states import state_folder
 from training.trees import MOST_ROUNDS, PARAMETERS, PATIENCE
@@ -113,7 +114,7 @@ def train(
     dataset = read_dataset(use_case, lake)
     test = dataset.splits["test"]
     registry = Registry(lake)
-    moves = Moves(registry, lake, use_case.name, "headrace train")
+    moves = Moves(registry, lake, use_case, "headrace train")
     moves.recover()
     found: Search | None = None
     if choices.search:
@@ -139,7 +140,7 @@ def train(
         confidence, judging = use_case.declared.gates.confidence, use_case.declared.evaluation
         held = read_held(use_case, lake, dataset.delta_version, test.labels)
         metrics = evaluate_all(test.labels, scores, confidence, held, judging.top)
-        metrics = with_gains(metrics, test.labels, scores, model, confidence)
+        metrics = with_gains(metrics, test.labels, scores, model, confidence, held.users)
         slices = evaluate_slices(test.labels, scores[model], held, confidence)
         worst = worst_slice(slices, judging.least)
         bundle, record = place / "trained", place / "record"
@@ -149,7 +150,10 @@ def train(
         verify_graph(manifest, Engine(bundle), chosen.model, test)
         report("judge", 0.0)
         baselines = {name: each for name, each in scores.items() if name != model}
-        decision = decide(use_case, registry, bundle, manifest, test, baselines, held.parts)
+        rival = lambda theirs: rival_rows(  # noqa: E731
+            use_case, lake, dataset.delta_version, theirs, test.labels
+        )
+        decision = decide(use_case, registry, bundle, manifest, test, baselines, held, rival)
         report("register", 0.0)
         draw(test.labels, scores, record)
         draw_slices(slices, record)

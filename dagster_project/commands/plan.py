@@ -13,7 +13,11 @@ from dagster_project.deployment import Deployment
 
 def plan(
     impressions: Annotated[float | None, typer.Option(help="Impressions a day.")] = None,
+    requests: Annotated[float | None, typer.Option(help="Requests a day.")] = None,
     users: Annotated[float | None, typer.Option(help="Distinct users a day.")] = None,
+    new_users: Annotated[
+        float | None, typer.Option(help="Of them those who did not come on the days before.")
+    ] = None,
     rate: Annotated[float | None, typer.Option(help="CTR.")] = None,
     design_effect: Annotated[
         float | None,
@@ -33,6 +37,8 @@ def plan(
     """
     given = {
         "impressions_per_day": impressions,
+        "requests_per_day": requests,
+        "new_users_per_day": new_users,
         "users_per_day": users,
         "rate": rate,
         "design_effect": design_effect,
@@ -63,8 +69,9 @@ def _show(found: dict[str, Any]) -> None:
         )  # fmt: skip
     console, seen = Console(), found["traffic"]
     console.print(
-        f"{seen['impressions_per_day']:,.0f} impressions and {seen['users_per_day']:,.0f} users a "
-        f"day, CTR {seen['rate']:.5f}, design effect {seen['design_effect']:.2f}"
+        f"{seen['impressions_per_day']:,.0f} impressions, {seen['requests_per_day']:,.0f} requests "
+        f"and {seen['users_per_day']:,.0f} users a day, {seen['new_users_per_day']:,.0f} of them "
+        f"new, CTR {seen['rate']:.5f}, design effect {seen['design_effect']:.2f}"
     )
     console.print(table)
     console.print(f"{found['days']:.1f} days of at most {found['max_days']:g}")

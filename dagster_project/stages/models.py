@@ -81,7 +81,7 @@ def verify(deployment: Deployment) -> dict[str, Any]:
 
 
 def _moves(deployment: Deployment) -> Moves:
-    return Moves(Registry(deployment.lake), deployment.lake, deployment.use_case.name)
+    return Moves(Registry(deployment.lake), deployment.lake, deployment.use_case)
 
 
 def find_version(deployment: Deployment, number: str) -> tuple[Registry, Version]:

@@ -27,16 +27,21 @@ def join_outcomes(deployment: Deployment) -> dict[str, Any]:
     collected = collect_outcomes(spark, use_case, lake)
     reporter().detail("served features against recomputation")
     parity = served_parity(spark, use_case, lake)
-    columns = DeltaTable(lake.outcomes).to_pyarrow_table(
-        columns=["score", "label"], filters=[("version", "=", collected.last_version)]
+    table, user = DeltaTable(lake.outcomes), use_case.declared.evaluation.user
+    # Only keys are kept of a prediction: a user that is none cannot be told.
+    user = user if user in {field.name for field in table.schema().fields} else None
+    columns = table.to_pyarrow_table(
+        columns=["score", "label", *([user] if user else [])],
+        filters=[("version", "=", collected.last_version)],
     )
     confidence = use_case.declared.gates.confidence
-    metrics = live_metrics(columns, confidence)
+    metrics = live_metrics(columns, confidence, user)
     result = {
         **asdict(collected),
         "parity": asdict(parity),
         "metrics": {name: estimate.as_dict() for name, estimate in metrics.items()},
         "confidence": confidence,
+        "intervals_over": user or "rows",
     }
     write_result(lake, "outcomes", result)
     return result

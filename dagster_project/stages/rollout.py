@@ -6,7 +6,7 @@ from getpass import getuser
 from typing import Any
 
 from dagster_project.deployment import Deployment
-from data_contracts.clock import SystemClock, format_time
+from data_contracts.clock import DAY, SystemClock, format_time
 from data_contracts.exposure import Plan as Exposure
 from data_contracts.exposure import Traffic
 from data_contracts.exposure import plan as planned
@@ -31,15 +31,16 @@ def traffic(
     """Figures of `Traffic` by name: those given, the others measured on the matured outcomes."""
     known = {name: value for name, value in given.items() if value is not None}
     known["gap_deviation"] = gap_deviation
-    if {"impressions_per_day", "users_per_day", "rate"} <= known.keys():
+    if {"impressions_per_day", "requests_per_day", "users_per_day", "rate"} <= known.keys():
         return Traffic(**known)
     return replace(measured(deployment.lake), **known)
 
 
 def exposure(deployment: Deployment, seen: Traffic) -> Exposure:
     """What each gate of the use case's releases needs at this traffic."""
-    gates = deployment.use_case.declared.gates
-    return planned(gates.rules, seen, gates.alpha, gates.max_days)
+    declared = deployment.use_case.declared
+    gates, maturing = declared.gates, declared.label.window / DAY
+    return planned(gates.rules, seen, gates.alpha, gates.max_days, declared.rollout, maturing)
 
 
 def ask(

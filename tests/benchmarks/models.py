@@ -29,7 +29,7 @@ from tests.benchmarks.tables import markdown
 from tests.benchmarks.training_sets import write_training_set
 from training.batches import Rows
 from training.data import Dataset, TrainingData, read_dataset
-from training.evaluate import predict
+from training.evaluate import predict, read_held
 from training.fit import fit
 from training.models.linear import Constant
 from training.models.names import MODELS, TREES
@@ -50,6 +50,8 @@ class Task:
     name: str
     spec: ModelSpec
     dataset: Dataset
+    users: np.ndarray | None
+    """Whose the test rows are; intervals are over them."""
     truth: np.ndarray | None = None
     """float64[test rows]: the true probabilities, where they are known."""
 
@@ -98,35 +100,38 @@ def obd(home: Path, options: argparse.Namespace) -> Iterator[Task]:
     """The embedded sample of the Open Bandit Dataset."""
     log = load_use_case("clicks").log
     assert log is not None
-    use_case, dataset, _ = _prepared("clicks", home, log)
-    yield Task("OBD sample", use_case.model, dataset)
+    use_case, dataset, users, _ = _prepared("clicks", home, log)
+    yield Task("OBD sample", use_case.model, dataset, users)
 
 
 def deskdrop(home: Path, options: argparse.Namespace) -> Iterator[Task]:
     """Deskdrop's log, which is not part of the project."""
     if not options.deskdrop.exists():
         sys.exit(f"headrace: {options.deskdrop}: no such log: name it with --deskdrop or leave out")
-    use_case, dataset, _ = _prepared(str(DESKDROP), home, options.deskdrop)
-    yield Task("deskdrop", use_case.model, dataset)
+    use_case, dataset, users, _ = _prepared(str(DESKDROP), home, options.deskdrop)
+    yield Task("deskdrop", use_case.model, dataset, users)
 
 
 def world(home: Path, options: argparse.Namespace) -> Iterator[Task]:
     """A simulated log, with the request's own numbers only and with the features of windows."""
     log = home / "log"
     write_world(Parameters(options.events), log, lambda _: None)
-    use_case, dataset, ids = _prepared("world", home, log)
+    use_case, dataset, users, ids = _prepared("world", home, log)
     with (log / "truth/impressions.jsonl").open() as lines:
         true = {row["event_id"]: row["p_true"] for row in map(json.loads, lines)}
     truth = np.array([true[event] for event in ids])
-    yield Task("world, static", use_case.model, without_windows(use_case, dataset), truth)
-    yield Task("world, windows", use_case.model, dataset, truth)
+    static = without_windows(use_case, dataset)
+    yield Task("world, static", use_case.model, static, users, truth)
+    yield Task("world, windows", use_case.model, dataset, users, truth)
 
 
 TASKS = {"obd": obd, "deskdrop": deskdrop, "world": world}
 
 
-def _prepared(reference: str, home: Path, log: Path) -> tuple[UseCase, Dataset, list[str]]:
-    """Import a log and read its training set, with the ids of its test rows in their order."""
+def _prepared(
+    reference: str, home: Path, log: Path
+) -> tuple[UseCase, Dataset, np.ndarray | None, list[str]]:
+    """Import a log and read its training set, with users and ids of its test rows in order."""
     use_case = load_use_case(reference)
     lake = Lake(home, use_case.name)
     imported = import_log(use_case, lake, log)
@@ -137,7 +142,9 @@ def _prepared(reference: str, home: Path, log: Path) -> tuple[UseCase, Dataset, 
     table = DeltaTable(lake.training_set).to_pyarrow_table(columns=["q", "event_id", "split"])
     table = table.filter(np.asarray(table["split"]) == "test")
     ordered = table.sort_by([("q", "ascending"), ("event_id", "ascending")])
-    return use_case, read_dataset(use_case, lake), ordered["event_id"].to_pylist()
+    dataset = read_dataset(use_case, lake)
+    held = read_held(use_case, lake, dataset.delta_version, dataset.splits["test"].labels)
+    return use_case, dataset, held.users, ordered["event_id"].to_pylist()
 
 
 def without_windows(use_case: UseCase, dataset: Dataset) -> Dataset:
@@ -177,8 +184,9 @@ def judge(task: Task, models: list[str]) -> Iterator[dict[str, Any]]:
 
 def _row(task: Task, name: str, scores: np.ndarray, trees: np.ndarray | None) -> dict[str, Any]:
     labels = task.dataset.splits["test"].labels
-    area, loss = auc_interval(labels, scores), bootstrap(log_loss, labels, scores)
-    gap = None if trees is None else auc_difference(labels, scores, trees)
+    area = auc_interval(labels, scores, users=task.users)
+    loss = bootstrap(log_loss, labels, scores, users=task.users)
+    gap = None if trees is None else auc_difference(labels, scores, trees, users=task.users)
     return {
         "data": task.name,
         "rows": len(labels),

@@ -87,7 +87,7 @@ def _label_rows(use_case: UseCase, events: list[Event]) -> list[Event]:
         if event["event_type"] in label.positive:
             key = tuple(event[name] for name in label.match.values())
             hits.setdefault(key, []).append(event["event_time"])
-    complete_to = events[-1]["event_time"]
+    complete_to = max(e["event_time"] for e in events if e["event_type"] in label.witnesses)
     opened: dict[object, int] = {}
     seen: set[tuple[object, ...]] = set()
     rows: list[Event] = []

@@ -58,7 +58,7 @@ class Simulated:
         registry = Registry(lake)
         self._controller = Controller(
             impatient(use_case), self.store, registry,
-            Moves(registry, lake, "clicks", "test"),
+            Moves(registry, lake, use_case, "test"),
             self._evidence, lambda: self._tuned, lambda _: None, SystemClock(), "one", 0.0,
         )  # fmt: skip
 

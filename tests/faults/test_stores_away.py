@@ -173,6 +173,6 @@ def test_what_was_rolled_back_while_mlflow_was_away_stays_out_when_it_is_back(
     assert {"200"} == {*found["statuses"]}, found
     assert ["2", "1"] == [plan.champion.version for plan in served.store.plans()[-2:]]
     assert epoch == served.plan.epoch
-    moves = Moves(Registry(world.lake), world.lake, "clicks")
+    moves = Moves(Registry(world.lake), world.lake, world.use_case)
     assert {"champion": "1"} == Registry(world.lake).aliases("clicks")
     assert [] == moves.verify()

@@ -16,9 +16,11 @@ from typing import Any
 from data_contracts.lake import Lake
 from data_contracts.ledger_store import LedgerStore
 from data_contracts.moves import Moves
+from data_contracts.use_case import load_use_case
 from training.registry import Registry
 
 NAME = "clicks"
+CLICKS = load_use_case(NAME)
 STEPS = ("append", "set_stamp", "set_alias", "set_alias", "set_alias", "append", "set_stamp")
 """What a move of a challenger to champion, over another champion, writes, in its order."""
 
@@ -51,7 +53,7 @@ def begin(lake: Lake, step: int, how: signal.Signals) -> int:
         ended = 1
         try:
             interrupt(step, how)
-            Moves(Registry(lake), lake, NAME, "ada").promote("2", "champion")
+            Moves(Registry(lake), lake, CLICKS, "ada").promote("2", "champion")
             ended = 0
         finally:
             os._exit(ended)

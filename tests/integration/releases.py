@@ -13,8 +13,6 @@ from mlflow import MlflowClient
 from starlette.routing import Mount
 
 from data_contracts.clock import SystemClock
-from data_contracts.gate_rules import Rule
-from data_contracts.gates import Decision, limit_check
 from data_contracts.lake import Lake
 from data_contracts.moves import Moves
 from data_contracts.predictions import read_log
@@ -29,17 +27,13 @@ from serving.registry import Registry
 from serving.release import Controller, Look
 from serving.replica import Replica
 from serving.settings import Settings
+from tests.decisions import answered
 from tests.integration.asgi import Client
 from tests.integration.world import World, as_role, asked, export
 
 TUNED = {"CTR": 10_000.0, "paired log loss": 10_000.0}
 MOST = 1e3
 """Affinity above which version 2 gives NaN."""
-
-
-def passed(title: str) -> Decision:
-    rule = Rule("latency p99", "offline")
-    return Decision(title, (limit_check(rule, rule.check, 1.0, 5.0, 21, " ms"),))
 
 
 def register_second(world: World) -> Path:
@@ -53,7 +47,7 @@ def register_second(world: World) -> Path:
     run = client.create_run(experiment.experiment_id)
     client.log_artifacts(run.info.run_id, str(folder), "bundle")
     rmtree(folder)
-    decided = passed("against champion 1").as_dict()
+    decided = answered("against champion 1").as_dict()
     tags = {"bundle_sha256": manifest.digest(), "decision": json.dumps(decided)}
     client.create_model_version(name, f"{run.info.artifact_uri}/bundle", run.info.run_id, tags=tags)
     return Path(run.info.artifact_uri.removeprefix("file://")) / "bundle"
@@ -83,7 +77,7 @@ class Release:
 
     def another(self, holder: str, lease_s: float = 0.0, look: Look | None = None) -> Controller:
         registry = Registry(self.lake)
-        moves = Moves(registry, self.lake, self.world.use_case.name, "headrace rollout")
+        moves = Moves(registry, self.lake, self.world.use_case, "headrace rollout")
         return Controller(
             impatient(self.world.use_case), self.store, registry, moves, look or self._look,
             lambda: TUNED, lambda plan: fetch(self.world.use_case, self.lake, plan),
@@ -149,8 +143,9 @@ class Release:
 
 
 def impatient(use_case: UseCase) -> UseCase:
-    """The use case with releases that wait for nothing but their gates."""
-    rollout = Rollout(unit="user_id", look_s=0.0, dwell_s=0.0)
+    """The use case with releases that wait for nothing but their gates, each for those of its
+    stage."""
+    rollout = Rollout(unit="user_id", look_s=0.0, dwell_s=0.0, staged=True)
     return replace(use_case, declared=replace(use_case.declared, rollout=rollout))
 
 

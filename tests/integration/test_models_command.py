@@ -12,11 +12,10 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from dagster_project.commands.models import register
-from data_contracts.gate_rules import Rule
-from data_contracts.gates import Decision, limit_check
 from data_contracts.lake import Lake
 from data_contracts.moves import Moves
 from data_contracts.use_case import load_use_case
+from tests.decisions import answered
 from tests.integration.world import export
 from training.registry import Registry
 
@@ -30,16 +29,15 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     lake = Lake(home / "lake", NAME)
     registry = Registry(lake)
     client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
-    manifest = export(load_use_case(NAME), home / "bundle")
+    use_case = load_use_case(NAME)
+    manifest = export(use_case, home / "bundle")
     experiment = client.create_experiment(NAME, lake.mlflow_artifacts.as_uri())
-    moves = Moves(registry, lake, NAME, "headrace train")
+    moves = Moves(registry, lake, use_case, "headrace train")
     titles = ("first version", "against champion 1")
     for title, latency, stage in zip(titles, (1.0, 9.0), ("champion", "challenger"), strict=True):
         run = client.create_run(experiment, run_name="logistic", tags={"dataset_digest": title})
         client.log_artifacts(run.info.run_id, str(home / "bundle"), "bundle")
-        rule = Rule("latency p99", "offline")
-        check = limit_check(rule, rule.check, latency, 5.0, 21, " ms")
-        decision = Decision(title, (check,))
+        decision = answered(title, latency=latency)
         version = registry.register(NAME, run.info.run_id, manifest.digest(), decision)
         moves.promote(version, stage)
     return lake

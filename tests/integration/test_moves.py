@@ -5,31 +5,35 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
 import pytest
 from mlflow import MlflowClient
 
+from data_contracts.evidence import Estimate
 from data_contracts.gate_rules import Rule
-from data_contracts.gates import Decision, limit_check
+from data_contracts.gates import Decision, made
 from data_contracts.lake import Lake
 from data_contracts.ledger import open_intent
 from data_contracts.moves import Moves, Override
+from data_contracts.rollout import Rollout
 from data_contracts.stages import MoveRefused
+from data_contracts.use_case import load_use_case
+from tests.decisions import answered
 from tests.integration.dying_mover import STEPS
 from training.registry import Registry
 
 NAME = "clicks"
+CLICKS = load_use_case(NAME)
+STAGED = replace(
+    CLICKS, declared=replace(CLICKS.declared, rollout=Rollout(unit="user_id", staged=True))
+)
 BEFORE = {"challenger": "2", "champion": "1"}
 AFTER = {"champion": "2", "previous_champion": "1"}
 ADA = Override("ada", "the sale begins")
 ROOT = Path(__file__).parents[2]
-
-
-def judged(title: str, latency: float = 1.0) -> Decision:
-    rule = Rule("latency p99", "offline")
-    return Decision(title, (limit_check(rule, rule.check, latency, 5.0, 21, " ms"),))
 
 
 def registered(lake: Lake, decision: Decision) -> str:
@@ -46,11 +50,11 @@ def registered(lake: Lake, decision: Decision) -> str:
 def first(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """Version 1 is champion, 2 a challenger that may follow it, 3 one that failed a gate."""
     lake = Lake(tmp_path_factory.mktemp("registry") / "lake", NAME)
-    moves = Moves(Registry(lake), lake, NAME, "headrace train")
-    registered(lake, judged("first version"))
+    moves = Moves(Registry(lake), lake, CLICKS, "headrace train")
+    registered(lake, answered("first version"))
     moves.promote("1", "champion")
-    registered(lake, judged("against champion 1"))
-    registered(lake, judged("against champion 1", latency=9.0))
+    registered(lake, answered("against champion 1"))
+    registered(lake, answered("against champion 1", latency=9.0))
     moves.promote("3", "challenger")
     moves.promote("2", "challenger")
     return lake
@@ -82,7 +86,7 @@ def asked(mover: subprocess.Popen[str], what: str) -> str:
 
 
 def moves_of(lake: Lake) -> Moves:
-    return Moves(Registry(lake), lake, NAME, "ada")
+    return Moves(Registry(lake), lake, CLICKS, "ada")
 
 
 def test_a_passed_gate_leads_to_champion_and_a_demotion_back(lake: Lake) -> None:
@@ -111,21 +115,104 @@ def test_a_version_that_failed_its_gate_moves_only_by_an_override(lake: Lake) ->
 
 def test_what_was_judged_against_another_champion_is_refused(lake: Lake) -> None:
     moves = moves_of(lake)
-    late = registered(lake, judged("against champion 1"))
+    late = registered(lake, answered("against champion 1"))
     moves.promote("2", "champion")
     with pytest.raises(MoveRefused, match="judged against 1, the champion is 2 now"):
         moves.promote(late, "champion")
-    moves.promote(late, "champion", decision=judged("canary of release 7").as_dict())
+    canary = "canary 50 % of the units against champion"
+    with pytest.raises(MoveRefused, match="judged against 1, the champion is 2 now"):
+        moves.promote(late, "champion", decision=answered(f"{canary} 1", "canary").as_dict())
+    moves.promote(late, "champion", decision=answered(f"{canary} 2", "canary").as_dict())
     assert late == Registry(lake).aliases(NAME)["champion"]
 
 
 def test_a_decision_that_was_edited_in_the_registry_carries_no_move(lake: Lake) -> None:
-    edited = judged("against champion 1", latency=9.0).as_dict()
+    edited = answered("against champion 1", latency=9.0).as_dict()
     edited |= {"verdict": "pass", "promotes": True}
     client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
     client.set_model_version_tag(NAME, "3", "decision", json.dumps(edited))
     with pytest.raises(MoveRefused, match="has no decision that its evidence leads to"):
         moves_of(lake).promote("3", "shadow")
+
+
+def test_a_failed_check_that_was_cut_out_of_a_decision_is_missed(lake: Lake) -> None:
+    cut = answered("against champion 1", without=["latency p99"]).as_dict()
+    client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+    client.set_model_version_tag(NAME, "3", "decision", json.dumps(cut))
+    told = "version 3: its decision lacks what the use case requires: latency p99: train again"
+    with pytest.raises(MoveRefused, match=told):
+        moves_of(lake).promote("3", "champion")
+    moves_of(lake).promote("3", "champion", ADA)
+    assert [] == moves_of(lake).verify()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        Rule("calibration", "offline", limit=1.25),
+        Rule("better than constant", "offline", margin=0.001),
+        Rule("worst slice", "offline"),
+    ],
+    ids=lambda rule: rule.check,
+)
+def test_a_decision_made_by_weaker_rules_than_those_in_force_is_refused(
+    lake: Lake, changed: Rule
+) -> None:
+    gap = Estimate(-0.002, -0.003, -0.0015, 900)
+    rule = next(r for r in CLICKS.declared.gates.rules if r.check == "better than constant")
+    evidence = {"of": "log loss", "margin": rule.margin, **gap.as_dict()}
+    checks = answered("against champion 1", without=[rule.check]).checks
+    weaker = Decision(
+        "against champion 1", (*checks, made(rule, rule.check, "difference", evidence))
+    )
+    version = registered(lake, weaker)
+    own = [rule for rule in CLICKS.declared.gates.changed if rule.check != changed.check]
+    gates = replace(CLICKS.declared.gates, changed=(*own, changed))
+    stricter = replace(CLICKS, declared=replace(CLICKS.declared, gates=gates))
+    with pytest.raises(MoveRefused, match=f"the use case requires: {changed.check}: train"):
+        Moves(Registry(lake), lake, stricter, "ada").promote(version, "champion")
+    moves_of(lake).promote(version, "champion")
+
+
+def test_staged_releases_take_held_out_rows_for_the_shadow_alone(lake: Lake) -> None:
+    moves = Moves(Registry(lake), lake, STAGED, "ada")
+    for stage, evidence in (("canary", "shadow"), ("champion", "canary")):
+        told = f"are staged: {stage} needs what its {evidence} decided: `headrace rollout start 2`"
+        with pytest.raises(MoveRefused, match=told):
+            moves.promote("2", stage)
+    moves.promote("2", "shadow")
+    with pytest.raises(MoveRefused, match="releases are staged: canary needs"):
+        moves.promote("2")
+    shadow = answered("shadow copies of 100 % of the requests against champion 1", "shadow")
+    moves.promote("2", "canary", decision=shadow.as_dict())
+    title = "canary 50 % of the units against champion 1"
+    with pytest.raises(MoveRefused, match="requires: errors, latency p99, score shift, sample ra"):
+        moves.promote("2", "champion", decision=shadow.as_dict())
+    with pytest.raises(MoveRefused, match=r"requires: CTR: train again"):
+        moves.promote("2", "champion", decision=harmless(title).as_dict())
+    moves.promote("2", "champion", decision=answered(title, "canary").as_dict())
+    assert AFTER == Registry(lake).aliases(NAME)
+    assert [] == moves.verify()
+
+
+def harmless(title: str) -> Decision:
+    """Of a canary before its last share, which shows no harm so far and nothing more."""
+    found = answered(title, "canary", without=["CTR"])
+    rule = next(r for r in CLICKS.declared.gates.rules if r.check == "CTR")
+    fact = {"holds": True, "value": "so", "limit": "so", "n": 1}
+    so_far = made(rule, "CTR so far", "no harm", {"kind": "fact", "evidence": fact})
+    return Decision(title, (*found.checks, so_far))
+
+
+def test_an_override_moves_a_staged_version_and_a_first_one_needs_none(
+    lake: Lake, tmp_path: Path
+) -> None:
+    Moves(Registry(lake), lake, STAGED, "ada").promote("2", "champion", ADA)
+    assert AFTER == Registry(lake).aliases(NAME)
+    empty = Lake(tmp_path / "empty", NAME)
+    registered(empty, answered("first version", without=["better than champion"]))
+    Moves(Registry(empty), empty, STAGED, "ada").promote("1", "champion")
+    assert {"champion": "1"} == Registry(empty).aliases(NAME)
 
 
 def test_without_a_stage_a_version_takes_the_next_one(lake: Lake) -> None:

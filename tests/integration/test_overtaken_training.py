@@ -6,11 +6,10 @@ import pytest
 from deltalake import write_deltalake
 from mlflow import MlflowClient
 
-from data_contracts.gate_rules import Rule
-from data_contracts.gates import Decision, limit_check
 from data_contracts.lake import Lake
 from data_contracts.moves import Moves, Override
 from data_contracts.use_case import load_use_case
+from tests.decisions import answered
 from tests.integration.sampled import training_set
 from tests.integration.world import export
 from training.registry import Registry
@@ -23,11 +22,11 @@ WHY = "was judged against no champion, the champion is 1 now"
 def test_a_version_that_was_overtaken_is_challenger_and_says_why(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake", NAME)
     registry, client = Registry(lake), MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
-    manifest = export(load_use_case(NAME), tmp_path / "bundle")
+    use_case = load_use_case(NAME)
+    manifest = export(use_case, tmp_path / "bundle")
     experiment = client.create_experiment(NAME, lake.mlflow_artifacts.as_uri())
-    moves = Moves(registry, lake, NAME, "headrace train")
-    rule = Rule("latency p99", "offline")
-    decision = Decision("first version", (limit_check(rule, rule.check, 1.0, 5.0, 21, " ms"),))
+    moves = Moves(registry, lake, use_case, "headrace train")
+    decision = answered("first version")
     found = []
     for _ in range(2):
         run = client.create_run(experiment, run_name="logistic").info.run_id
@@ -60,7 +59,7 @@ def test_training_ends_with_a_challenger_when_another_became_champion(tmp_path: 
     version = train(use_case, lake, "logistic", meanwhile)
     assert ("2", False, "challenger") == (version.version, version.promoted, version.alias)
     assert version.decision.promotes and WHY in str(version.refused)
-    moves = Moves(Registry(lake), lake, NAME)
+    moves = Moves(Registry(lake), lake, use_case)
     assert [] == moves.verify()
     moved = moves.promote("2", "champion", Override("ada", "it was the better one all the same"))
     assert {"champion": "2", "previous_champion": "1"} == moved.said["after"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from data_contracts.ledger import INTENT
 from data_contracts.moves import Moves
 from serving.registry import Registry
 from tests.integration.releases import Release, register_second, registry_away, released
@@ -53,7 +54,7 @@ def test_a_rollback_waits_for_no_registry_and_returns_to_the_champion_that_was_s
     release: Release,
 ) -> None:
     release.canary(5_000)
-    moved = Moves(Registry(release.lake), release.lake, "clicks").history()
+    moved = Moves(Registry(release.lake), release.lake, release.world.use_case).history()
     with registry_away(release.lake):
         for action in ("advance", "rollback"):
             release.store.ask("now", "ada", action, None, "a test", True)
@@ -65,8 +66,22 @@ def test_a_rollback_waits_for_no_registry_and_returns_to_the_champion_that_was_s
     release.settle()
     assert {"champion": "1"} == Registry(release.lake).aliases("clicks")
     assert "is barred" in release.ask("start", "2")
-    moves = Moves(Registry(release.lake), release.lake, "clicks")
+    moves = Moves(Registry(release.lake), release.lake, release.world.use_case)
     assert [] == moves.verify() and moved == moves.history()[: len(moved)]
+
+
+def test_a_move_that_the_registry_missed_carries_what_led_to_it(release: Release) -> None:
+    assert "epoch" in release.ask("start", "2")
+    with registry_away(release.lake):
+        for action, overrides in (("advance", True), ("hold", False), ("resume", False)):
+            release.store.ask("now", "ada", action, None, f"to {action}", overrides)
+        release.controller.tick()
+    assert [None, None] == [plan.override for plan in release.store.plans()[-2:]]
+    release.settle()
+    assert {"champion": "1", "canary": "2"} == Registry(release.lake).aliases("clicks")
+    moves = Moves(Registry(release.lake), release.lake, release.world.use_case)
+    row = [row.said for row in moves.history() if row.kind == INTENT][-1]
+    assert ("canary", {"name": "ada", "reason": "to advance"}) == (row["to"], row["override"])
 
 
 @pytest.mark.full
@@ -84,4 +99,4 @@ def test_while_mlflow_is_away_a_bad_candidate_is_out_and_stays_out_when_it_is_ba
     release.settle()
     assert {"champion": "1"} == Registry(release.lake).aliases("clicks")
     assert "1" == release.predict(unit, "later").json()["version"]
-    assert [] == Moves(Registry(release.lake), release.lake, "clicks").verify()
+    assert [] == Moves(Registry(release.lake), release.lake, release.world.use_case).verify()

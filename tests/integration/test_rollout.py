@@ -103,7 +103,7 @@ def test_a_candidate_that_is_killed_hurts_nobody_and_is_taken_out(release: Relea
     assert plan.decision is not None and fails(plan.decision) and "-9" in plan.reason
     assert {"2": plan.reason} == release.store.barred()
     assert {"champion": "1"} == Registry(release.lake).aliases("clicks")
-    assert [] == Moves(Registry(release.lake), release.lake, "clicks").verify()
+    assert [] == Moves(Registry(release.lake), release.lake, release.world.use_case).verify()
     assert "is barred" in release.ask("start", "2")
     assert "epoch" in release.ask("start", "2", override=True)
 
@@ -170,7 +170,7 @@ def test_a_release_whose_gates_pass_goes_on_by_itself_and_can_be_rolled_back(
     plans = release.store.plans()
     assert all(plan.decision is None or stands(dict(plan.decision)) for plan in plans)
     assert list(range(1, len(plans) + 1)) == [plan.epoch for plan in plans]
-    assert [] == Moves(Registry(release.lake), release.lake, "clicks").verify()
+    assert [] == Moves(Registry(release.lake), release.lake, release.world.use_case).verify()
 
 
 def test_harm_beyond_doubt_ends_a_canary_at_any_share(release: Release) -> None:
@@ -202,7 +202,8 @@ def test_an_alias_that_was_set_in_mlflow_is_a_request_like_any_other(release: Re
 
 def test_a_move_made_by_command_is_taken_up_by_the_plan(release: Release) -> None:
     release.settle()
-    Moves(Registry(release.lake), release.lake, "clicks", "ada").promote("2", "champion")
+    moves = Moves(Registry(release.lake), release.lake, release.world.use_case, "ada")
+    moves.promote("2", "champion")
     release.settle()
     assert ("2", "ada") == (release.plan.champion.version, release.plan.actor)
     assert "2" == release.predict("u1", "moved").json()["version"]

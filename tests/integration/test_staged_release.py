@@ -23,7 +23,9 @@ from tests.integration.world import build
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
     world = build(tmp_path_factory.mktemp("staged"))
     register_second(world)
-    Moves(Registry(world.lake), world.lake, "clicks", "headrace train").promote("2", "challenger")
+    Moves(Registry(world.lake), world.lake, world.use_case, "headrace train").promote(
+        "2", "challenger"
+    )
     settings = Settings(root=world.root, clock="replay", poll_s=3600.0)
     with Client(build_app(settings)) as client:
         yield Release(world, client)

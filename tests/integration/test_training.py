@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shutil import copytree
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow.compute as pc
@@ -12,19 +13,23 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from mlflow import MlflowClient
 
 from data_contracts.bundle import BundleRefused, Manifest, check_inputs, open_bundle
-from data_contracts.gates import recompute
+from data_contracts.gates import better_than, recompute
 from data_contracts.lake import Lake
+from data_contracts.model_spec import ModelSpec
 from data_contracts.results import write_result
 from data_contracts.use_case import Gates, UseCase, load_use_case
 from data_contracts.views import digests_of, joint_digest
 from tests.integration.sampled import training_set
+from training.batches import Rows
 from training.code_version import code_version, environment, environment_digest
 from training.data import NoTrainingData, read_dataset
 from training.engine import Engine
-from training.evaluate import BOOTSTRAPPED
+from training.evaluate import BOOTSTRAPPED, read_held
 from training.export import GOLDEN_ROWS, verify_golden
 from training.registry import Registry, Trial
 from training.train import TrainedVersion, train
+
+NAME = "clicks"
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    use_case = load_use_case("clicks")
+    use_case = load_use_case(NAME)
     lake = Lake(tmp_path_factory.mktemp("lake"), use_case.name)
     about = CommitProperties(custom_metadata={"userMetadata": json.dumps(MADE_OF)})
     rows = training_set(use_case, every=3)
@@ -106,11 +111,11 @@ def test_the_first_version_becomes_champion_unless_the_data_speak_against_it(
     assert recompute(version.decision.as_dict()) == version.decision
     assert ("pass", "cannot judge") == (version.decision.verdict, version.decision.advice)
     assert (version.promoted, version.alias) == (True, "champion")
-    champion = Registry(trained.lake).champion("clicks")
+    champion = Registry(trained.lake).champion(NAME)
     assert champion is not None
     assert (champion.version, champion.run_id) == ("1", version.run_id)
     assert champion.digest == version.bundle_digest
-    assert Registry(trained.lake).decided("clicks", champion.version) == version.decision.as_dict()
+    assert Registry(trained.lake).decided(NAME, champion.version) == version.decision.as_dict()
 
 
 def test_every_metric_comes_with_an_interval_and_its_rows(trained: Trained) -> None:
@@ -240,37 +245,80 @@ def test_a_later_version_that_is_not_shown_to_be_better_leaves_the_champion(
     assert later.bundle_digest == history.champion.bundle_digest
     assert (later.version, later.promoted, later.alias) == ("3", False, "challenger")
     registry = Registry(history.lake)
-    assert registry.decided("clicks", "3") == later.decision.as_dict()
+    assert registry.decided(NAME, "3") == later.decision.as_dict()
 
 
-def test_a_champion_made_for_other_features_cannot_be_compared_and_is_followed(
-    history: History,
+def test_a_champion_whose_features_are_gone_cannot_be_compared_and_stays(
+    trained: Trained, history: History
 ) -> None:
     other = history.other
     assert other.decision.stage == "against champion 2"
     check = other.decision.checks[-1]
-    assert (check.verdict, check.value) == ("cannot judge", "made for other features or inputs")
-    assert (other.promoted, other.alias) == (True, "champion")
+    assert ("better than champion 2", "required") == (check.name, check.level)
+    gone = trained.use_case.groups[1].feature_names
+    told = f"the champion takes {', '.join(gone[:3])} and {len(gone) - 3} more"
+    assert (check.verdict, check.value.startswith(told)) == ("cannot judge", True)
+    assert ("cannot judge", False, "challenger") == (
+        other.decision.verdict, other.promoted, other.alias
+    )  # fmt: skip
+
+
+def test_a_version_with_a_feature_more_is_compared_with_the_champion_on_the_same_rows(
+    trained: Trained, tmp_path: Path
+) -> None:
+    use_case, lake = trained.use_case, Lake(tmp_path, NAME)
+    copytree(trained.lake.training_set, lake.training_set)
+    declared = replace(use_case.declared, groups=use_case.groups[:1])
+    fewer = replace(use_case, declared=replace(declared, model=without_items(use_case.model)))
+    assert train(fewer, lake, model="logistic").alias == "champion"
+    found = train(use_case, lake, model="logistic")
+    check = next(c for c in found.decision.checks if c.name == "better than champion 1")
+    theirs, ours = (
+        scored(Registry(lake), number, read_dataset(case, lake).splits["test"])
+        for number, case in (("1", fewer), (found.version, use_case))
+    )
+    labels = read_dataset(use_case, lake).splits["test"].labels
+    rule = next(r for r in use_case.declared.gates.rules if r.check == "better than champion")
+    confidence = use_case.declared.gates.confidence
+    users = read_held(use_case, lake, 0, labels).users
+    assert better_than(rule, check.name, labels, ours, theirs, confidence, users) == check
+    assert check.interval is not None
+    assert not np.array_equal(ours, theirs)
+
+
+def without_items(model: ModelSpec) -> ModelSpec:
+    """The model of fewer inputs, in another order."""
+    users = [c for c in reversed(model.categorical) if c.field != "item_id"]
+    return replace(model, categorical=tuple(users), numeric=model.numeric[:1], item=())
+
+
+def scored(registry: Registry, number: str, rows: Rows) -> np.ndarray:
+    """What a version says of rows encoded as it was trained."""
+    version = registry.version(NAME, number)
+    with TemporaryDirectory() as home:
+        folder = registry.download(version, Path(home))
+        open_bundle(folder, version.digest)
+        return Engine(folder).score(rows.ids, rows.dense)
 
 
 def test_the_registry_lists_every_version_and_its_aliases(history: History) -> None:
     registry = Registry(history.lake)
-    assert [each.version for each in registry.versions("clicks")] == ["4", "3", "2", "1"]
-    aliases = {"challenger": "3", "champion": "4", "previous_champion": "2"}
-    assert registry.aliases("clicks") == aliases
+    assert [each.version for each in registry.versions(NAME)] == ["4", "3", "2", "1"]
+    aliases = {"challenger": "4", "champion": "2"}
+    assert registry.aliases(NAME) == aliases
     assert registry.champion("nothing") is None
 
 
 def test_a_missing_training_set_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(NoTrainingData, match="headrace backfill --use-case clicks"):
-        read_dataset(load_use_case("clicks"), Lake(tmp_path, "clicks"))
+        read_dataset(load_use_case(NAME), Lake(tmp_path, NAME))
 
 
 def test_a_training_set_without_a_split_or_a_feature_is_refused_by_name(
     trained: Trained, tmp_path: Path
 ) -> None:
     table = DeltaTable(trained.lake.training_set).to_pyarrow_table()
-    lake = Lake(tmp_path, "clicks")
+    lake = Lake(tmp_path, NAME)
     write_deltalake(lake.training_set, table.filter(pc.field("split") != "test"))
     with pytest.raises(NoTrainingData, match="split 'test' holds no row"):
         read_dataset(trained.use_case, lake)
@@ -284,7 +332,7 @@ def test_the_dataset_digest_ignores_the_layout_of_the_files(
     trained: Trained, tmp_path: Path
 ) -> None:
     table = DeltaTable(trained.lake.training_set).to_pyarrow_table()
-    lake = Lake(tmp_path, "clicks")
+    lake = Lake(tmp_path, NAME)
     for part in (table.slice(2000), table.slice(0, 2000)):
         write_deltalake(lake.training_set, part, mode="append")
     first, shuffled = (read_dataset(trained.use_case, each) for each in (trained.lake, lake))
@@ -295,7 +343,7 @@ def test_the_dataset_digest_ignores_the_layout_of_the_files(
 def champion_bundle(trained: Trained, folder: Path) -> tuple[Path, Manifest]:
     """A copy of the champion's bundle in `folder`, verified."""
     registry = Registry(trained.lake)
-    champion = registry.champion("clicks")
+    champion = registry.champion(NAME)
     assert champion is not None
     copy = registry.download(champion, folder / "bundle-copy")
     return copy, open_bundle(copy, champion.digest)

@@ -64,5 +64,5 @@ def log() -> list[dict[str, Any]]:
         found.append({**impression(f"e{i}", at, position=1 + i % 5), **keys})
         if i % 3 == 0:
             found.append({**click(f"e{i}", at + MINUTE // 2), **keys})
-    found.append({**impression("end", NOON + 4 * HOUR), "user_id": "nobody", "item_id": 9})
+    found.append({**click("e1", NOON + 4 * HOUR), "user_id": "nobody", "item_id": 9})
     return found

@@ -49,7 +49,7 @@ def lacking(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> La
         log.append({**impression(f"e{i}", at, position=i % 4 + 1), **keys})
         if i % 5 == 0:
             log.append({**click(f"e{i}", at + MINUTE // 2), **keys})
-    log.append(impression("end", NOON + 4 * HOUR))
+    log.append(click("e1", NOON + 4 * HOUR))
     for number, part in enumerate((log[::2], log[1::2])):
         land_at(lake, to_file(folder / f"{number}.jsonl", part))
         ingest_available(spark, use_case, lake)

@@ -19,7 +19,7 @@ from spark_jobs.schemas import RAW
 from spark_jobs.stream import MicroBatches
 from spark_jobs.training_set import build_training_set
 from spark_jobs.visibility import note_visible, visible_at, with_known_at
-from tests.spark.lakes import NOON, impression, rows_of, to_line, typed
+from tests.spark.lakes import NOON, click, impression, rows_of, to_line, typed
 
 LAG = 5 * SECOND
 IMPORTED = [impression(f"old{i}", NOON + i * 2 * SECOND, user="u0") for i in range(30)]
@@ -39,7 +39,8 @@ def test_a_row_sees_what_could_be_read_by_its_time(
 ) -> None:
     feed(spark, clicks, lake, 0, IMPORTED)
     (began,) = visible_at(lake).values()
-    live = [impression(f"live{i}", began + i * SECOND, user="u0") for i in range(3)]
+    live = [impression(f"live{i}", began + i * SECOND, user="u0") for i in range(2)]
+    live.append(click("live0", began + 2 * SECOND, user="u0"))
     feed(spark, clicks, lake, 1, live)
     seen = visible_at(lake)[2]
     known = {event["event_id"]: parse_time(event["arrived_at"]) + LAG for event in IMPORTED}

@@ -28,7 +28,7 @@ from tests.spark.lakes import ARRIVAL, NOON, click, impression, land_at, to_file
 
 SHOWN = [(f"r{i}", NOON + i * MINUTE, f"u{i % 3}", f"i{i % 4}") for i in range(12)]
 OPEN = ("r-open", NOON + 3 * HOUR, "u0", "i0")
-"""A request whose label is still open when the log ends."""
+"""A request whose label is still open: the last click is of its very moment."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,9 @@ def served(
     log = [impression(*request) for request in (*SHOWN, OPEN)]
     log += [click(name, at + SECOND, user, item) for name, at, user, item in SHOWN[::4]]
     log.append(impression("late", NOON - 5 * MINUTE, "u0", "i0"))
+    log.append(click("p1", NOON + 3 * HOUR, "u1", "i1"))
+    # Hours of impressions while no click comes any more.
+    log += [impression(f"on-{i}", NOON + (3 + i) * HOUR, "u0", "i0") for i in range(1, 9)]
     land_at(lake, to_file(folder / "then.jsonl", log), at=ARRIVAL + 1)
     ingest_available(spark, clicks, lake)
     return Served(lake, records)
@@ -125,6 +128,7 @@ def test_honest_predictions_match_their_recomputation_and_find_their_labels(
         for i in (0, 2)
     }
     assert expected == {(r["prediction_id"], r["event_id"], r["label"]) for r in rows}
+    assert OPEN[0] not in {r["request_id"] for r in rows}, "clicks have stopped, not matured"
     assert (len(expected), 2 * len(positive)) == (collected.outcomes, collected.positives)
     assert len(rows) == len(expected), "one outcome for each prediction"
 

@@ -90,7 +90,7 @@ def naive_labels(
             if not first_per or combination not in taken:
                 rows.append(event)
                 taken.add(combination)
-    end = max(event["event_time"] for event in events)
+    end = max(event["event_time"] for event in events if event["event_type"] == "click")
     found = {}
     for row in rows:
         label = 0
@@ -146,6 +146,43 @@ def test_labels_query_times_and_maturity_equal_a_double_loop(built: Built) -> No
     assert mature == {name: (row["q"], row["label"]) for name, row in built.rows.items()}
     assert {0, 1} == {label for _, label in mature.values()}
     assert 0 < len(mature) < len(expected)
+
+
+@pytest.mark.parametrize(
+    ("alive", "complete_by", "expected"),
+    [
+        ({}, (), [0, 1, 2]),
+        ({"heartbeat": 6 * HOUR}, (), [0, 1, 2]),
+        ({"heartbeat": 6 * HOUR}, ("heartbeat",), [0, 1, 2, 3, 4, 5]),
+        ({"heartbeat": HOUR}, ("heartbeat",), [0, 1, 2]),
+    ],
+    ids=["clicks alone", "no witness", "a later heartbeat", "an earlier heartbeat"],
+)
+def test_a_stopped_click_stream_turns_no_impression_into_a_negative(
+    spark: SparkSession,
+    clicks: UseCase,
+    alive: dict[str, int],
+    complete_by: tuple[str, ...],
+    expected: list[int],
+) -> None:
+    """Ten hours of impressions; the last click is of 3:00, half an hour closes a window."""
+    rows = [(f"{hour}", "impression", hour * HOUR, None) for hour in range(10)]
+    rows += [("c", "click", 3 * HOUR, "3"), *((k, k, at, None) for k, at in alive.items())]
+    columns = "event_id string, event_type string, event_time long, impression_id string"
+    events = spark.createDataFrame(rows, columns).withColumn("request_id", sf.col("event_id"))
+    events = events.withColumn("event_time", sf.timestamp_micros("event_time"))
+    label = replace(clicks.label, complete_by=complete_by)
+    use_case = replace(clicks, declared=replace(clicks.declared, label=label))
+    found = label_rows(use_case, events).collect()
+    assert expected == sorted(int(row["event_id"]) for row in found if row["mature"])
+    assert {"3"} == {row["event_id"] for row in found if row["label"]}
+
+
+def test_without_any_click_nothing_matures(
+    spark: SparkSession, clicks: UseCase, built: Built
+) -> None:
+    shown = load(spark, built.lake.events).where("event_type = 'impression'")
+    assert {False} == {row["mature"] for row in label_rows(clicks, shown).collect()}
 
 
 def test_only_the_first_row_of_each_combination_is_kept_where_the_label_says_so(

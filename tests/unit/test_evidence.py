@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from data_contracts.delong import auc_difference
 from data_contracts.evidence import (
     RANGES,
     Estimate,
@@ -107,3 +109,64 @@ def test_pairing_finds_a_difference_that_two_separate_intervals_hide() -> None:
     apart = [bootstrap(log_loss, labels, each) for each in (scores, worse)]
     assert apart[0].high > apart[1].low
     assert paired_difference(labels, scores, worse).high < 0
+
+
+@pytest.mark.parametrize("metric", [log_loss, calibration_error, auc])
+def test_rows_that_a_user_repeats_tell_no_more_than_one_of_them(metric: Metric) -> None:
+    labels, scores = calibrated(300)
+    order = np.argsort(scores)
+    labels, scores, users = labels[order], scores[order], np.repeat(np.arange(300), 4)
+    often = labels.repeat(4), scores.repeat(4)
+    once, repeated = bootstrap(metric, labels, scores), bootstrap(metric, *often, users=users)
+    found = [(e.value, e.low, e.high) for e in (once, repeated)]
+    assert found[0] == pytest.approx(found[1])
+    naive = bootstrap(metric, *often)
+    assert naive.high - naive.low < once.high - once.low
+
+
+def test_a_difference_of_rows_that_users_repeat_is_as_wide_as_one_row_of_each_makes_it() -> None:
+    labels, scores = calibrated(300)
+    users, worse = np.repeat(np.arange(300), 4), scores**1.1
+    once = paired_difference(labels, scores, worse)
+    often = paired_difference(labels.repeat(4), scores.repeat(4), worse.repeat(4), users=users)
+    assert (once.value, once.low, once.high) == pytest.approx((often.value, often.low, often.high))
+    assert (300, 1200) == (once.n, often.n)
+
+
+def returning(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(users, labels, scores of two models that are equally good) of 200 users who come back.
+
+    Users have rates of their own, and each is one that either model overrates.
+    """
+    rng = np.random.default_rng(seed)
+    users = np.repeat(np.arange(200), np.minimum(2 + rng.pareto(1.5, 200) * 4, 40).astype(int))
+    own, kind = rng.normal(-1.5, 1, 200)[users], rng.choice([-0.5, 0.5], 200)[users]
+    row = rng.normal(0, 0.5, len(users))
+
+    def rate(logit: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-logit))
+
+    labels = (rng.random(len(users)) < rate(own + row)).astype(int)
+    return users, labels, rate(row - 1.5 + kind), rate(row - 1.5 - kind)
+
+
+@pytest.mark.parametrize(
+    "interval",
+    [
+        lambda labels, one, two, users: paired_difference(labels, one, two, draws=200, users=users),
+        lambda labels, one, two, users: auc_difference(labels, one, two, users=users),
+    ],
+    ids=["log loss", "AUC"],
+)
+def test_intervals_over_users_hold_where_users_come_back_and_those_over_rows_do_not(
+    interval: Callable[..., Estimate],
+) -> None:
+    """Of 200 samples of two equal models, how often the interval of 95 % holds 0."""
+    covered = {"users": 0, "rows": 0}
+    for seed in range(200):
+        users, labels, one, two = returning(seed)
+        for name, by in (("users", users), ("rows", None)):
+            found = interval(labels, one, two, by)
+            covered[name] += found.low <= 0 <= found.high
+    assert 200 * 0.90 <= covered["users"] <= 200 * 0.985, covered
+    assert covered["rows"] < 200 * 0.85, covered

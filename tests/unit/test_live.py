@@ -38,3 +38,17 @@ def test_rows_that_have_not_matured_are_refused() -> None:
     rows = pa.table({"score": [0.1, 0.2], "label": pa.array([1, None], pa.int32())})
     with pytest.raises(ValueError, match="matured rows only"):
         live_metrics(rows, 0.95)
+
+
+def test_intervals_are_over_users_and_one_that_is_unknown_is_nobody_else() -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.beta(1, 4, 40)
+    labels = (rng.random(40) < scores).astype(np.int32)
+    rows = {"score": scores.repeat(5), "label": labels.repeat(5)}
+    users = pa.array([f"u{i}" for i in range(40)] + [None])
+    named = pa.table({**rows, "user": users.take(pa.array(np.arange(40).repeat(5)))})
+    unknown = pa.table({**rows, "user": users.take(pa.array([40] * 200))})
+    wide, narrow = (live_metrics(table, 0.95, "user") for table in (named, unknown))
+    assert narrow["auc"].high == pytest.approx(live_metrics(rows, 0.95)["auc"].high)
+    for name in ("auc", "log_loss"):
+        assert wide[name].high - wide[name].low > 1.5 * (narrow[name].high - narrow[name].low)

@@ -67,6 +67,39 @@ def test_nine_of_ten_intervals_at_ninety_percent_hold_the_true_auc() -> None:
     assert 0.86 <= share <= 0.94
 
 
+def test_delong_over_users_is_that_of_one_row_each_where_each_repeats_its_own() -> None:
+    labels, ours = clicks(300)
+    theirs, users = clicks(300, seed=6)[1], np.arange(300).repeat(3)
+    often = [each.repeat(3) for each in (labels, ours, theirs)]
+    for once, found in (
+        (auc_interval(labels, ours), auc_interval(*often[:2], users=users)),
+        (auc_difference(labels, ours, theirs), auc_difference(*often, users=users)),
+    ):
+        assert (once.value, once.low, once.high) == pytest.approx(
+            (found.value, found.low, found.high)
+        )
+        assert (300, 900) == (once.n, found.n)
+
+
+def test_delong_over_users_equals_obuchowskis_sums() -> None:
+    labels, scores = clicks(400)
+    users = np.random.default_rng(4).integers(0, 60, 400).astype(str)
+    above, below = scores[labels > 0][:, None], scores[labels == 0]
+    kernel = (above > below) + 0.5 * (above == below)
+    value, (m, n) = kernel.mean(), kernel.shape
+    ours = kernel.mean(axis=1) - value, users[labels > 0]
+    theirs = kernel.mean(axis=0) - value, users[labels == 0]
+    names = sorted(set(users))
+    a, b = (np.array([v[u == name].sum() for name in names]) for v, u in (ours, theirs))
+    some, others = len(set(ours[1])), len(set(theirs[1]))
+    s10, s01 = some / (some - 1) / m * (a @ a), others / (others - 1) / n * (b @ b)
+    s11 = len(names) / (len(names) - 1) * (a @ b)
+    error = np.sqrt(s10 / m + s01 / n + 2 * s11 / (m * n))
+    found = auc_interval(labels, scores, 0.9, users)
+    assert found.high - found.low == pytest.approx(2 * 1.6448536 * error)
+    assert np.isnan(auc_interval(labels, scores, 0.9, np.where(labels > 0, "one", users)).low)
+
+
 def test_an_auc_without_variance_or_class_has_no_interval() -> None:
     labels = np.array([0, 0, 1, 1])
     nan = pytest.approx(float("nan"), nan_ok=True)
@@ -98,6 +131,17 @@ def test_precision_at_k_counts_the_top_of_requests_that_are_longer() -> None:
     assert (found.value, found.n) == (1.0, 2)
     assert precision_at(2, labels, scores, requests).value == 0.5
     assert precision_at(3, labels, scores, requests).n == 0
+
+
+def test_precision_over_users_is_wider_where_their_requests_are_alike() -> None:
+    rng = np.random.default_rng(3)
+    requests = np.arange(600).repeat(2)
+    users = (np.arange(600) // 20).repeat(2)
+    labels = rng.choice([0, 1], 30).repeat(40)
+    apart = precision_at(1, labels, rng.random(1200), requests)
+    together = precision_at(1, labels, rng.random(1200), requests, users=users)
+    assert (apart.value, apart.n) == (together.value, together.n)
+    assert together.high - together.low > 3 * (apart.high - apart.low)
 
 
 def test_a_ratio_is_of_sums_and_its_interval_over_groups() -> None:

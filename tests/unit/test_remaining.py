@@ -19,7 +19,7 @@ from data_contracts.sequences import Split, arm_difference
 from serving.traffic import measured
 
 RATE, EACH, STEP = 0.3, 10, 200
-TUNED = weights(DEFAULTS, Traffic(1e6, 1e5, RATE), 0.05)["CTR"]
+TUNED = weights(DEFAULTS, Traffic(1e6, 1e6, 1e5, RATE), 0.05)["CTR"]
 HOUR = 3_600_000_000
 
 
@@ -96,6 +96,7 @@ def test_rows_and_units_are_waited_for_at_the_pace_of_the_step() -> None:
 def outcomes(lake: Lake, hours: np.ndarray, units: np.ndarray, labels: np.ndarray) -> None:
     rows = {
         "unit": pa.array([f"u{unit}" for unit in units]),
+        "request_id": pa.array([f"r{row // 2}" for row in range(len(units))]),
         "label": pa.array(labels, pa.int32()),
         "q": pa.array((hours * HOUR).astype(np.int64), pa.timestamp("us", "UTC")),
     }
@@ -114,6 +115,10 @@ def test_traffic_is_measured_over_whole_days(tmp_path: Path) -> None:
     assert found.impressions_per_day == last.sum() / 7
     days = {*zip(units[last], ((24 * 12 - hours[last]) // 24), strict=True)}
     assert found.users_per_day == len(days) / 7
+    requests = {*(np.arange(len(hours))[last] // 2)}
+    assert found.requests_per_day == len(requests) / 7
+    ages = {unit: max(age for name, age in days if name == unit) for unit, _ in days}
+    assert found.new_users_per_day == sum(age < 6 for age in ages.values()) / 6 > 0
     assert found.rate == pytest.approx(labels[last].mean())
     assert found.design_effect == pytest.approx(1.0, abs=0.15)
 
@@ -124,9 +129,10 @@ def test_users_who_click_all_or_nothing_make_an_effect_and_a_short_day_is_scaled
     lake, units = Lake(tmp_path, "clicks"), np.arange(4_000) % 400
     outcomes(lake, np.linspace(100, 106, 4_000), units, (units % 4 == 0).astype(int))
     found = measured(lake)
-    assert (16_000, 400, 0.25) == pytest.approx(
-        (found.impressions_per_day, found.users_per_day, found.rate)
-    )
+    assert (16_000, 8_000, 400, 0, 0.25) == pytest.approx(
+        (found.impressions_per_day, found.requests_per_day, found.users_per_day,
+         found.new_users_per_day, found.rate)
+    )  # fmt: skip
     assert found.design_effect == pytest.approx(10.0)
 
 

@@ -25,6 +25,7 @@ from data_contracts.rollout import (
     ended,
     followed,
     held,
+    led_to,
     moves,
     returned,
 )
@@ -53,6 +54,20 @@ def test_a_unit_that_a_share_has_is_kept_by_every_larger_one(unit: str, a: int, 
     place = bucket("clicks\x1f3", unit)
     assert 0 <= place < BUCKETS
     assert not place < small or place < large
+
+
+def test_a_version_stands_where_it_does_by_the_plan_that_put_it_there() -> None:
+    plans = [FIRST, began(FIRST, TWO, TUNED)]
+    for _ in STEPS:
+        plans.append(advanced(plans[-1], STEPS))
+        plans += [held(plans[-1], True), held(plans[-1], False)]
+    assert (1, 3) == (led_to(plans, "1").epoch, led_to(plans, "2").epoch)
+    assert 2 == led_to(plans[:2], "2").epoch
+    lost = [*plans, ended(plans[-1])]
+    assert (1, lost[-1].epoch) == (led_to(lost, "1").epoch, led_to(lost, "2").epoch)
+    won = [*plans, advanced(plans[-1], STEPS)]
+    won.append(began(won[-1], THREE, TUNED))
+    assert {won[-2].epoch} == {led_to(won, version).epoch for version in ("1", "2")}
 
 
 def test_a_release_goes_through_every_share_and_ends_as_champion_alone() -> None:

@@ -127,6 +127,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"label": replace(LABEL, on="view")},
         "label: event types .'view'. are not declared",
     ),
+    "a label complete by an unknown type": (
+        {"label": replace(LABEL, complete_by=("heartbeat",))},
+        "label: event types .'heartbeat'. are not declared",
+    ),
+    "a label complete by its own rows": (
+        {"label": replace(LABEL, complete_by=("impression",))},
+        "label: complete_by: 'impression' are the rows",
+    ),
     "a label of unknown fields": (
         {"label": replace(LABEL, first_per=("session",))},
         "label: fields .'session'. are not in clicks",

@@ -1,0 +1,70 @@
+"""Whether a decision clears a version for a stage, by what its use case demands now. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from data_contracts.gate_rules import BETTER, Stage
+from data_contracts.gates import unanswered
+from data_contracts.stages import CANARY, CHAMPION, SHADOW, MoveRefused
+from data_contracts.use_case import Declaration
+
+AGAINST = "against champion "
+"""How the title of a decision names, at its end, the champion that it was made against."""
+_BEFORE: dict[str, Stage] = {SHADOW: "offline", CANARY: "shadow", CHAMPION: "canary"}
+"""Stage of a version -> where the evidence comes from that its release has gathered by then."""
+
+
+def clear(
+    declared: Declaration,
+    version: str,
+    stage: str,
+    champion: str | None,
+    decided: Mapping[str, Any] | None,
+    registered: bool,
+) -> None:
+    """Raise MoveRefused where a version must not be put under `stage` beside today's `champion`.
+
+    `decided`: a decision as read from JSON that its own evidence leads to; None where there is
+    none. `registered`: the version was registered with it, on held-out rows; else its release has
+    decided so. The former is enough for a canary and a champion only where releases are not staged,
+    or where there is no champion yet.
+    """
+    if declared.rollout.staged and champion is not None and registered and stage != SHADOW:
+        raise MoveRefused(
+            f"version {version}: releases are staged: {stage} needs what its {_BEFORE[stage]} "
+            f"decided: `headrace rollout start {version}`, or name who moves it without and why"
+        )
+    if decided is None:
+        raise MoveRefused(
+            f"version {version}: has no decision that its evidence leads to: train again, or name "
+            "who overrides that and why"
+        )
+    if not decided["promotes"]:
+        raise MoveRefused(
+            f"version {version}: its gates do not allow it: {_not_passed(decided)}: train a better "
+            "one, or name who overrides them and why"
+        )
+    rival = str(decided["stage"]).partition(AGAINST)[2] or None
+    if rival != champion:
+        raise MoveRefused(
+            f"version {version}: was judged against {rival or 'no champion'}, the champion is "
+            f"{champion or 'none'} now: train again, or name who overrides that and why"
+        )
+    evidence = "offline" if registered else _BEFORE[stage]
+    lacking = unanswered(decided, declared.gates.rules, evidence)
+    # A first version has nobody to be better than.
+    lacking = [name for name in lacking if champion is not None or name != BETTER]
+    if lacking:
+        raise MoveRefused(
+            f"version {version}: its decision lacks what the use case requires: "
+            f"{', '.join(lacking)}: train again, or name who overrides that and why"
+        )
+
+
+def _not_passed(decided: Mapping[str, Any]) -> str:
+    checks = ", ".join(
+        f"{check['name']} ({check['verdict']})"
+        for check in decided["checks"]
+        if check["verdict"] != "pass" and (check["level"], check["mode"]) == ("required", "enforce")
+    )
+    return checks or "nothing was judged"
