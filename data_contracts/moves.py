@@ -23,6 +23,7 @@ from data_contracts.ledger import (
     written,
 )
 from data_contracts.ledger_store import LedgerStore
+from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import (
     CHALLENGER,
     CHAMPION,
@@ -102,6 +103,7 @@ class Moves:
         """`actor`: who moves, for the ledger; the user of the process when empty."""
         self._registry = registry
         self._store = LedgerStore(lake.ledger)
+        self._rollout = RolloutStore(lake.rollouts, model)
         self._lock = lake.ledger.with_name(f"{model}.lock")
         self._model = model
         self._actor = actor or getuser()
@@ -123,7 +125,8 @@ class Moves:
         registered with when None. `actor`: who moves it, in place of the one of all moves.
         Raises MoveRefused, before anything changes, where it does not promote (a challenger needs
         no gate), is not what its evidence leads to, or was made against another champion than
-        today's, and there is no override.
+        today's, or a release has barred the version, and there is no override; with one it is
+        barred no longer.
         """
         with self._alone() as rows:
             before = self._aliases(rows)
@@ -133,12 +136,17 @@ class Moves:
             decided = json.loads(written(raw)) if raw else None
             if decided is not None and not stands(decided):
                 decided = None
+            barred = self._rollout.barred().get(version) if stage != CHALLENGER else None
             if stage != CHALLENGER and override is None:
+                _check_bar(version, barred)
                 _check_gates(version, decided)
                 if decision is None and decided is not None:
                     _check_rival(version, str(decided["stage"]), before.get(CHAMPION))
             made = ("promote", version, stage, before, after, decided, override)
-            return self._make(rows, actor, *made)
+            row = self._make(rows, actor, *made)
+            if barred is not None:
+                self._rollout.lift(version)
+            return row
 
     def demote(
         self,
@@ -296,6 +304,13 @@ class Moves:
 
     def _digest(self, version: str) -> str:
         return self._registry.version(self._model, version).digest
+
+
+def _check_bar(version: str, reason: str | None) -> None:
+    if reason is not None:
+        raise MoveRefused(
+            f"version {version}: is barred ({reason}): name who overrides that and why"
+        )
 
 
 def _check_gates(version: str, decided: Mapping[str, Any] | None) -> None:
