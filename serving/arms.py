@@ -78,7 +78,7 @@ class Arms:
         """Where the newest champion runs."""
         plan = self._store.plan() or Plan(0, registered_champion(use_case, lake))
         self._now = self._prepared(plan, None)
-        self._seen: tuple[str, int] | None = None
+        self._seen: int | None = None
         self._renewed = float("-inf")
         self._retiring: list[asyncio.Task[None]] = []
         self.plan_failures = 0
@@ -91,7 +91,7 @@ class Arms:
         return self._now
 
     def exposed(self, snapshot: Snapshot) -> Arm | None:
-        """The candidate's arm while it may be used: a controller stands behind the plan, and the
+        """The candidate's arm while it may be used: a controller answers for its exposure, and the
         breaker is closed."""
         candidate = snapshot.candidate
         alone = time.monotonic() - self._renewed > self._settings.lease_s
@@ -139,8 +139,8 @@ class Arms:
             await reader.close()
 
     def _see(self) -> Plan | None:
-        beat = self._store.beat()
-        if beat is not None and beat != self._seen:
+        beat = self._store.exposure()
+        if beat != self._seen:
             # The first beat that is found may be a dead controller's: only a change is a sign.
             if self._seen is not None:
                 self._renewed = time.monotonic()
