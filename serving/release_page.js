@@ -34,6 +34,7 @@ const figure = (value, digits) => element("td", value === null ? "–" : value.t
 const count = (value) => element("td", value.toLocaleString("en"), "number");
 const time = (text) => element("td", text.replace("T", " ").slice(0, 19), "time");
 const verdict = (text) => element("td", text ?? "–", text === "cannot judge" ? "cannot" : text ?? "");
+const reasons = (counts) => Object.entries(counts).map(([why, n]) => `${why} ${n.toLocaleString("en")}`).join(", ") || "0";
 const answered = (override) => (override ? `${override.name}: ${override.reason}` : "");
 
 function still(needs) {
@@ -53,12 +54,12 @@ function shown(found) {
   const held = found.held ? ", held" : "";
   at("told").textContent = `Plan ${found.epoch}: champion ${found.champion}${candidate}${held}. ${found.reason}`;
   at("waits").textContent = found.waits ? `Why it stays here: ${found.waits}` : "";
-  table("arms", ["arm", "requests", "fallbacks", "p50 ms", "p99 ms", "mean score", "breaker"],
+  table("arms", ["arm", "requests", "errors", "fallbacks", "p50 ms", "p99 ms", "mean score", "breaker"],
     Object.entries(found.arms).map(([name, arm]) => {
-      const why = Object.entries(arm.fallbacks).map(([reason, n]) => `${reason} ${n}`).join(", ");
-      const open = name === "candidate" ? Object.values(found.breakers).flatMap((b) => Object.values(b)) : [];
-      return [element("td", name, "name"), count(arm.requests), why || "0", figure(arm.p50_ms, 1),
-        figure(arm.p99_ms, 1), figure(arm.mean_score, 5), element("td", open.join("; ") || "closed", open.length ? "fail" : "")];
+      const open = name === "candidate" ? Object.values(found.breakers) : [];
+      return [element("td", name, "name"), count(arm.requests), reasons(arm.errors), reasons(arm.fallbacks),
+        figure(arm.p50_ms, 1), figure(arm.p99_ms, 1), figure(arm.mean_score, 5),
+        element("td", open.join("; ") || "closed", open.length ? "fail" : "")];
     }));
   const needs = new Map(found.remaining.map((each) => [each.check, each]));
   table("gates", ["gate", "verdict", "still needs", "value", "limit", "rows", "counts as"],
@@ -76,6 +77,7 @@ function shown(found) {
   table("replicas", ["replica", "plan", "champion", "processors busy", "answered", "copies scored", "copies dropped"],
     found.replicas.map((r) => [element("td", r.replica, "name"), count(r.epoch), r.champion, figure(r.busy, 2),
       count(r.answered), count(r.shadow_scored), count(r.shadow_dropped)]));
+  table("barred", ["version", "why"], Object.entries(found.barred).map(([version, why]) => [version, why]));
   drawn(found.looks);
 }
 

@@ -18,7 +18,7 @@ from data_contracts.use_case import UseCase
 from serving.auth import Keys, OpenAccess, demand
 from serving.body import documented, json_response, read_json, schema_of, validate
 from serving.problem import Problem
-from serving.rollout_status import history, looks_of, status
+from serving.rollout_status import Drawn, history, status
 from serving.sessions import Sessions
 
 _POLICY = (
@@ -63,6 +63,7 @@ def add_rollout(app: FastAPI, use_case: UseCase, lake: Lake, keys: Access) -> No
     clock: Clock = SystemClock()
     sessions = Sessions(lake.root / "session.secret", clock)
     store = RolloutStore(lake.rollouts, use_case.name)
+    drawn = Drawn(store)
     ledger = LedgerStore(lake.ledger)
 
     def admitted(request: Request) -> str | None:
@@ -74,14 +75,16 @@ def add_rollout(app: FastAPI, use_case: UseCase, lake: Lake, keys: Access) -> No
         return session
 
     def told() -> dict[str, Any]:
-        moves = [row for row in ledger.rows(use_case.name) if row.kind == INTENT][-_MOVES:]
+        # A move has two rows, its intent and the note that it is done.
+        rows = ledger.rows(use_case.name, 2 * _MOVES)
+        moves = [row for row in rows if row.kind == INTENT][-_MOVES:]
         found = status(store)
         return {
             **found,
             "use_case": use_case.name,
             "steps": list(use_case.declared.rollout.steps),
-            "looks": looks_of(store),
-            "plans": history(store)[-_MOVES:],
+            "looks": drawn.looks(),
+            "plans": history(store, _MOVES),
             "moves": [_move(row.seq, row.time, row.actor, row.said) for row in moves],
         }
 
