@@ -71,6 +71,11 @@ class Arms:
         self._settings = settings
         self._store = RolloutStore(lake.rollouts, use_case.name)
         self._readers: dict[str, FeatureReader] = {}
+        """Digest over features -> their reader, of the arms that are warm."""
+        self._leaving: list[FeatureReader] = []
+        """Those that no arm takes any longer, until they are closed."""
+        self._past_failures = 0
+        """Of readers that were closed."""
         self._forks = Forks(_START_S)
         self._warm: dict[str, Arm] = {}
         """Bundle's digest -> champions that were served here, the present one last."""
@@ -118,7 +123,8 @@ class Arms:
     @property
     def feature_failures(self) -> int:
         """Reads of features that ended in defaults."""
-        return sum(reader.failures for reader in self._readers.values())
+        readers = (*self._readers.values(), *self._leaving)
+        return self._past_failures + sum(reader.failures for reader in readers)
 
     def broken(self) -> Mapping[str, str]:
         """Step -> why the candidate's breaker has opened here."""
@@ -196,13 +202,27 @@ class Arms:
         return Arm(bundle, self._readers[definitions], scorer, definitions)
 
     def _retire(self, before: Snapshot) -> None:
-        """End what no later request uses: an earlier release's candidate, old champions but one."""
+        """End what no later request uses: an earlier release's candidate, old champions but one,
+        readers of features that no arm takes any longer."""
         grace = self._settings.timeout_ms / 1000
         tasks = [arm.scorer.close(grace) for arm in [self._warm.pop(d) for d in [*self._warm][:-2]]]
         if before.candidate is not None and before.candidate is not self._now.candidate:
             tasks.append(_end(before.candidate, grace))
+        candidate = self._now.candidate
+        arms = [*self._warm.values(), *([candidate.arm] if candidate and candidate.arm else ())]
+        unread = self._readers.keys() - {arm.definitions for arm in arms}
+        leaving = [self._readers.pop(each) for each in unread]
+        self._leaving += leaving
+        tasks += [self._close(reader, grace) for reader in leaving]
         self._retiring = [task for task in self._retiring if not task.done()]
         self._retiring += [asyncio.create_task(task) for task in tasks]
+
+    async def _close(self, reader: FeatureReader, grace: float) -> None:
+        """Once the requests that began with it have their answers."""
+        await asyncio.sleep(grace)
+        await reader.close()
+        self._leaving.remove(reader)
+        self._past_failures += reader.failures
 
 
 async def _end(candidate: Candidate, grace: float) -> None:

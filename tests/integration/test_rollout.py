@@ -1,5 +1,6 @@
 """A release through a real server and controller: who answers, and what ends it."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -19,6 +20,7 @@ from data_contracts.rollout_store import Report
 from data_contracts.sequences import Sums
 from data_contracts.stages import MoveRefused
 from data_contracts.tally import Tally
+from serving.features import FeatureReader
 from serving.registry import Registry
 from tests.integration.releases import MOST, Release, register_second, released
 from tests.integration.world import World, build
@@ -225,6 +227,25 @@ def test_a_barred_version_is_promoted_by_no_command_unless_someone_answers_for_i
     release.settle()
     assert "2" == release.plan.champion.version
     assert {} == release.store.barred()
+
+
+def test_features_that_no_arm_takes_any_longer_are_read_no_more(release: Release) -> None:
+    release.settle()
+    arms = release.replica.predictor.arms
+    kept = dict(arms._readers)
+    gone = FeatureReader(
+        release.world.use_case, release.lake, arms.now.champion.bundle.manifest.feature_digests
+    )
+    gone.failures = 3
+    arms._readers["of an earlier champion"] = gone
+    release.ask("start", "2")
+    assert kept == arms._readers and 3 == arms.feature_failures
+
+    async def retired() -> None:
+        await asyncio.gather(*arms._retiring)
+
+    release.client.run(retired())
+    assert [] == arms._leaving and 3 == arms.feature_failures
 
 
 def test_without_memory_for_a_candidate_a_release_begins_only_if_someone_answers_for_it(
