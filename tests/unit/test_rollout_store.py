@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from data_contracts.rollout import Plan, Target, began
-from data_contracts.rollout_store import RolloutStore
+from data_contracts.rollout_store import Report, RolloutStore
+from data_contracts.tally import UNEXPOSED, Tally
+from serving.metrics import exposition
 from serving.rollout_status import LOOKS, Drawn, history, status
 
 MANY = 240
@@ -66,6 +68,39 @@ def test_the_last_plans_and_requests_are_the_last_ones_oldest_first(store: Rollo
     assert ["resume", "abort"] == [request.action for request in store.requests(last=2)]
     assert [2] == [plan.epoch for plan in store.plans(1)]
     assert [1, 2] == [plan.epoch for plan in store.plans()]
+
+
+def test_exposure_is_renewed_with_the_lease_and_only_if_its_holder_says_so(tmp_path: Path) -> None:
+    store = RolloutStore(tmp_path / "rollouts.db", "clicks")
+    assert store.take("one", None) and 0 == store.exposure()
+    assert store.renew("one") and store.renew("one", exposes=False)
+    assert not store.renew("another")
+    assert (("one", 3), 1) == (store.beat(), store.exposure())
+    store.add(Plan(1, Target("1", "a")))
+    told = exposition(store, "clicks", 0.0).decode()
+    assert 'headrace_controller_beats_total{use_case="clicks"} 3.0' in told
+    assert 'headrace_exposure_beats_total{use_case="clicks"} 1.0' in told
+
+
+def test_errors_are_what_an_arm_was_asked_for_and_did_not_answer(store: RolloutStore) -> None:
+    plan = store.plan()
+    assert plan is not None
+    tallies = {"champion": Tally(), "candidate": Tally()}
+    tallies["champion"].answered(2.0, 1, 0.1)
+    for arm, why in [("champion", "timeout"), ("candidate", "timeout"), ("candidate", UNEXPOSED)]:
+        tallies[arm].failed(why, 2.0)
+    counts = {arm: tally.as_dict() for arm, tally in tallies.items()}
+    body = dict.fromkeys(("epoch", "champion", "busy", "answered"), 0)
+    body |= dict.fromkeys(("shadow_scored", "shadow_dropped"), 0)
+    store.report(Report("r", "b", 1, {**body, "tallies": {plan.step: counts}, "broken": {}}))
+    arms = status(store)["arms"]
+    champion, candidate = arms["champion"], arms["candidate"]
+    assert (2, {"timeout": 1}, {}) == tuple(
+        champion[name] for name in ("requests", "errors", "fallbacks")
+    )
+    assert (2, {"timeout": 1}, {"timeout": 1, UNEXPOSED: 1}) == tuple(
+        candidate[name] for name in ("requests", "errors", "fallbacks")
+    )
 
 
 def test_a_page_that_is_looked_at_again_reads_no_look_twice(
