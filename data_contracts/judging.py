@@ -50,8 +50,8 @@ def _fact(e: Evidence) -> Answer:
     return "pass" if e["holds"] else "fail", e["value"], e["limit"], int(e["n"]), None
 
 
-def _absent(_: Evidence) -> Answer:
-    return "cannot judge", "no evidence", "evidence", 0, None
+def _absent(e: Evidence) -> Answer:
+    return "cannot judge", e.get("reason", "no evidence"), "evidence", 0, None
 
 
 def _same(e: Evidence) -> Answer:

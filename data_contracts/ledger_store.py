@@ -28,13 +28,15 @@ class LedgerStore:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def rows(self, model: str) -> list[Row]:
-        """The ledger of a model, oldest row first."""
+    def rows(self, model: str, last: int | None = None) -> list[Row]:
+        """The ledger of a model, or the `last` rows of it, oldest first."""
         if not self._path.exists():
             return []
+        fields, most = ", ".join(_FIELDS), -1 if last is None else last
+        asked = f"SELECT {fields} FROM moves WHERE model = ? ORDER BY seq DESC LIMIT ?"
         with self._open() as connection:
-            asked = f"SELECT {', '.join(_FIELDS)} FROM moves WHERE model = ? ORDER BY seq"
-            return [Row(*found) for found in connection.execute(asked, (model,))]
+            found = connection.execute(asked, (model, most)).fetchall()
+        return [Row(*each) for each in reversed(found)]
 
     def append(self, row: Row) -> None:
         """Add `row`, durably; MoveRefused when another writer has added one of its seq."""

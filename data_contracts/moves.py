@@ -24,6 +24,7 @@ from data_contracts.ledger import (
     written,
 )
 from data_contracts.ledger_store import LedgerStore
+from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import (
     CHALLENGER,
     CHAMPION,
@@ -102,6 +103,7 @@ class Moves:
         of the process when empty."""
         self._registry = registry
         self._store = LedgerStore(lake.ledger)
+        self._rollout = RolloutStore(lake.rollouts, use_case.name)
         self._lock = lake.ledger.with_name(f"{use_case.name}.lock")
         self._model = use_case.name
         self._declared = use_case.declared
@@ -125,7 +127,8 @@ class Moves:
         are not staged or there is no champion. `actor`: who moves it, in place of the one of all
         moves. Raises MoveRefused, before anything changes, where the decision does not promote (a
         challenger needs no gate), is not what its evidence leads to, leaves out a gate that is
-        required now, or was made against another champion than today's, and there is no override.
+        required now, or was made against another champion than today's, or where a release has
+        barred the version, and there is no override; with one it is barred no longer.
         """
         with self._alone() as rows:
             before = self._aliases(rows)
@@ -135,11 +138,16 @@ class Moves:
             decided = json.loads(written(raw)) if raw else None
             if decided is not None and not stands(decided):
                 decided = None
+            barred = self._rollout.barred().get(version) if stage != CHALLENGER else None
             if stage != CHALLENGER and override is None:
+                _check_bar(version, barred)
                 champion, registered = before.get(CHAMPION), decision is None
                 clear(self._declared, version, stage, champion, decided, registered)
             made = ("promote", version, stage, before, after, decided, override)
-            return self._make(rows, actor, *made)
+            row = self._make(rows, actor, *made)
+            if barred is not None:
+                self._rollout.lift(version)
+            return row
 
     def demote(
         self,
@@ -297,3 +305,10 @@ class Moves:
 
     def _digest(self, version: str) -> str:
         return self._registry.version(self._model, version).digest
+
+
+def _check_bar(version: str, reason: str | None) -> None:
+    if reason is not None:
+        raise MoveRefused(
+            f"version {version}: is barred ({reason}): name who overrides that and why"
+        )

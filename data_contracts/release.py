@@ -21,6 +21,8 @@ from data_contracts.tally import Tally
 NOTHING = Sums(0.0, 0.0, 0.0, 0.0, (0, 0), 0)
 """The sums before any row has matured."""
 PAIRED, RATIO, CTR = "paired log loss", "sample ratio", "CTR"
+_ALWAYS = Rule("errors", "canary")
+"""Counts whatever a use case declares."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,21 @@ class Evidence:
     candidate: Tally = field(default_factory=Tally)
     broken: Mapping[str, str] = field(default_factory=dict[str, str])
     """Replica -> why its breaker has opened."""
+    unread: str = ""
+    """Why there are no outcomes though there may be; empty where they were read."""
 
 
 def judged(plan: Plan, rules: Sequence[Rule], alpha: float, seen: Evidence, last: bool) -> Decision:
     """The decision of the plan's stage at a look, `alpha` of the whole release.
 
     Before the `last` share of a canary its sequences only need to show no harm. An open breaker
-    fails at every stage.
+    fails at every stage, and without the outcomes none passes.
     """
     champion = plan.champion.version
     title = f"{plan.stage} {plan.share} against champion {champion}"
     checks = [_broken(seen.broken)] if seen.broken else []
+    if seen.unread:
+        checks.append(made(_ALWAYS, "outcomes", "absent", {"absent": True, "reason": seen.unread}))
     if plan.stage == "shadow":
         on = [rule for rule in rules if rule.check == PAIRED and rule.mode != "off"]
         found = [sequence_check(rules, PAIRED, seen.pairs, plan.tuned[PAIRED], alpha) for _ in on]
@@ -104,7 +110,7 @@ def _broken(broken: Mapping[str, str]) -> Check:
     evidence: dict[str, Any] = {
         "holds": False, "value": told, "limit": "no open breaker", "n": len(broken),
     }  # fmt: skip
-    return made(Rule("errors", "canary"), "breaker", "fact", evidence)
+    return made(_ALWAYS, "breaker", "fact", evidence)
 
 
 def _over(value: float, other: float) -> float:

@@ -39,6 +39,9 @@ class Rollout:
     """Least time between two looks at a release (s)."""
     dwell_s: float = 60.0
     """Least time on every step of the canary (s)."""
+    blind_s: float = 300.0
+    """Without a look whose outcomes could be read for this long (s) the candidate answers nobody,
+    and scores no copies, until there is one."""
     staged: bool = False
     """A newly trained version that may follow the champion waits for its release, and is canary and
     champion only by what that release decided, or by an override. Without this its held-out rows
@@ -51,8 +54,10 @@ class Rollout:
             raise ValueError(
                 f"rollout: steps {self.steps}: shares in basis points that grow, below {BUCKETS}"
             )
-        if self.look_s < 0 or self.dwell_s < 0:
-            raise ValueError(f"rollout: look_s {self.look_s}, dwell_s {self.dwell_s}: 0 or more")
+        times = {name: getattr(self, name) for name in ("look_s", "dwell_s", "blind_s")}
+        if min(times.values()) < 0:
+            told = ", ".join(f"{name} {value}" for name, value in times.items())
+            raise ValueError(f"rollout: {told}: 0 or more")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ CREATE TABLE IF NOT EXISTS requests (
     override INTEGER NOT NULL, answer TEXT);
 CREATE TABLE IF NOT EXISTS leases (
     model TEXT PRIMARY KEY, holder TEXT NOT NULL, beat INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS exposures (model TEXT PRIMARY KEY, beat INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS reports (
     model TEXT NOT NULL, replica TEXT NOT NULL, boot TEXT NOT NULL, beat INTEGER NOT NULL,
     body TEXT NOT NULL, PRIMARY KEY (model, replica, boot));
@@ -39,7 +41,13 @@ CREATE TABLE IF NOT EXISTS followed (
 CREATE TABLE IF NOT EXISTS looks (
     model TEXT NOT NULL, release INTEGER NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (model, release, number));
+CREATE INDEX IF NOT EXISTS looks_by_epoch
+    ON looks (model, release, json_extract(body, '$.epoch'), number);
 """
+
+
+class Overtaken(MoveRefused):
+    """Another plan took the epoch first."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +91,15 @@ class RolloutStore:
         found = self._read(asked)
         return Plan.from_dict(json.loads(found[0][0])) if found else None
 
-    def plans(self, since: int = 1) -> list[Plan]:
-        """Every plan from epoch `since` on, oldest first."""
-        asked = "SELECT body FROM plans WHERE model = :model AND epoch >= :since ORDER BY epoch"
-        return [Plan.from_dict(json.loads(body)) for (body,) in self._read(asked, since=since)]
+    def plans(self, last: int | None = None) -> list[Plan]:
+        """Every plan, or the `last` ones, oldest first."""
+        asked = "SELECT body FROM plans WHERE model = :model ORDER BY epoch DESC LIMIT :most"
+        found = self._read(asked, most=-1 if last is None else last)
+        return [Plan.from_dict(json.loads(body)) for (body,) in reversed(found)]
 
     def add(self, plan: Plan, bars: Mapping[str, str] | None = None) -> Plan:
         """Write the next plan, and bar the versions that it takes out of traffic (version ->
-        why); MoveRefused when its epoch does not follow the last one's."""
+        why); Overtaken when its epoch does not follow the last one's."""
         added = (
             "INSERT INTO plans SELECT :model, :epoch, :body WHERE :epoch - 1 = "
             "(SELECT coalesce(max(epoch), 0) FROM plans WHERE model = :model)"
@@ -99,9 +108,9 @@ class RolloutStore:
         values = {"model": self._model, "epoch": plan.epoch, "body": body}
         with self._open() as connection:
             if not connection.execute(added, values).rowcount:
-                raise MoveRefused(
+                raise Overtaken(
                     f"model {self._model}: plan {plan.epoch} does not follow the last one: "
-                    "another controller wrote it"
+                    "another was written first: look at it and ask again"
                 )
             barred = [(self._model, *each) for each in (bars or {}).items()]
             connection.executemany("INSERT OR REPLACE INTO barred VALUES (?, ?, ?)", barred)
@@ -121,15 +130,15 @@ class RolloutStore:
             assert found.lastrowid is not None
             return found.lastrowid
 
-    def requests(self, open_only: bool = False) -> list[Request]:
-        """All requests, or those without an answer, oldest first."""
+    def requests(self, open_only: bool = False, last: int | None = None) -> list[Request]:
+        """All requests, those without an answer, or the `last` ones, oldest first."""
         asked = (
             "SELECT id, time, actor, action, version, reason, override, answer FROM requests "
-            f"WHERE model = :model {'AND answer IS NULL ' if open_only else ''}ORDER BY id"
+            f"WHERE model = :model {'AND answer IS NULL ' if open_only else ''}"
+            "ORDER BY id DESC LIMIT :most"
         )
-        return [
-            Request(*row[:6], override=bool(row[6]), answer=row[7]) for row in self._read(asked)
-        ]
+        found = reversed(self._read(asked, most=-1 if last is None else last))
+        return [Request(*row[:6], override=bool(row[6]), answer=row[7]) for row in found]
 
     def answer(self, request: int, answer: str) -> None:
         """Say what became of a request."""
@@ -144,10 +153,24 @@ class RolloutStore:
         found = self._read("SELECT holder, beat FROM leases WHERE model = :model")
         return (str(found[0][0]), int(found[0][1])) if found else None
 
-    def renew(self, holder: str) -> bool:
-        """Renew the lease; False where another holds it, or nobody."""
+    def renew(self, holder: str, exposes: bool = True) -> bool:
+        """Renew the lease, and with it the candidate's exposure unless the holder cannot answer
+        for that now; False where another holds the lease, or nobody."""
         asked = "UPDATE leases SET beat = beat + 1 WHERE model = :model AND holder = :holder"
-        return self._write(asked, holder=holder) == 1
+        exposed = (
+            "INSERT INTO exposures VALUES (:model, 1) ON CONFLICT DO UPDATE SET beat = beat + 1"
+        )
+        with self._open() as connection:
+            values = {"model": self._model, "holder": holder}
+            held = connection.execute(asked, values).rowcount == 1
+            if held and exposes:
+                connection.execute(exposed, values)
+        return held
+
+    def exposure(self) -> int:
+        """How often the candidate's exposure was renewed; 0 before that."""
+        found = self._read("SELECT beat FROM exposures WHERE model = :model")
+        return int(found[0][0]) if found else 0
 
     def take(self, holder: str, seen: tuple[str, int] | None) -> bool:
         """Take the lease if it is still as it was `seen`; whether it was taken."""
@@ -193,6 +216,12 @@ class RolloutStore:
         """Version -> why it may not be released again, unless someone answers for it."""
         return dict(self._read("SELECT version, reason FROM barred WHERE model = :model"))
 
+    def lift(self, version: str) -> None:
+        """Bar a version no longer: someone answers for it."""
+        self._write(
+            "DELETE FROM barred WHERE model = :model AND version = :version", version=version
+        )
+
     def followed(self) -> tuple[int, int]:
         """(epoch, seq of the ledger's last row) when the aliases last followed the plan."""
         found = self._read("SELECT epoch, ledger FROM followed WHERE model = :model")
@@ -212,10 +241,41 @@ class RolloutStore:
             body=json.dumps(body),
         )
 
-    def looks(self, release: int) -> list[dict[str, Any]]:
-        """Every look of the release that began in epoch `release`, oldest first."""
-        asked = "SELECT body FROM looks WHERE model = :model AND release = :release ORDER BY number"
-        return [json.loads(body) for (body,) in self._read(asked, release=release)]
+    def looks(self, release: int, many: int | None = None) -> list[dict[str, Any]]:
+        """The looks of the release that began in epoch `release`, oldest first: all, or `many`
+        of them evenly over its course, the last one among them."""
+        step = 1 if many is None else max(1, ceil(self.looked(release) / many))
+        asked = (
+            "SELECT body FROM looks WHERE model = :model AND release = :release AND "
+            "(number % :step = 1 % :step OR number = (SELECT max(number) FROM looks "
+            "WHERE model = :model AND release = :release)) ORDER BY number"
+        )
+        found = self._read(asked, release=release, step=step)
+        return [json.loads(body) for (body,) in found]
+
+    def looked(self, release: int) -> int:
+        """How many looks there were at a release."""
+        asked = "SELECT max(number) FROM looks WHERE model = :model AND release = :release"
+        found = self._read(asked, release=release)
+        return int(found[0][0] or 0) if found else 0
+
+    def ends(self, release: int) -> list[dict[str, Any]]:
+        """Of a release's last epoch that was looked at the first look and the last, which may be
+        the same; none before there is one."""
+        of = "FROM looks WHERE model = :model AND release = :release"
+        last = f"SELECT body {of} ORDER BY number DESC LIMIT 1"
+        epoch = "json_extract(body, '$.epoch')"
+        first = f"SELECT body {of} AND {epoch} = :epoch ORDER BY number LIMIT 1"
+        found = [json.loads(body) for (body,) in self._read(last, release=release)]
+        for look in found[:1]:
+            begun = self._read(first, release=release, epoch=look["epoch"])
+            found = [json.loads(begun[0][0]), look]
+        return found
+
+    def released(self) -> int:
+        """Epoch in which the last release began that was looked at; 0 before there is one."""
+        found = self._read("SELECT max(release) FROM looks WHERE model = :model")
+        return int(found[0][0] or 0) if found else 0
 
     def _read(self, asked: str, **values: Any) -> list[Any]:
         if not self._path.exists():

@@ -1,35 +1,37 @@
 """Which units each share of a canary decided about: the input of the sample-ratio test."""
 
-from collections.abc import Iterable
+import numpy as np
 
 from data_contracts.rollout import BUCKETS
 from data_contracts.sequences import Split
 
 
-def splits(seen: Iterable[tuple[str, int, bool]]) -> tuple[Split, ...]:
+def splits(units: np.ndarray, bps: np.ndarray, candidate: np.ndarray) -> tuple[Split, ...]:
     """Per share and share before: how many distinct units were decided about, how they fell.
 
-    `seen`: (unit, share of the canary in basis points, whether it was the candidate's), in any
-    order. A unit of the champion's is decided about again at the next share; one of the
-    candidate's stays, and counts no more.
+    Of the same length, in any order and as often as they were seen: a unit (any sortable ids),
+    the share of the canary (int, basis points), whether it was the candidate's (bool). A unit of
+    the champion's is decided about again at the next share; one of the candidate's stays, and
+    counts no more.
     """
-    counts: dict[tuple[int, int], list[int]] = {}
-    left: dict[str, int] = {}
-    """Unit -> the share that left it with the champion."""
-    gone: set[str] = set()
-    ordered = sorted({(bps, unit, theirs) for unit, bps, theirs in seen})
-    for bps, unit, theirs in ordered:
-        before = left.get(unit, 0)
-        if unit in gone or before == bps:
-            continue
-        count = counts.setdefault((before, bps), [0, 0])
-        count[0] += theirs
-        count[1] += 1
-        if theirs:
-            gone.add(unit)
-        else:
-            left[unit] = bps
+    if not len(units):
+        return ()
+    order = np.lexsort((candidate, bps, units))
+    unit, share, theirs = units[order], bps[order].astype(np.int64), candidate[order]
+    fresh = np.ones(len(unit), bool)
+    fresh[1:] = (unit[1:] != unit[:-1]) | (share[1:] != share[:-1])
+    unit, share, theirs = unit[fresh], share[fresh], theirs[fresh]
+    first = np.ones(len(unit), bool)
+    first[1:] = unit[1:] != unit[:-1]
+    begins = np.flatnonzero(first)[np.cumsum(first) - 1]
+    # How many of the unit's earlier rows were the candidate's.
+    gone = np.concatenate([[0], np.cumsum(theirs)])
+    open_ = gone[:-1] == gone[begins]
+    before = np.where(first, 0, np.concatenate([[0], share[:-1]]))
+    decided, which = np.unique(np.stack([before, share])[:, open_], axis=1, return_inverse=True)
+    fell = np.bincount(which, theirs[open_]).astype(int).tolist()
+    counts = np.bincount(which).tolist()
     return tuple(
-        Split((bps - before) / (BUCKETS - before), candidate, units)
-        for (before, bps), (candidate, units) in sorted(counts.items())
+        Split((after - left) / (BUCKETS - left), ours, count)
+        for (left, after), ours, count in zip(decided.T.tolist(), fell, counts, strict=True)
     )

@@ -71,6 +71,11 @@ class Arms:
         self._settings = settings
         self._store = RolloutStore(lake.rollouts, use_case.name)
         self._readers: dict[str, FeatureReader] = {}
+        """Digest over features -> their reader, of the arms that are warm."""
+        self._leaving: list[FeatureReader] = []
+        """Those that no arm takes any longer, until they are closed."""
+        self._past_failures = 0
+        """Of readers that were closed."""
         self._forks = Forks(_START_S)
         self._warm: dict[str, Arm] = {}
         """Bundle's digest -> champions that were served here, the present one last."""
@@ -78,7 +83,7 @@ class Arms:
         """Where the newest champion runs."""
         plan = self._store.plan() or Plan(0, registered_champion(use_case, lake))
         self._now = self._prepared(plan, None)
-        self._seen: tuple[str, int] | None = None
+        self._seen: int | None = None
         self._renewed = float("-inf")
         self._retiring: list[asyncio.Task[None]] = []
         self.plan_failures = 0
@@ -91,7 +96,7 @@ class Arms:
         return self._now
 
     def exposed(self, snapshot: Snapshot) -> Arm | None:
-        """The candidate's arm while it may be used: a controller stands behind the plan, and the
+        """The candidate's arm while it may be used: a controller answers for its exposure, and the
         breaker is closed."""
         candidate = snapshot.candidate
         alone = time.monotonic() - self._renewed > self._settings.lease_s
@@ -118,7 +123,8 @@ class Arms:
     @property
     def feature_failures(self) -> int:
         """Reads of features that ended in defaults."""
-        return sum(reader.failures for reader in self._readers.values())
+        readers = (*self._readers.values(), *self._leaving)
+        return self._past_failures + sum(reader.failures for reader in readers)
 
     def broken(self) -> Mapping[str, str]:
         """Step -> why the candidate's breaker has opened here."""
@@ -139,8 +145,8 @@ class Arms:
             await reader.close()
 
     def _see(self) -> Plan | None:
-        beat = self._store.beat()
-        if beat is not None and beat != self._seen:
+        beat = self._store.exposure()
+        if beat != self._seen:
             # The first beat that is found may be a dead controller's: only a change is a sign.
             if self._seen is not None:
                 self._renewed = time.monotonic()
@@ -196,13 +202,27 @@ class Arms:
         return Arm(bundle, self._readers[definitions], scorer, definitions)
 
     def _retire(self, before: Snapshot) -> None:
-        """End what no later request uses: an earlier release's candidate, old champions but one."""
+        """End what no later request uses: an earlier release's candidate, old champions but one,
+        readers of features that no arm takes any longer."""
         grace = self._settings.timeout_ms / 1000
         tasks = [arm.scorer.close(grace) for arm in [self._warm.pop(d) for d in [*self._warm][:-2]]]
         if before.candidate is not None and before.candidate is not self._now.candidate:
             tasks.append(_end(before.candidate, grace))
+        candidate = self._now.candidate
+        arms = [*self._warm.values(), *([candidate.arm] if candidate and candidate.arm else ())]
+        unread = self._readers.keys() - {arm.definitions for arm in arms}
+        leaving = [self._readers.pop(each) for each in unread]
+        self._leaving += leaving
+        tasks += [self._close(reader, grace) for reader in leaving]
         self._retiring = [task for task in self._retiring if not task.done()]
         self._retiring += [asyncio.create_task(task) for task in tasks]
+
+    async def _close(self, reader: FeatureReader, grace: float) -> None:
+        """Once the requests that began with it have their answers."""
+        await asyncio.sleep(grace)
+        await reader.close()
+        self._leaving.remove(reader)
+        self._past_failures += reader.failures
 
 
 async def _end(candidate: Candidate, grace: float) -> None:

@@ -64,7 +64,7 @@ def create_key(
     key = _PREFIX + secrets.token_urlsafe(_BYTES)
     with locked(path.with_suffix(".lock")):
         kept = [k for k in _read(path) if k.name != name] if path.exists() else []
-        kept.append(Key(name, _digest(key), tuple(sorted(roles)), rate, quota))
+        kept.append(Key(name, key_digest(key), tuple(sorted(roles)), rate, quota))
         _write(path, kept)
     return key
 
@@ -107,14 +107,18 @@ class Keys:
         presented = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
         if not presented:
             raise _unauthorised("no API key: send `Authorization: Bearer KEY` or `X-API-Key: KEY`")
-        digest = _digest(presented)
+        digest = key_digest(presented)
         found: Caller | None = None
         for key in self._current():
             if hmac.compare_digest(key.sha256, digest):
-                found = Caller(key.name, frozenset(key.roles), key.rate, key.quota)
+                found = _caller(key)
         if found is None:
             raise _unauthorised("unknown API key")
         return found
+
+    def holder(self, digest: str) -> Caller | None:
+        """Whose key has this digest; None where it was revoked or never was one."""
+        return next((_caller(key) for key in self._current() if key.sha256 == digest), None)
 
     def _current(self) -> list[Key]:
         try:
@@ -137,6 +141,10 @@ class OpenAccess:
         """Somebody with all roles and no limits."""
         return Caller("anyone", ROLES)
 
+    def holder(self, digest: str) -> Caller | None:
+        """The same."""
+        return self.caller({})
+
 
 def demand(roles: Collection[Role], needed: Role, what: str) -> None:
     """Raise Problem 403 unless `needed` is among `roles`; `what` names what needs it."""
@@ -147,11 +155,16 @@ def demand(roles: Collection[Role], needed: Role, what: str) -> None:
         )
 
 
+def _caller(key: Key) -> Caller:
+    return Caller(key.name, frozenset(key.roles), key.rate, key.quota)
+
+
 def _unauthorised(detail: str) -> Problem:
     return Problem(HTTPStatus.UNAUTHORIZED, detail, headers={"WWW-Authenticate": "Bearer"})
 
 
-def _digest(key: str) -> str:
+def key_digest(key: str) -> str:
+    """What is kept of a key: its SHA-256, as hex."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 

@@ -92,7 +92,7 @@ def main(arguments: list[str]) -> int:
         except MoveRefused as refused:
             _log.warning("rollout: %s", refused)
         except Exception:
-            # Store or tables cannot be read: the lease runs out unless it passes.
+            # The store cannot be read: the candidate's exposure runs out unless that passes.
             _log.exception("rollout: nothing was decided")
     return 0
 

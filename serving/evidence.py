@@ -1,49 +1,40 @@
 """What the tables say of a release: matured impressions of both arms, and of the shadow."""
 
-# deltalake ships partial types:
+# deltalake and pyarrow ship partial types:
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from deltalake import DeltaTable
+from pyarrow.parquet import filters_to_expression
 
 from data_contracts.evidence import log_losses
 from data_contracts.lake import Lake
 from data_contracts.release import NOTHING, Evidence
 from data_contracts.rollout import Plan
 from data_contracts.rollout_store import Report
-from data_contracts.sequences import Sums, arm_difference, paired_gap
+from data_contracts.sequences import Split, Sums, arm_difference, paired_gap
 from data_contracts.splits import splits
-from data_contracts.tally import Tally, summed
+from serving.reports import counted
 
 _HOUR_US = 3_600_000_000
+Filters = list[tuple[str, str, Any]]
 
 
-def gathered(lake: Lake, plan: Plan, reports: Iterable[Report]) -> Evidence:
+def gathered(lake: Lake, plan: Plan, reports: Sequence[Report]) -> Evidence:
     """All that is known of the plan's release now: its matured outcomes, and what replicas say of
     its present step."""
-    step, told = plan.step, list(reports)
-    tallies = {
-        arm: summed(
-            Tally.from_dict(each.body["tallies"][step][arm])
-            for each in told
-            if arm in each.body["tallies"].get(step, {})
-        )
-        for arm in ("champion", "candidate")
-    }
-    broken = {
-        each.replica: each.body["broken"][step] for each in told if step in each.body["broken"]
-    }
-    return Evidence(
+    return replace(
+        counted(plan, reports),
         pairs=_pairs(lake, plan) if plan.stage == "shadow" else NOTHING,
         arms=_arms(lake, plan) if plan.stage == "canary" else NOTHING,
         splits=_splits(lake, plan) if plan.stage == "canary" else (),
-        champion=tallies["champion"],
-        candidate=tallies["candidate"],
-        broken=broken,
     )
 
 
@@ -79,30 +70,58 @@ def _arms(lake: Lake, plan: Plan) -> Sums:
     )
 
 
-def _splits(lake: Lake, plan: Plan) -> Any:
+def _splits(lake: Lake, plan: Plan) -> tuple[Split, ...]:
     of = [("release", "=", plan.release), ("canary_bps", ">", 0)]
-    rows = columns(lake.predictions, ["unit", "canary_bps", "arm"], of)
-    if not rows:
+    names = ["unit", "canary_bps", "arm"]
+    stored = _stored(lake.predictions, names, of)
+    if stored is None:
         return ()
-    candidate = rows["arm"] == "candidate"
-    return splits(zip(rows["unit"], rows["canary_bps"].tolist(), candidate.tolist(), strict=True))
+    # There is a row for each candidate that was shown; kept of them is one a unit and share.
+    found, fresh = _distinct([stored.projected_schema.empty_table()]), list[Any]()
+    for batch in stored.to_batches():
+        fresh.append(_distinct([pa.Table.from_batches([batch])]))
+        if sum(each.num_rows for each in fresh) > found.num_rows:
+            found, fresh = _distinct([found, *fresh]), []
+    found = _distinct([found, *fresh])
+    rows = {name: _numpy(name, found[name]) for name in names}
+    return splits(rows["unit"], rows["canary_bps"], rows["arm"] == "candidate")
 
 
-def columns(
-    table: Path, names: list[str], of: list[tuple[str, str, Any]] | None = None
-) -> Mapping[str, np.ndarray]:
-    """Columns of a Delta table, times in µs; empty where the table or a column is not there yet."""
-    if not DeltaTable.is_deltatable(str(table)):
+def _distinct(parts: Sequence[Any]) -> Any:
+    names = parts[0].schema.names
+    return pa.concat_tables(parts).group_by(names).aggregate([]).select(names)
+
+
+def columns(table: Path, names: list[str], of: Filters | None = None) -> Mapping[str, np.ndarray]:
+    """Columns of a Delta table, times in µs, units as numbers that stand for them; empty where the
+    table or a column is not there yet."""
+    stored = _stored(table, names, of)
+    if stored is None:
         return {}
+    found = stored.to_table()
+    return {name: _numpy(name, found[name]) for name in names}
+
+
+def _stored(table: Path, names: list[str], of: Filters | None) -> Any:
+    """A scan of these columns; None where the table or one of them is not there yet."""
+    if not DeltaTable.is_deltatable(str(table)):
+        return None
     stored = DeltaTable(str(table))
     known = {field.name for field in stored.schema().fields}
     if not {*names, *(name for name, _, _ in of or ())} <= known:
-        return {}
-    found: Any = stored.to_pyarrow_table(columns=names, filters=of)
-    columns: dict[str, np.ndarray] = {}
-    for name in names:
-        column = found[name]
-        if name == "q":
-            column = column.cast("int64")
-        columns[name] = column.to_numpy(zero_copy_only=False)
-    return columns
+        return None
+    kept = filters_to_expression(of) if of else None
+    return stored.to_pyarrow_dataset().scanner(columns=names, filter=kept)
+
+
+def _numpy(name: str, column: Any) -> np.ndarray:
+    if name == "q":
+        column = column.cast("int64")
+    if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
+        return column.to_numpy(zero_copy_only=False)
+    # A Python string a row would take most of a look's time and memory.
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    places = encoded.indices.to_numpy(zero_copy_only=False)
+    if name == "unit":
+        return places
+    return encoded.dictionary.to_numpy(zero_copy_only=False)[places]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from data_contracts.rollout_store import Report
+from data_contracts.stages import MoveRefused
 
 _SILENT_S = 10.0
 _MISSED = 3
@@ -16,6 +17,11 @@ def silent_s(body: Mapping[str, Any]) -> float:
     """After so long without a report (s) a replica is taken for one that has ended: ten seconds,
     or three reports in a row."""
     return max(_SILENT_S, _MISSED * float(body.get("every_s", 0.0)))
+
+
+def lives(body: Mapping[str, Any], now: float) -> bool:
+    """Whether the replica that said this last is there at `now` (s since 1970)."""
+    return not body.get("ended") and now - body.get("at", 0.0) < silent_s(body)
 
 
 class Replicas:
@@ -39,6 +45,11 @@ class Replicas:
             if now - since < silent_s(each.body):
                 live.append(each)
         self.live = live
+
+    def demand_room(self) -> None:
+        """MoveRefused where the next step could not be judged, or would not fit into memory."""
+        if short := self.without_log() or self.without_memory():
+            raise MoveRefused(short)
 
     def without_memory(self) -> str:
         """Why one more load of the candidate in each replica would not fit into memory; empty where

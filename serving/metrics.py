@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 from data_contracts.rollout import Plan
 from data_contracts.rollout_store import Report, RolloutStore
 from data_contracts.tally import Tally, summed
-from serving.headroom import silent_s
+from serving.headroom import lives
 from serving.reports import COUNTED
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -45,7 +45,7 @@ class _Stored(Collector):
 
     def collect(self) -> Iterator[Metric]:
         reports = self._store.reports()
-        live = [each for each in reports if _lives(each.body, self._now)]
+        live = [each for each in reports if lives(each.body, self._now)]
         plan = self._store.plan()
         yield from self._counted(reports)
         yield from self._there(live, plan)
@@ -139,7 +139,7 @@ class _Stored(Collector):
         yield self._gauge("aliases_epoch", "Plan that the registry's aliases follow.", followed)
         yield self._gauge("canary_ratio", "Share of units answered by it.", plan.canary_bps / 1e4)
         yield self._gauge("shadow_ratio", "Share of requests mirrored.", plan.shadow_bps / 1e4)
-        looks = self._store.looks(plan.release) if plan.candidate is not None else []
+        looks = self._store.ends(plan.release) if plan.candidate is not None else []
         waits = GaugeMetricFamily(
             "headrace_release_waits",
             "Whether the release stays at its share, by what its gates said last.",
@@ -154,11 +154,18 @@ class _Stored(Collector):
         beat = self._store.beat()
         beats = CounterMetricFamily(
             "headrace_controller_beats",
-            "Renewals of the controller's lease: without more of them no candidate is exposed.",
+            "Renewals of the controller's lease: without more of them nothing is decided.",
             labels=["use_case"],
         )
         beats.add_metric([self._use_case], beat[1] if beat is not None else 0)
         yield beats
+        exposed = CounterMetricFamily(
+            "headrace_exposure_beats",
+            "Renewals of the candidate's exposure: without more of them only the champion answers.",
+            labels=["use_case"],
+        )
+        exposed.add_metric([self._use_case], self._store.exposure())
+        yield exposed
 
     def _counter(self, name: str, text: str, label: str, counts: Mapping[str, float]) -> Metric:
         found = CounterMetricFamily(f"headrace_{name}", text, labels=["use_case", label])
@@ -170,10 +177,6 @@ class _Stored(Collector):
         found = GaugeMetricFamily(f"headrace_{name}", text, labels=["use_case"])
         found.add_metric([self._use_case], value)
         return found
-
-
-def _lives(body: Mapping[str, Any], now: float) -> bool:
-    return not body.get("ended") and now - body.get("at", 0.0) < silent_s(body)
 
 
 def _merged(bodies: Iterable[Mapping[str, Any]], name: str) -> Counter[str]:

@@ -46,8 +46,9 @@ class Registry:
             self._client.set_registered_model_alias(name, alias, version)
 
     def version(self, name: str, number: str) -> Target:
-        """One version of model `name`; BundleRefused where its bundle has no digest."""
-        found = self._client.get_model_version(name, number)
+        """One version of model `name`; BundleRefused where it is not registered, or its bundle has
+        no digest."""
+        found = self._version(name, number)
         digest = found.tags.get(DIGEST)
         if not digest or not found.run_id:
             raise BundleRefused(
@@ -56,8 +57,9 @@ class Registry:
         return Target(number, digest)
 
     def decided(self, name: str, number: str) -> Mapping[str, Any] | None:
-        """The decision under which a version was registered, as `Decision.as_dict` gave it."""
-        tags = self._client.get_model_version(name, number).tags
+        """The decision under which a version was registered, as `Decision.as_dict` gave it;
+        BundleRefused where it is not registered."""
+        tags = self._version(name, number).tags
         return json.loads(tags["decision"]) if "decision" in tags else None
 
     def stamp(self, name: str) -> str | None:
@@ -76,11 +78,21 @@ class Registry:
         """
         from mlflow.exceptions import MlflowException
 
-        run = self._client.get_model_version(name, number).run_id
+        run = self._version(name, number).run_id
         try:
             return Path(self._client.download_artifacts(str(run), ARTIFACT, str(folder)))
         except (MlflowException, OSError) as error:
             raise BundleRefused(f"its bundle cannot be read: {error}") from error
+
+    def _version(self, name: str, number: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_model_version(name, number)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise BundleRefused(f"model {name} version {number}: is not registered") from None
 
     def _model(self, name: str) -> Any:
         from mlflow.exceptions import MlflowException

@@ -2,42 +2,30 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
-from data_contracts.clock import Clock, format_time
+from data_contracts.clock import Clock
 from data_contracts.gates import Decision
-from data_contracts.ledger import INTENT
 from data_contracts.moves import Moves, Override, Registry
-from data_contracts.release import Evidence, judged
-from data_contracts.rollout import (
-    Plan,
-    Target,
-    adopted,
-    advanced,
-    ended,
-    held,
-    led_to,
-    moves,
-    returned,
-)
-from data_contracts.rollout_store import Report, Request, RolloutStore
-from data_contracts.stages import CHAMPION, SHADOW, MoveRefused
+from data_contracts.release import judged
+from data_contracts.rollout import Plan, advanced, ended, held, returned
+from data_contracts.rollout_store import Overtaken, Report, Request, RolloutStore
+from data_contracts.stages import MoveRefused
 from data_contracts.use_case import UseCase
+from serving.alignment import START, Alignment
 from serving.headroom import Replicas
+from serving.looks import Look, Looks
+from serving.plans import Plans
 from serving.previous import previous
-from serving.reports import fold
+from serving.reports import broken, fold
 
 _log = logging.getLogger(__name__)
 
-START = "start"
 ACTIONS = (START, "advance", "hold", "resume", "abort", "rollback")
 """What may be asked of a controller."""
 HUNG_S = 60.0
 """A look that takes longer ends the exposure, with the lease."""
-
-Look = Callable[[Plan, list[Report]], Evidence]
 
 
 class Controller:
@@ -61,21 +49,20 @@ class Controller:
         lease_s: float,
     ) -> None:
         self._use_case = use_case
-        self._declared = use_case.declared.rollout
+        self._declared = declared = use_case.declared.rollout
         self._store = store
         self._registry = registry
         self._moves = moves
-        self._look = look
-        self._tuned = tuned
-        self._fetch = fetch
-        self._clock = clock
         self._holder = holder
         self._lease_s = lease_s
         self._seen: tuple[str, int] | None = None
         self._since = time.monotonic()
         self._replicas = Replicas()
-        self._looked = float("-inf")
-        self._stepped = self._ticked = time.monotonic()
+        self._plans = Plans(store, moves, clock)
+        self._looks = Looks(look, declared.look_s, declared.blind_s)
+        both = self._plans, self._replicas
+        self._alignment = Alignment(use_case, store, registry, moves, *both, tuned, fetch)
+        self._ticked = time.monotonic()
         self.leads = False
         self.waits = ""
         """Why the release does not go on, for people."""
@@ -83,25 +70,23 @@ class Controller:
 
     def tick(self) -> Plan | None:
         """Answer requests and go by the evidence; the newest plan, None while another controller
-        leads or there is no plan yet. It never waits for the registry."""
+        leads or there is no plan yet. It never waits for the registry.
+
+        Outcomes that cannot be read stop no one from being taken out: what replicas counted is
+        judged, requests are answered, and in time the candidate is exposed no longer.
+        """
         self._ticked = time.monotonic()
-        self.leads = self._lead()
-        plan = self._store.plan() if self.leads else None
-        if plan is None:
-            return None
-        reports = self._store.reports()
-        self._replicas.hear(reports)
-        fold(self._store, reports, plan.step)
-        for request in self._store.requests(open_only=True):
-            if request.action != START:
-                plan = self._asked(plan, request)
-        return self._watched(plan, reports) if plan.candidate is not None else plan
+        try:
+            return self._turn()
+        except Exception:
+            self._looks.miss()
+            raise
 
     def keep(self) -> None:
         """Renew the lease while a `tick` goes on, from another thread: evidence of many rows takes
         longer to read than a lease lasts, and a controller that hangs has to lose it."""
         if self.leads and time.monotonic() - self._ticked < HUNG_S:
-            self._store.renew(self._holder)
+            self._store.renew(self._holder, self._looks.exposes)
 
     def align(self) -> None:
         """Let the registry's aliases follow the plan, or the plan follow moves that were made
@@ -113,13 +98,7 @@ class Controller:
         if not self.leads:
             return
         try:
-            plan = self._store.plan() or self._first()
-            self._from_hands()
-            plan = self._aligned(plan)
-            for request in self._store.requests(open_only=True):
-                if request.action == START:
-                    # A registry that hangs has kept this thread while plans were written.
-                    plan = self._started(self._store.plan() or plan, request)
+            self._alignment.turn()
         except MoveRefused as refused:
             self.waits = str(refused)
             _log.warning("rollout: aliases and plan are not aligned: %s", refused)
@@ -128,9 +107,29 @@ class Controller:
             self.registry_failures += 1
             _log.exception("rollout: the registry cannot be reached")
 
+    def _turn(self) -> Plan | None:
+        self.leads = self._lead()
+        if not self.leads:
+            return None
+        plan = self._store.plan()
+        if plan is None:
+            self._looks.clear()
+            return None
+        reports = self._store.reports()
+        self._replicas.hear(reports)
+        asked = [each for each in self._store.requests(open_only=True) if each.action != START]
+        # Whoever takes a version out waits for nobody.
+        for request in sorted(asked, key=lambda each: each.action != "abort"):
+            plan = self._asked(plan, request)
+        fold(self._store, reports, plan.step)
+        if plan.candidate is None:
+            self._looks.clear()
+            return plan
+        return self._watched(plan, reports)
+
     def _lead(self) -> bool:
         """Renew the lease, or take one that is free or that nobody renews."""
-        if self._store.renew(self._holder):
+        if self._store.renew(self._holder, self._looks.exposes):
             return True
         seen = self._store.beat()
         if seen != self._seen:
@@ -139,17 +138,23 @@ class Controller:
             return False
         return self._store.take(self._holder, seen)
 
-    def _first(self) -> Plan:
-        aliases = self._targets(self._moves.aliases())
-        if CHAMPION not in aliases:
-            raise MoveRefused(f"model {self._use_case.name}: has no champion to begin with")
-        return self._write(Plan(1, aliases[CHAMPION]), "controller", "the champion by its alias")
-
-    def _asked(self, plan: Plan, request: Request) -> Plan:
+    def _asked(self, plan: Plan, request: Request, again: bool = True) -> Plan:
+        """Do what is asked, and answer; whatever comes in the way of one request, the others and
+        the gates have their turn."""
         try:
             plan, answer = self._done(plan, request)
+        except Overtaken as overtaken:
+            before, plan = plan, self._store.plan() or plan
+            # Whoever goes on or back has to know from which step, or champion.
+            unseen = request.action == "rollback" and plan.champion != before.champion
+            if again and request.action != "advance" and not unseen:
+                return self._asked(plan, request, again=False)
+            answer = f"refused: {overtaken}"
         except MoveRefused as refused:
             answer = f"refused: {refused}"
+        except Exception as error:
+            _log.exception("rollout: request %d, %s", request.id, request.action)
+            answer = f"refused: {type(error).__name__}: {error}"
         self._store.answer(request.id, answer)
         return plan
 
@@ -159,98 +164,32 @@ class Controller:
         if request.action == "advance":
             after = advanced(plan, self._declared.steps)
             if answers is None:
-                self._demand_room()
-            decision = self._judged(plan, self._evidence(plan))
+                self._replicas.demand_room()
+            decision = self._judged(plan, self._store.reports())
             if not decision.promotes and answers is None:
                 raise MoveRefused(f"its gates say {decision.verdict}: {_reasons(decision)}")
             passed = decision if decision.promotes else None
-            return self._write(after, actor, reason, passed, answers), f"epoch {after.epoch}"
+            return self._plans.write(after, actor, reason, passed, answers), f"epoch {after.epoch}"
         if request.action in ("hold", "resume"):
             after = held(plan, request.action == "hold")
-            return self._write(after, actor, reason), f"epoch {after.epoch}"
+            return self._plans.write(after, actor, reason), f"epoch {after.epoch}"
         if request.action == "abort":
             bad, after = plan.candidate, ended(plan)
             bars = {bad.version: f"aborted by {actor}: {reason}"} if bad is not None else {}
-            plan = self._write(after, actor, reason, None, Override(actor, reason), bars)
+            plan = self._plans.write(after, actor, reason, None, Override(actor, reason), bars)
             return plan, f"epoch {after.epoch}"
         if request.action == "rollback":
             after = returned(plan, previous(plan, self._store, self._moves, self._registry, name))
             bars = {plan.champion.version: f"rolled back by {actor}: {reason}"}
-            plan = self._write(after, actor, reason, None, Override(actor, reason), bars)
+            plan = self._plans.write(after, actor, reason, None, Override(actor, reason), bars)
             return plan, f"epoch {after.epoch}"
         raise MoveRefused(f"action {request.action!r}: one of {', '.join(ACTIONS)}")
 
-    def _started(self, plan: Plan, request: Request) -> Plan:
-        """Move the version to the shadow, and take up the plan that this leads to."""
-        try:
-            self._move_to_shadow(plan, request)
-            plan = self._aligned(plan)
-            answer = f"epoch {plan.epoch}"
-        except MoveRefused as refused:
-            answer = f"refused: {refused}"
-        self._store.answer(request.id, answer)
-        return plan
-
-    def _move_to_shadow(self, plan: Plan, request: Request) -> None:
-        version = request.version
-        answers = Override(request.actor, request.reason) if request.override else None
-        if version is None:
-            raise MoveRefused("start: no version: which one shall be released?")
-        if plan.candidate is not None:
-            raise MoveRefused(f"version {plan.candidate.version} is being released: abort it first")
-        barred = self._store.barred().get(version)
-        if barred is not None and answers is None:
-            raise MoveRefused(f"version {version}: is barred ({barred}): name who overrides that")
-        if answers is None:
-            self._demand_room()
-        self._moves.promote(version, SHADOW, answers, actor=request.actor)
-
-    def _demand_room(self) -> None:
-        if short := self._replicas.without_log() or self._replicas.without_memory():
-            raise MoveRefused(short)
-
-    def _aligned(self, plan: Plan) -> Plan:
-        """Moves that were made beside the plan count only once the aliases have followed it."""
-        epoch, seq = self._store.followed()
-        history = self._moves.history()
-        now = history[-1].seq if history else 0
-        if plan.epoch > max(epoch, 1):
-            self._follow(plan)
-        elif now > seq:
-            aliases = self._targets(self._moves.aliases())
-            after = adopted(plan, aliases, self._declared.steps, self._tuned())
-            if after is not None:
-                self._fetch(after)
-                last = [row for row in history if row.kind == INTENT][-1]
-                plan = self._write(after, last.actor, f"row {last.seq} of the ledger")
-        history = self._moves.history()
-        self._store.follow(plan.epoch, history[-1].seq if history else 0)
-        return plan
-
-    def _from_hands(self) -> None:
-        """Aliases that someone moved in MLflow are set back, and taken as a request."""
-        for alias, version in self._moves.restore().items():
-            if version is not None:
-                said = f"alias {alias} was set in MLflow"
-                self._store.ask(self._stamp(), "MLflow", "start", version, said, False)
-
-    def _follow(self, plan: Plan) -> None:
-        plans = [each for each in self._store.plans() if each.epoch <= plan.epoch]
-        for action, version, stage in moves(plan, self._moves.aliases()):
-            led = led_to(plans, version)
-            override = Override(**led.override) if led.override else None
-            if action == "promote":
-                self._moves.promote(version, stage, override, led.decision, led.actor)
-            else:
-                self._moves.demote(version, override, led.decision, led.actor)
-
     def _watched(self, plan: Plan, reports: list[Report]) -> Plan:
         """End the release on a failed gate, take it a step on when all pass."""
-        evidence = self._evidence(plan, reports) if self._due() else None
-        if evidence is None and not any(plan.step in each.body["broken"] for each in reports):
+        if not self._looks.due(self._plans.written) and not broken(reports, plan.step):
             return plan
-        evidence = evidence or self._evidence(plan, reports)
-        decision = self._judged(plan, evidence)
+        decision = self._judged(plan, reports)
         failed = decision.verdict == "fail"
         self.waits = "" if failed else self._waiting(plan, decision)
         self._store.look(plan.release, self._seen_at(plan, decision))
@@ -259,13 +198,13 @@ class Controller:
         if self.waits:
             return plan
         after = advanced(plan, self._declared.steps)
-        return self._write(after, "controller", "its gates passed", decision)
+        return self._plans.write(after, "controller", "its gates passed", decision)
 
     def _failed(self, plan: Plan, decision: Decision) -> Plan:
         assert plan.candidate is not None
         reason = _reasons(decision)
         bars = {plan.candidate.version: reason}
-        return self._write(ended(plan), "controller", reason, decision, bars=bars)
+        return self._plans.write(ended(plan), "controller", reason, decision, bars=bars)
 
     def _waiting(self, plan: Plan, decision: Decision) -> str:
         """Why a release that did no harm stays where it is; empty when it may go on."""
@@ -275,7 +214,7 @@ class Controller:
             return f"its gates say {decision.verdict}: {_reasons(decision)}"
         if plan.held:
             return "it is held"
-        if time.monotonic() - self._stepped < self._declared.dwell_s:
+        if time.monotonic() - self._plans.written < self._declared.dwell_s:
             return f"each step takes {self._declared.dwell_s:g} s at least"
         live = self._replicas.live
         late = [each.replica for each in live if each.body["epoch"] != plan.epoch]
@@ -284,61 +223,19 @@ class Controller:
         busy = self._replicas.without_processors() if plan.stage == "canary" else ""
         return busy or self._replicas.without_memory()
 
-    def _due(self) -> bool:
-        if time.monotonic() - self._looked < self._declared.look_s:
-            return False
-        self._looked = time.monotonic()
-        return True
-
-    def _evidence(self, plan: Plan, reports: list[Report] | None = None) -> Evidence:
-        return self._look(plan, self._store.reports() if reports is None else reports)
-
-    def _judged(self, plan: Plan, evidence: Evidence) -> Decision:
+    def _judged(self, plan: Plan, reports: list[Report]) -> Decision:
         gates = self._use_case.declared.gates
         last = plan.canary_bps >= self._declared.steps[-1]
-        return judged(plan, gates.rules, gates.alpha, evidence, last)
+        seen = self._looks.at(plan, reports)
+        return judged(plan, gates.rules, gates.alpha, seen, last)
 
     def _seen_at(self, plan: Plan, decision: Decision) -> dict[str, Any]:
         return {
-            "time": self._stamp(),
+            "time": self._plans.stamp(),
             "epoch": plan.epoch,
             "waits": self.waits,
             "decision": decision.as_dict(),
         }
-
-    def _targets(self, aliases: dict[str, str]) -> dict[str, Target]:
-        name = self._use_case.name
-        digests = {v: self._registry.version(name, v).digest for v in {*aliases.values()}}
-        return {alias: Target(v, digests[v]) for alias, v in aliases.items()}
-
-    def _write(
-        self,
-        plan: Plan,
-        actor: str,
-        reason: str,
-        decision: Decision | None = None,
-        override: Override | None = None,
-        bars: Mapping[str, str] | None = None,
-    ) -> Plan:
-        head = self._moves.history()
-        written = self._store.add(
-            replace(
-                plan,
-                time=self._stamp(),
-                actor=actor,
-                reason=reason,
-                decision=decision.as_dict() if decision else None,
-                override=vars(override) if override else None,
-                ledger_head=head[-1].stamp if head else "",
-            ),
-            bars,
-        )
-        self._stepped, self._looked = time.monotonic(), float("-inf")
-        _log.warning("rollout: plan %d: %s %s: %s", plan.epoch, plan.stage, plan.share, reason)
-        return written
-
-    def _stamp(self) -> str:
-        return format_time(self._clock.now())
 
 
 def _reasons(decision: Decision) -> str:

@@ -32,8 +32,11 @@ function table(id, head, rows) {
 
 const figure = (value, digits) => element("td", value === null ? "–" : value.toFixed(digits), "number");
 const count = (value) => element("td", value.toLocaleString("en"), "number");
+const name = (text) => element("td", text, "name");
+const said = (text) => element("td", text, "said");
 const time = (text) => element("td", text.replace("T", " ").slice(0, 19), "time");
 const verdict = (text) => element("td", text ?? "–", text === "cannot judge" ? "cannot" : text ?? "");
+const reasons = (counts) => Object.entries(counts).map(([why, n]) => `${why} ${n.toLocaleString("en")}`).join(", ") || "0";
 const answered = (override) => (override ? `${override.name}: ${override.reason}` : "");
 
 function still(needs) {
@@ -53,29 +56,30 @@ function shown(found) {
   const held = found.held ? ", held" : "";
   at("told").textContent = `Plan ${found.epoch}: champion ${found.champion}${candidate}${held}. ${found.reason}`;
   at("waits").textContent = found.waits ? `Why it stays here: ${found.waits}` : "";
-  table("arms", ["arm", "requests", "fallbacks", "p50 ms", "p99 ms", "mean score", "breaker"],
-    Object.entries(found.arms).map(([name, arm]) => {
-      const why = Object.entries(arm.fallbacks).map(([reason, n]) => `${reason} ${n}`).join(", ");
-      const open = name === "candidate" ? Object.values(found.breakers).flatMap((b) => Object.values(b)) : [];
-      return [element("td", name, "name"), count(arm.requests), why || "0", figure(arm.p50_ms, 1),
-        figure(arm.p99_ms, 1), figure(arm.mean_score, 5), element("td", open.join("; ") || "closed", open.length ? "fail" : "")];
+  table("arms", ["arm", "requests", "errors", "fallbacks", "p50 ms", "p99 ms", "mean score", "breaker"],
+    Object.entries(found.arms).map(([which, arm]) => {
+      const open = which === "candidate" ? Object.values(found.breakers) : [];
+      return [name(which), count(arm.requests), reasons(arm.errors), reasons(arm.fallbacks),
+        figure(arm.p50_ms, 1), figure(arm.p99_ms, 1), figure(arm.mean_score, 5),
+        element("td", open.join("; ") || "closed", open.length ? "fail" : "")];
     }));
   const needs = new Map(found.remaining.map((each) => [each.check, each]));
   table("gates", ["gate", "verdict", "still needs", "value", "limit", "rows", "counts as"],
-    (found.decision ? found.decision.checks : []).map((check) => [element("td", check.name, "name"),
-      verdict(check.verdict), still(needs.get(check.name)), check.value, check.limit, count(check.n), `${check.level}, ${check.mode}`]));
+    (found.decision ? found.decision.checks : []).map((check) => [name(check.name),
+      verdict(check.verdict), still(needs.get(check.name)), said(check.value), said(check.limit), count(check.n), `${check.level}, ${check.mode}`]));
   table("requests", ["time", "who", "asks", "version", "reason", "answer"],
-    found.requests.slice().reverse().map((r) => [time(r.time), r.actor, r.action + (r.override ? " (override)" : ""),
-      r.version ?? "", r.reason, r.answer ?? "waits for the controller"]));
+    found.requests.slice().reverse().map((r) => [time(r.time), name(r.actor), r.action + (r.override ? " (override)" : ""),
+      r.version ?? "", said(r.reason), said(r.answer ?? "waits for the controller")]));
   table("plans", ["plan", "time", "who", "stage", "champion", "candidate", "share", "verdict", "reason"],
-    found.plans.slice().reverse().map((p) => [count(p.epoch), time(p.time), p.actor, p.stage, p.champion,
-      p.candidate ?? "", element("td", p.share, "name"), verdict(p.verdict), p.reason]));
+    found.plans.slice().reverse().map((p) => [count(p.epoch), time(p.time), name(p.actor), p.stage, p.champion,
+      p.candidate ?? "", name(p.share), verdict(p.verdict), said(p.reason)]));
   table("moves", ["row", "time", "who", "move", "version", "to", "verdict", "override"],
-    found.moves.slice().reverse().map((m) => [count(m.row), time(m.time), m.actor, m.action, m.version,
-      m.to ?? "", verdict(m.verdict), answered(m.override)]));
+    found.moves.slice().reverse().map((m) => [count(m.row), time(m.time), name(m.actor), m.action, m.version,
+      m.to ?? "", verdict(m.verdict), said(answered(m.override))]));
   table("replicas", ["replica", "plan", "champion", "processors busy", "answered", "copies scored", "copies dropped"],
-    found.replicas.map((r) => [element("td", r.replica, "name"), count(r.epoch), r.champion, figure(r.busy, 2),
+    found.replicas.map((r) => [name(r.replica), count(r.epoch), r.champion, figure(r.busy, 2),
       count(r.answered), count(r.shadow_scored), count(r.shadow_dropped)]));
+  table("barred", ["version", "why"], Object.entries(found.barred).map(([version, why]) => [name(version), said(why)]));
   drawn(found.looks);
 }
 

@@ -1,11 +1,14 @@
-"""What ended replicas said, added up: without that, every look at the reports would take longer
-with every boot there ever was."""
+"""What replicas say of a step of a release, and what ended ones said, added up: without that,
+every look at the reports would take longer with every boot there ever was."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
+from data_contracts.release import Evidence
+from data_contracts.rollout import Plan
 from data_contracts.rollout_store import Report, RolloutStore
+from data_contracts.tally import Tally, summed
 
 MANY = 128
 """Reports of ended replicas that are kept one by one."""
@@ -24,6 +27,23 @@ _SUMS = (
     *COUNTED, "answered", "statuses", "shed", "events", "totals", "spent_ms", "shadow_scored",
     "shadow_dropped",
 )  # fmt: skip
+
+
+def counted(plan: Plan, reports: Sequence[Report]) -> Evidence:
+    """What replicas know of the plan's present step, without any outcome."""
+    champion, candidate = (tally(reports, plan.step, arm) for arm in ("champion", "candidate"))
+    return Evidence(champion=champion, candidate=candidate, broken=broken(reports, plan.step))
+
+
+def tally(reports: Iterable[Report], step: str, arm: str) -> Tally:
+    """An arm's counts of a step, of all replicas."""
+    told = (report.body["tallies"].get(step, {}) for report in reports)
+    return summed(Tally.from_dict(arms[arm]) for arms in told if arm in arms)
+
+
+def broken(reports: Iterable[Report], step: str) -> dict[str, str]:
+    """Replica -> why its breaker has opened on a step."""
+    return {r.replica: r.body["broken"][step] for r in reports if step in r.body["broken"]}
 
 
 def fold(store: RolloutStore, reports: Sequence[Report], step: str) -> None:

@@ -15,11 +15,11 @@ from data_contracts.ledger import INTENT
 from data_contracts.ledger_store import LedgerStore
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.use_case import UseCase
-from serving.auth import Keys, OpenAccess, demand
+from serving.auth import Caller, Keys, OpenAccess, demand, key_digest
 from serving.body import documented, json_response, read_json, schema_of, validate
 from serving.problem import Problem
-from serving.rollout_status import history, looks_of, status
-from serving.sessions import Sessions
+from serving.rollout_status import Drawn, history, status
+from serving.sessions import Session, Sessions
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -45,7 +45,7 @@ class RolloutRequest(BaseModel):
     """Which version to release; for `start` alone."""
     reason: Annotated[str, Field(min_length=1, max_length=500)]
     actor: Annotated[str, Field(min_length=1, max_length=100)]
-    """Who asks, for the ledger."""
+    """Who asks, for the ledger; the name of the key stands beside it."""
     override: bool = False
     """The actor answers for it in place of a gate."""
 
@@ -61,33 +61,39 @@ class Login(BaseModel):
 def add_rollout(app: FastAPI, use_case: UseCase, lake: Lake, keys: Access) -> None:
     """Add the routes of a rollout to the application of a use case."""
     clock: Clock = SystemClock()
-    sessions = Sessions(lake.root / "session.secret", clock)
+    sessions = Sessions(lake.root / "session.secret", use_case.name, clock)
     store = RolloutStore(lake.rollouts, use_case.name)
+    drawn = Drawn(store)
     ledger = LedgerStore(lake.ledger)
 
-    def admitted(request: Request) -> str | None:
-        """The session of a page, None for a key; Problem 401 or 403 for neither."""
+    def admitted(request: Request) -> tuple[Session | None, Caller]:
+        """The session of a page, None for a key, and whose it is; Problem 401 or 403 for neither.
+        A session ends with its key."""
         given = {"authorization", "x-api-key"} & {*request.headers}
         session = None if given else sessions.held(request.headers)
-        if session is None:
-            demand(keys().check(request.headers), "operate", "rollout")
-        return session
+        caller = keys().holder(session.key) if session is not None else None
+        if caller is None:
+            session, caller = None, keys().caller(request.headers)
+        demand(caller.roles, "operate", "rollout")
+        return session, caller
 
     def told() -> dict[str, Any]:
-        moves = [row for row in ledger.rows(use_case.name) if row.kind == INTENT][-_MOVES:]
+        # A move has two rows, its intent and the note that it is done.
+        rows = ledger.rows(use_case.name, 2 * _MOVES)
+        moves = [row for row in rows if row.kind == INTENT][-_MOVES:]
         found = status(store)
         return {
             **found,
             "use_case": use_case.name,
             "steps": list(use_case.declared.rollout.steps),
-            "looks": looks_of(store),
-            "plans": history(store)[-_MOVES:],
+            "looks": drawn.looks(),
+            "plans": history(store, _MOVES),
             "moves": [_move(row.seq, row.time, row.actor, row.said) for row in moves],
         }
 
     @app.get("/v1/rollout")
     async def rollout(request: Request) -> Response:
-        session = admitted(request)
+        session, _ = admitted(request)
         try:
             found = await asyncio.to_thread(told)
         except LookupError as error:
@@ -98,7 +104,7 @@ def add_rollout(app: FastAPI, use_case: UseCase, lake: Lake, keys: Access) -> No
 
     @app.post("/v1/rollout", status_code=202, openapi_extra=documented(schema_of(RolloutRequest)))
     async def ask(request: Request) -> Response:
-        session = admitted(request)
+        session, caller = admitted(request)
         if session is not None:
             sessions.check(session, request.headers)
         asked = validate(RolloutRequest, await read_json(request))
@@ -108,7 +114,7 @@ def add_rollout(app: FastAPI, use_case: UseCase, lake: Lake, keys: Access) -> No
         number = await asyncio.to_thread(
             store.ask,
             format_time(clock.now()),
-            asked.actor,
+            f"{asked.actor} (key {caller.name})",
             asked.action,
             asked.version,
             asked.reason,
@@ -120,7 +126,7 @@ def add_rollout(app: FastAPI, use_case: UseCase, lake: Lake, keys: Access) -> No
     async def login(request: Request) -> Response:
         asked = validate(Login, await read_json(request))
         demand(keys().check({"x-api-key": asked.key}), "operate", "rollout")
-        cookie = sessions.begin(request.url.scheme == "https")
+        cookie = sessions.begin(key_digest(asked.key), request.url.scheme == "https")
         return Response(status_code=HTTPStatus.NO_CONTENT, headers={"set-cookie": cookie})
 
     @app.delete("/release/session", status_code=204, include_in_schema=False)

@@ -1,13 +1,14 @@
 """What is to be told of a rollout: the plan, both arms, the last look, what was asked and done."""
 
-from collections.abc import Iterable
+import time
 from typing import Any
 
 from data_contracts.ledger import stands
 from data_contracts.remaining import remaining
-from data_contracts.rollout import Plan
 from data_contracts.rollout_store import Report, RolloutStore
-from data_contracts.tally import Tally, summed
+from data_contracts.tally import UNEXPOSED, Tally
+from serving.headroom import lives
+from serving.reports import broken, tally
 
 ARMS = ("champion", "candidate")
 LOOKS = 200
@@ -22,8 +23,9 @@ def status(store: RolloutStore) -> dict[str, Any]:
     plan = store.plan()
     if plan is None:
         raise LookupError("no plan yet: start `headrace serve`, whose controller writes the first")
-    looks = store.looks(plan.release) if plan.candidate else []
+    looks = store.ends(plan.release) if plan.candidate else []
     reports = store.reports()
+    live = [report for report in reports if lives(report.body, time.time())]
     return {
         "epoch": plan.epoch,
         "stage": plan.stage,
@@ -35,32 +37,46 @@ def status(store: RolloutStore) -> dict[str, Any]:
         "since": plan.time,
         "reason": plan.reason,
         "waits": looks[-1]["waits"] if looks else "",
-        "arms": {arm: _told(_tally(plan, reports, arm)) for arm in ARMS},
-        "breakers": {r.replica: r.body["broken"] for r in reports if plan.step in r.body["broken"]},
-        "replicas": [{"replica": r.replica, "boot": r.boot, **_own(r)} for r in reports],
+        "arms": {arm: _told(arm, tally(reports, plan.step, arm)) for arm in ARMS},
+        "breakers": broken(reports, plan.step),
+        "replicas": [{"replica": r.replica, "boot": r.boot, **_own(r)} for r in live],
         "decision": looks[-1]["decision"] if looks else plan.decision,
         "remaining": [each.as_dict() for each in remaining(looks)],
         "barred": store.barred(),
-        "requests": [vars(request) for request in store.requests()[-10:]],
+        "requests": [vars(request) for request in store.requests(last=10)],
     }
 
 
-def looks_of(store: RolloutStore) -> list[dict[str, Any]]:
-    """The looks of the last release that had any: time, epoch, and of each sequence its value,
-    interval and limit."""
-    last = next((p.release for p in reversed(store.plans()) if p.release), 0)
-    looks = store.looks(last)
-    chosen = looks[:: max(1, len(looks) // LOOKS)]
-    if looks and chosen[-1] is not looks[-1]:
-        chosen.append(looks[-1])
-    return [
-        {"time": look["time"], "epoch": look["epoch"], "sequences": _sequences(look["decision"])}
-        for look in chosen
-    ]
+class Drawn:
+    """What a page draws of a release's looks; read again only when there is another one."""
+
+    def __init__(self, store: RolloutStore) -> None:
+        self._store = store
+        self._of = (0, 0)
+        self._told: list[dict[str, Any]] = []
+
+    def looks(self) -> list[dict[str, Any]]:
+        """Of the present release, or the last one: time, epoch, and of each sequence its value,
+        interval and limit; of many looks `LOOKS`."""
+        plan = self._store.plan()
+        release = (plan.release if plan is not None else 0) or self._store.released()
+        now = release, self._store.looked(release)
+        if now != self._of:
+            looks = self._store.looks(release, LOOKS)
+            self._told = [
+                {
+                    "time": look["time"],
+                    "epoch": look["epoch"],
+                    "sequences": _sequences(look["decision"]),
+                }
+                for look in looks
+            ]
+            self._of = now
+        return self._told
 
 
-def history(store: RolloutStore) -> list[dict[str, Any]]:
-    """Every plan, oldest first."""
+def history(store: RolloutStore, last: int | None = None) -> list[dict[str, Any]]:
+    """Every plan, or the `last` ones, oldest first."""
     return [
         {
             "epoch": plan.epoch,
@@ -74,7 +90,7 @@ def history(store: RolloutStore) -> list[dict[str, Any]]:
             "override": dict(plan.override) if plan.override else None,
             "reason": plan.reason,
         }
-        for plan in store.plans()
+        for plan in store.plans(last)
     ]
 
 
@@ -99,19 +115,17 @@ def replayed(store: RolloutStore) -> tuple[int, list[str]]:
     return made, faults
 
 
-def _tally(plan: Plan, reports: Iterable[Report], arm: str) -> Tally:
-    steps = [report.body["tallies"].get(plan.step, {}) for report in reports]
-    return summed(Tally.from_dict(step[arm]) for step in steps if arm in step)
-
-
-def _told(tally: Tally) -> dict[str, Any]:
-    known = tally.requests > 0
+def _told(arm: str, seen: Tally) -> dict[str, Any]:
+    known = seen.requests > 0
     return {
-        "requests": tally.requests,
-        "fallbacks": tally.failures,
-        "p50_ms": tally.quantile_ms(0.5) if known else None,
-        "p99_ms": tally.quantile_ms(0.99) if known else None,
-        "mean_score": tally.mean_score if tally.scores else None,
+        "requests": seen.requests,
+        # What its own model was asked for and did not answer, by reason: what its gate counts.
+        "errors": {why: n for why, n in seen.failures.items() if why != UNEXPOSED},
+        # Nobody answers in the champion's place.
+        "fallbacks": seen.failures if arm == "candidate" else {},
+        "p50_ms": seen.quantile_ms(0.5) if known else None,
+        "p99_ms": seen.quantile_ms(0.99) if known else None,
+        "mean_score": seen.mean_score if seen.scores else None,
     }
 
 

@@ -85,8 +85,12 @@ class Shadow:
                 pass
             self._full.clear()
             first = self._waiting[0][0].arm
-            block = [each for each in self._waiting[:BLOCK] if each[0].arm is first]
-            del self._waiting[: len(block)]
+            block: list[tuple[Copy, Encoded | None]] = []
+            others: list[tuple[Copy, Encoded | None]] = []
+            for each in self._waiting:
+                own = each[0].arm is first and len(block) < BLOCK
+                (block if own else others).append(each)
+            self._waiting = others
             if len(self._waiting) >= BLOCK:
                 self._full.set()
             await self._score(first, block)

@@ -195,11 +195,13 @@ def _status(found: dict[str, Any]) -> None:
     for name in ("reason", "waits"):
         if found[name]:
             console.print(f"{name}: {found[name]}", highlight=False, markup=False)
-    arms = Table("arm", "requests", "fallbacks", "p50 ms", "p99 ms", box=None, pad_edge=False)
+    columns = ("arm", "requests", "errors", "fallbacks", "p50 ms", "p99 ms")
+    arms = Table(*columns, box=None, pad_edge=False)
     for name, arm in found["arms"].items():
-        fallbacks = ", ".join(f"{why} {n}" for why, n in arm["fallbacks"].items()) or "0"
+        whys = (arm["errors"], arm["fallbacks"])
+        failures = (", ".join(f"{why} {n}" for why, n in each.items()) or "0" for each in whys)
         times = ("" if arm[key] is None else f"{arm[key]:.1f}" for key in ("p50_ms", "p99_ms"))
-        arms.add_row(name, f"{arm['requests']:,}", fallbacks, *times)
+        arms.add_row(name, f"{arm['requests']:,}", *failures, *times)
     console.print(arms)
     columns = ("gate", "counts as", "verdict", "value", "limit", "still needs")
     checks = Table(*columns, box=None, pad_edge=False)

@@ -72,6 +72,8 @@ class Release:
         self.store = RolloutStore(self.lake.rollouts, world.use_case.name)
         self.evidence: Evidence | None = None
         """What the controller is told instead of what the tables say."""
+        self.unreadable: Exception | None = None
+        """What reading the tables ends in."""
         self.controller = self.another(holder)
         self.key = as_role(world.operate)
 
@@ -85,6 +87,8 @@ class Release:
         )  # fmt: skip
 
     def _look(self, plan: Plan, reports: list[Report]) -> Evidence:
+        if self.unreadable is not None:
+            raise self.unreadable
         seen = gathered(self.lake, plan, reports)
         return replace(self.evidence, broken=seen.broken) if self.evidence else seen
 
@@ -145,7 +149,7 @@ class Release:
 def impatient(use_case: UseCase) -> UseCase:
     """The use case with releases that wait for nothing but their gates, each for those of its
     stage."""
-    rollout = Rollout(unit="user_id", look_s=0.0, dwell_s=0.0, staged=True)
+    rollout = Rollout(unit="user_id", look_s=0.0, dwell_s=0.0, blind_s=0.0, staged=True)
     return replace(use_case, declared=replace(use_case.declared, rollout=rollout))
 
 

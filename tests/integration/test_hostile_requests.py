@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from requests import Session
 from schemathesis import GenerationMode
 
+from data_contracts.clock import SystemClock
 from serving.running import RunningServer, running
+from serving.sessions import Sessions
 from serving.settings import Settings
 from tests.integration.world import World, as_role, build
 
@@ -211,8 +213,10 @@ def test_hostile_headers_are_no_failure(server: RunningServer, world: World) -> 
     names = ("cookie", "authorization", "x-api-key", "x-deadline-ms", "x-csrf-token")
     printable = st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f")
     texts = st.text(printable, max_size=30).map(lambda text: text.strip().encode("latin-1"))
+    secret = world.lake.root / "session.secret"
+    cookie = Sessions(secret, world.use_case.name, SystemClock()).cookie.encode()
     values = texts | st.builds(
-        lambda text: b'headrace_session="' + text.replace(b'"', b"") + b"." + text + b'"', texts
+        lambda text: cookie + b'="' + text.replace(b'"', b"") + b"." + text + b'"', texts
     )
     paths = st.sampled_from(
         [

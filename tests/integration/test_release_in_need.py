@@ -1,15 +1,18 @@
-"""A release whose disk is full, or whose registry is away."""
+"""A release whose disk is full, whose outcomes cannot be read, whose registry is away, or that is
+asked for what cannot be done."""
 
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from data_contracts.ledger import INTENT
 from data_contracts.moves import Moves
+from data_contracts.rollout import Plan, held
+from data_contracts.rollout_store import Report
 from serving.registry import Registry
 from tests.integration.releases import Release, register_second, registry_away, released
 from tests.integration.world import World, build
@@ -48,6 +51,96 @@ def test_a_full_disk_is_not_the_candidate_s_fault_and_nothing_is_judged_by_it(
     release.settle()
     assert "not judgeable" not in release.controller.waits
     assert ("shadow", 1, 1) == (release.plan.stage, shadow.scored, shadow.dropped)
+
+
+def test_without_its_outcomes_a_canary_answers_nobody_until_they_are_back(
+    release: Release,
+) -> None:
+    release.canary(100)
+    unit, arms = release.unit(100), release.replica.predictor.arms
+    assert "2" == release.predict(unit, "seen").json()["version"]
+    release.unreadable = OSError("a parquet file is gone")
+    release.settle()
+    # As the lease that was renewed before runs out.
+    arms._renewed = float("-inf")
+    release.settle()
+    assert "1" == release.predict(unit, "blind").json()["version"]
+    assert "not exposed" == release.records()[-1]["fallback"]
+    assert ("canary", True) == (release.plan.stage, release.controller.leads)
+    told = "outcomes (cannot judge: they cannot be read (OSError)"
+    assert told in release.controller.waits
+    assert "the candidate is not exposed" in release.store.ends(2)[-1]["waits"]
+    assert told in release.ask("advance")
+    another = release.another("two", look=release._look)
+    exposed = release.store.exposure()
+    assert another.tick() is not None and another.tick() is not None
+    assert exposed == release.store.exposure(), "one that takes over sees no more"
+    release.unreadable = None
+    assert another.tick() is not None and another.tick() is not None
+    release.client.run(arms.look())
+    assert "2" == release.predict(unit, "back").json()["version"]
+
+
+def test_without_its_outcomes_a_release_is_still_judged_by_what_replicas_counted(
+    release: Release,
+) -> None:
+    release.canary(100)
+    release.unreadable = OSError("a parquet file is gone")
+    os.kill(release.candidate_pid, signal.SIGKILL)
+    assert "1" == release.predict(release.unit(100), "after").json()["version"]
+    release.settle()
+    assert ("steady", True) == (release.plan.stage, "-9" in release.plan.reason)
+    assert {"2"} == release.store.barred().keys()
+
+
+def test_a_request_that_fails_keeps_no_other_from_its_answer(release: Release) -> None:
+    release.canary(100)
+    for beat in (1, 2):
+        # Nothing that the controller knows of, so that it cannot say whether there is room.
+        odd = {"epoch": 1, "broken": {}, "tallies": {}}
+        release.store.report(Report("odd", "boot", beat, odd))
+        release.controller._replicas.hear(release.store.reports())
+    for action in ("advance", "hold"):
+        release.store.ask("now", "ada", action, None, "a test", False)
+    with pytest.raises(KeyError):
+        release.controller.tick()
+    *_, advance, hold = release.store.requests()
+    assert "refused: KeyError: 'log_refuses'" == advance.answer
+    assert f"epoch {release.plan.epoch}" == hold.answer and release.plan.held
+    for action in ("advance", "abort"):
+        release.store.ask("now", "ada", action, None, "a test", True)
+    release.controller.tick()
+    *_, advance, abort = release.store.requests()
+    assert f"epoch {release.plan.epoch}" == abort.answer and "steady" == release.plan.stage
+    assert "no release is under way" in str(advance.answer)
+
+
+def test_a_version_that_is_not_registered_keeps_no_other_from_its_release(
+    release: Release,
+) -> None:
+    release.settle()
+    release.store.ask("now", "ada", "start", "999", "a test", False)
+    assert "epoch" in release.ask("start", "2")
+    refused = release.store.requests()[0].answer
+    assert "refused: model clicks version 999: is not registered" == refused
+
+
+@pytest.mark.parametrize(
+    ("action", "answer"), [("abort", "epoch 5"), ("advance", "plan 4 does not follow the last one")]
+)
+def test_who_takes_a_version_out_is_refused_for_no_plan_that_came_between(
+    release: Release, monkeypatch: pytest.MonkeyPatch, action: str, answer: str
+) -> None:
+    release.canary(100)
+    add = release.store.add
+
+    def overtaken(plan: Plan, bars: Mapping[str, str] | None = None) -> Plan:
+        monkeypatch.undo()
+        add(held(release.plan, True))
+        return add(plan, bars)
+
+    monkeypatch.setattr(release.store, "add", overtaken)
+    assert answer in release.ask(action, override=True)
 
 
 def test_a_rollback_waits_for_no_registry_and_returns_to_the_champion_that_was_served(

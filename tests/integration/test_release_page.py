@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from data_contracts.rollout_store import Report
 from serving.app import build_app
-from serving.sessions import COOKIE
+from serving.auth import create_key, revoke_key
 from serving.settings import Settings
 from tests.integration.asgi import Client
 from tests.integration.releases import Release, register_second
@@ -30,9 +31,10 @@ def world(release: Release) -> World:
     return release.world
 
 
-def signed_in(release: Release) -> dict[str, str]:
+def signed_in(release: Release, key: str = "") -> dict[str, str]:
     """The headers of a page's session."""
-    answer = release.client.post("/clicks/release/session", json={"key": release.world.operate})
+    login = {"key": key or release.world.operate}
+    answer = release.client.post("/clicks/release/session", json=login)
     assert 204 == answer.status_code
     release.client.forget()
     said = answer.headers["set-cookie"]
@@ -65,7 +67,7 @@ def test_a_page_asks_with_its_session_and_its_token_alone(release: Release) -> N
     seen = told(release, session).json()
     forged = {"cookie": session["cookie"][:-1] + ("0" if session["cookie"][-1] != "0" else "1")}
     assert 401 == told(release, forged).status_code
-    late = f"{COOKIE}=1.abc.{'0' * 64}"
+    late = f"{session['cookie'].partition('=')[0]}=1.abc.{'0' * 64}"
     assert 401 == told(release, {"cookie": late}).status_code
     for token in ({}, {"x-csrf-token": "0" * 64}):
         refused = release.client.post("/clicks/v1/rollout", json=ASKED, headers=session | token)
@@ -79,9 +81,23 @@ def test_a_page_asks_with_its_session_and_its_token_alone(release: Release) -> N
     assert ("shadow", "2", [100, 500, 2500, 5000]) == (
         found["stage"], found["candidate"], found["steps"]
     )  # fmt: skip
-    assert ("ada", "promote", "2", "shadow") == tuple(
+    assert ("ada (key replay)", "promote", "2", "shadow") == tuple(
         found["moves"][-1][name] for name in ("actor", "action", "version", "to")
     )
+    alive = [each["replica"] for each in found["replicas"]]
+    release.store.report(Report("gone", "boot", 1, {**release.store.reports()[0].body, "at": 1.0}))
+    assert alive == [each["replica"] for each in told(release, session).json()["replicas"]]
+
+
+def test_a_session_ends_with_the_key_that_it_was_begun_with(release: Release, world: World) -> None:
+    release.settle()
+    other = create_key(world.lake.keys, ["operate"], "a guest")
+    mine, theirs = signed_in(release), signed_in(release, other)
+    token = {"x-csrf-token": told(release, theirs).json()["csrf"]}
+    revoke_key(world.lake.keys, "a guest")
+    asked = release.client.post("/clicks/v1/rollout", json=ASKED, headers=theirs | token)
+    assert (401, 401) == (told(release, theirs).status_code, asked.status_code)
+    assert 200 == told(release, mine).status_code
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A release through a real server and controller: who answers, and what ends it."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -12,13 +13,14 @@ import pytest
 from mlflow import MlflowClient
 
 from data_contracts.ledger import fails, stands
-from data_contracts.moves import Moves
+from data_contracts.moves import Moves, Override
 from data_contracts.release import Evidence
 from data_contracts.rollout import Plan, bucket, salt
 from data_contracts.rollout_store import Report
 from data_contracts.sequences import Sums
 from data_contracts.stages import MoveRefused
 from data_contracts.tally import Tally
+from serving.features import FeatureReader
 from serving.registry import Registry
 from tests.integration.releases import MOST, Release, register_second, released
 from tests.integration.world import World, build
@@ -106,6 +108,7 @@ def test_a_candidate_that_is_killed_hurts_nobody_and_is_taken_out(release: Relea
     assert [] == Moves(Registry(release.lake), release.lake, release.world.use_case).verify()
     assert "is barred" in release.ask("start", "2")
     assert "epoch" in release.ask("start", "2", override=True)
+    assert {} == release.store.barred()
 
 
 def test_a_candidate_that_hangs_leaves_its_requests_to_the_champion(release: Release) -> None:
@@ -207,6 +210,43 @@ def test_a_move_made_by_command_is_taken_up_by_the_plan(release: Release) -> Non
     release.settle()
     assert ("2", "ada") == (release.plan.champion.version, release.plan.actor)
     assert "2" == release.predict("u1", "moved").json()["version"]
+
+
+def test_a_barred_version_is_promoted_by_no_command_unless_someone_answers_for_it(
+    release: Release,
+) -> None:
+    release.ask("start", "2")
+    release.ask("abort")
+    moves = Moves(Registry(release.lake), release.lake, release.world.use_case, "ada")
+    moves.promote("2", "challenger")
+    for stage in ("shadow", "canary", "champion"):
+        with pytest.raises(MoveRefused, match=r"version 2: is barred \(aborted by ada"):
+            moves.promote("2", stage)
+    release.settle()
+    assert ("1", None) == (release.plan.champion.version, release.plan.candidate)
+    moves.promote("2", "champion", Override("eve", "the gate was wrong"))
+    release.settle()
+    assert "2" == release.plan.champion.version
+    assert {} == release.store.barred()
+
+
+def test_features_that_no_arm_takes_any_longer_are_read_no_more(release: Release) -> None:
+    release.settle()
+    arms = release.replica.predictor.arms
+    kept = dict(arms._readers)
+    gone = FeatureReader(
+        release.world.use_case, release.lake, arms.now.champion.bundle.manifest.feature_digests
+    )
+    gone.failures = 3
+    arms._readers["of an earlier champion"] = gone
+    release.ask("start", "2")
+    assert kept == arms._readers and 3 == arms.feature_failures
+
+    async def retired() -> None:
+        await asyncio.gather(*arms._retiring)
+
+    release.client.run(retired())
+    assert [] == arms._leaving and 3 == arms.feature_failures
 
 
 def test_without_memory_for_a_candidate_a_release_begins_only_if_someone_answers_for_it(

@@ -45,7 +45,8 @@ def test_a_challenger_is_asked_for_once_and_its_release_is_told(
     told = propose(deployment, "Dagster")
     assert ("nothing", "shadow", "2") == (told["asked_for"], told["stage"], told["candidate"])
     commands.status(root=release.world.root)
-    assert "copies of 100 % of the requests" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "copies of 100 % of the requests" in said and "errors" in said
     asked = threading.Thread(
         target=commands.advance, kwargs={"root": release.world.root, "override": True}
     )

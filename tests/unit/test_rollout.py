@@ -146,6 +146,12 @@ def test_moves_made_beside_the_plan_become_one_and_keep_the_units_of_the_same_ca
     assert Plan(3, THREE) == adopted(shadow, {"champion": THREE}, STEPS, TUNED)
 
 
+@pytest.mark.parametrize("name", ["look_s", "dwell_s", "blind_s"])
+def test_times_below_zero_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} -1.0"):
+        replace(Rollout(), **{name: -1.0}).check()
+
+
 @pytest.mark.parametrize("steps", [(), (0, 100), (100, 100), (500, 100), (100, BUCKETS)])
 def test_steps_that_do_not_grow_below_the_whole_are_refused(steps: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="shares in basis points that grow"):
@@ -177,11 +183,49 @@ def test_tallies_of_replicas_add_up_also_after_json() -> None:
     assert one == Tally.from_dict(one.as_dict())
 
 
+Seen = list[tuple[str, int, bool]]
+
+
+def split(seen: Seen) -> tuple[Split, ...]:
+    units, shares, theirs = (np.array(column) for column in zip(*seen, strict=True))
+    return splits(units, shares, theirs)
+
+
+def one_by_one(seen: Seen) -> tuple[Split, ...]:
+    """The same, a unit at a time."""
+    counts: dict[tuple[int, int], list[int]] = {}
+    for unit in {unit for unit, _, _ in seen}:
+        left, shares = 0, {bps for name, bps, _ in seen if name == unit}
+        for bps in sorted(shares):
+            theirs = (unit, bps, False) not in seen
+            count = counts.setdefault((left, bps), [0, 0])
+            count[0] += theirs
+            count[1] += 1
+            if theirs:
+                break
+            left = bps
+    return tuple(
+        Split((bps - left) / (BUCKETS - left), *count)
+        for (left, bps), count in sorted(counts.items())
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcd"), st.sampled_from(STEPS), st.booleans()),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_units_fall_at_once_as_they_do_one_by_one(seen: Seen) -> None:
+    assert one_by_one(seen) == split(seen)
+
+
 def test_a_unit_counts_once_per_share_until_it_is_the_candidates() -> None:
     seen = [("a", 100, False), ("a", 100, False), ("a", 500, False), ("b", 100, True)]
     seen += [("b", 500, True), ("c", 500, True)]
     expected = (Split(0.01, 1, 2), Split(0.05, 1, 1), Split(400 / 9_900, 0, 1))
-    assert sorted(expected, key=str) == sorted(splits(seen), key=str)
+    assert sorted(expected, key=str) == sorted(split(seen), key=str)
 
 
 def test_splits_of_hashed_units_fit_the_plan() -> None:
@@ -189,7 +233,7 @@ def test_splits_of_hashed_units_fit_the_plan() -> None:
     for bps in STEPS:
         for unit in rng.integers(0, 20_000, 30_000):
             rows.append((f"u{unit}", bps, bucket("clicks\x1f2", f"u{unit}") < bps))
-    for each in splits(rows):
+    for each in split(rows):
         deviation = (each.units * each.share * (1 - each.share)) ** 0.5
         assert abs(each.candidate - each.units * each.share) < 4.5 * deviation
 
@@ -222,6 +266,8 @@ SOUND = Evidence(
         ({"arms": NOTHING}, "CTR", "cannot judge"),
         ({"candidate": Tally()}, "errors", "cannot judge"),
         ({"broken": {"r1": "NaN"}}, "breaker", "fail"),
+        ({"unread": "gone"}, "outcomes", "cannot judge"),
+        ({"unread": "gone", "candidate": tally(failures=50)}, "errors", "fail"),
     ],
 )
 def test_every_check_of_a_canary_can_end_it(
@@ -239,6 +285,8 @@ def test_before_the_last_share_users_only_need_to_show_no_harm() -> None:
     seen = replace(SOUND, arms=NOTHING, splits=())
     assert judged(canary(100), DEFAULTS, 0.05, seen, last=False).promotes
     assert not judged(canary(5_000), DEFAULTS, 0.05, seen, last=True).promotes
+    unread = replace(seen, unread="gone")
+    assert not judged(canary(100), DEFAULTS, 0.05, unread, last=False).promotes
 
 
 def test_plans_are_only_added_each_by_its_epoch(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from data_contracts.clock import HOUR, ReplayClock
 from serving.problem import Problem
-from serving.sessions import COOKIE, CSRF, HOURS, Sessions
+from serving.sessions import CSRF, HOURS, Sessions
+
+KEY = "0" * 64
 
 
 @pytest.fixture
@@ -16,11 +18,11 @@ def clock() -> ReplayClock:
 
 @pytest.fixture
 def sessions(tmp_path: Path, clock: ReplayClock) -> Sessions:
-    return Sessions(tmp_path / "secret", clock)
+    return Sessions(tmp_path / "secret", "clicks", clock)
 
 
 def begun(sessions: Sessions) -> dict[str, str]:
-    return {"cookie": sessions.begin(secure=True).partition(";")[0]}
+    return {"cookie": sessions.begin(KEY, secure=True).partition(";")[0]}
 
 
 def test_a_session_holds_until_its_end_and_no_longer(
@@ -35,10 +37,27 @@ def test_a_session_holds_until_its_end_and_no_longer(
 
 @pytest.mark.parametrize(
     "cookie",
-    ["", "=", COOKIE, f"{COOKIE}=a.b", f'{COOKIE}="a.\xe9"', f'{COOKIE}="a.\\351"', "\xe9=\xe9"],
+    ["", "=", "{}", "{}=a.b", '{}="a.\xe9"', '{}="a.\\351"', "{}=1.a.b.c", "\xe9=\xe9"],
 )
 def test_a_cookie_of_nonsense_is_no_session(sessions: Sessions, cookie: str) -> None:
-    assert sessions.held({"cookie": cookie}) is None
+    assert sessions.held({"cookie": cookie.format(sessions.cookie)}) is None
+
+
+def test_a_session_says_whose_key_it_was_begun_with(sessions: Sessions) -> None:
+    session = sessions.held(begun(sessions))
+    assert session is not None and KEY == session.key
+
+
+def test_sessions_of_other_roots_and_use_cases_are_held_beside_each_other(
+    tmp_path: Path, clock: ReplayClock
+) -> None:
+    named = [("a", "clicks"), ("a", "fraud"), ("b", "clicks")]
+    every = [Sessions(tmp_path / root, use_case, clock) for root, use_case in named]
+    assert 3 == len({sessions.cookie for sessions in every})
+    together = {"cookie": "; ".join(begun(sessions)["cookie"] for sessions in every)}
+    assert all(sessions.held(together) for sessions in every)
+    foreign = begun(every[0])["cookie"].replace(every[0].cookie, every[2].cookie)
+    assert every[2].held({"cookie": foreign}) is None
 
 
 def test_a_cookie_that_was_changed_is_no_session(sessions: Sessions) -> None:

@@ -1,0 +1,133 @@
+"""Plans and aliases brought together: the part of a rollout that waits for the registry."""
+
+import logging
+from collections.abc import Callable
+
+from data_contracts.bundle import BundleRefused
+from data_contracts.ledger import INTENT
+from data_contracts.moves import Moves, Override, Registry
+from data_contracts.rollout import Plan, Target, adopted, led_to, moves
+from data_contracts.rollout_store import Overtaken, Request, RolloutStore
+from data_contracts.stages import CHAMPION, SHADOW, MoveRefused
+from data_contracts.use_case import UseCase
+from serving.headroom import Replicas
+from serving.plans import Plans
+
+_log = logging.getLogger(__name__)
+
+START = "start"
+
+
+class Alignment:
+    """Aliases and ledger follow the plan, the plan follows moves that were made beside it, and the
+    releases that are asked for begin.
+
+    `tuned` gives the weights at which a new release's sequences are narrowest; `fetch` puts a
+    plan's bundles where replicas find them. Beside it plans are written by another thread.
+    """
+
+    def __init__(
+        self,
+        use_case: UseCase,
+        store: RolloutStore,
+        registry: Registry,
+        moves: Moves,
+        plans: Plans,
+        replicas: Replicas,
+        tuned: Callable[[], dict[str, float]],
+        fetch: Callable[[Plan], None],
+    ) -> None:
+        self._name = use_case.name
+        self._steps = use_case.declared.rollout.steps
+        self._store = store
+        self._registry = registry
+        self._moves = moves
+        self._plans = plans
+        self._replicas = replicas
+        self._tuned = tuned
+        self._fetch = fetch
+
+    def turn(self) -> None:
+        """Bring them together once. MoveRefused where they are not; whatever MLflow and its
+        database raise when they are away comes through."""
+        plan = self._store.plan() or self._first()
+        self._from_hands()
+        plan = self._aligned(plan)
+        for request in self._store.requests(open_only=True):
+            if request.action == START:
+                # A registry that hangs has kept this thread while plans were written.
+                plan = self._started(self._store.plan() or plan, request)
+
+    def _first(self) -> Plan:
+        aliases = self._targets(self._moves.aliases())
+        if CHAMPION not in aliases:
+            raise MoveRefused(f"model {self._name}: has no champion to begin with")
+        said = "controller", "the champion by its alias"
+        return self._plans.write(Plan(1, aliases[CHAMPION]), *said)
+
+    def _started(self, plan: Plan, request: Request, again: bool = True) -> Plan:
+        """Move the version to the shadow, and take up the plan that this leads to."""
+        try:
+            plan = self._aligned(plan)
+            self._move_to_shadow(plan, request)
+            plan = self._aligned(plan)
+            answer = f"epoch {plan.epoch}"
+        except Overtaken as overtaken:
+            plan = self._store.plan() or plan
+            if again:
+                return self._started(plan, request, again=False)
+            answer = f"refused: {overtaken}"
+        except (MoveRefused, BundleRefused) as refused:
+            answer = f"refused: {refused}"
+        self._store.answer(request.id, answer)
+        return plan
+
+    def _move_to_shadow(self, plan: Plan, request: Request) -> None:
+        version = request.version
+        answers = Override(request.actor, request.reason) if request.override else None
+        if version is None:
+            raise MoveRefused("start: no version: which one shall be released?")
+        if plan.candidate is not None:
+            raise MoveRefused(f"version {plan.candidate.version} is being released: abort it first")
+        if answers is None:
+            self._replicas.demand_room()
+        self._moves.promote(version, SHADOW, answers, actor=request.actor)
+
+    def _aligned(self, plan: Plan) -> Plan:
+        """Moves that were made beside the plan count only once the aliases have followed it."""
+        epoch, seq = self._store.followed()
+        history = self._moves.history()
+        now = history[-1].seq if history else 0
+        if plan.epoch > max(epoch, 1):
+            self._follow(plan)
+        elif now > seq:
+            aliases = self._targets(self._moves.aliases())
+            after = adopted(plan, aliases, self._steps, self._tuned())
+            if after is not None:
+                self._fetch(after)
+                last = [row for row in history if row.kind == INTENT][-1]
+                plan = self._plans.write(after, last.actor, f"row {last.seq} of the ledger")
+        history = self._moves.history()
+        self._store.follow(plan.epoch, history[-1].seq if history else 0)
+        return plan
+
+    def _from_hands(self) -> None:
+        """Aliases that someone moved in MLflow are set back, and taken as a request."""
+        for alias, version in self._moves.restore().items():
+            if version is not None:
+                said = f"alias {alias} was set in MLflow"
+                self._store.ask(self._plans.stamp(), "MLflow", START, version, said, False)
+
+    def _follow(self, plan: Plan) -> None:
+        plans = [each for each in self._store.plans() if each.epoch <= plan.epoch]
+        for action, version, stage in moves(plan, self._moves.aliases()):
+            led = led_to(plans, version)
+            override = Override(**led.override) if led.override else None
+            if action == "promote":
+                self._moves.promote(version, stage, override, led.decision, led.actor)
+            else:
+                self._moves.demote(version, override, led.decision, led.actor)
+
+    def _targets(self, aliases: dict[str, str]) -> dict[str, Target]:
+        digests = {v: self._registry.version(self._name, v).digest for v in {*aliases.values()}}
+        return {alias: Target(v, digests[v]) for alias, v in aliases.items()}
