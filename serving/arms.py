@@ -99,6 +99,11 @@ class Arms:
             return None
         return candidate.arm
 
+    def answering(self, snapshot: Snapshot) -> list[Arm]:
+        """The arms that may be asked by name: the champion, and the candidate while exposed."""
+        candidate = self.exposed(snapshot)
+        return [snapshot.champion] if candidate is None else [snapshot.champion, candidate]
+
     async def look(self) -> bool:
         """Read the newest plan and take it up; whether it is another one than before."""
         try:

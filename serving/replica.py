@@ -36,6 +36,9 @@ class Replica:
     keys: Keys | OpenAccess
     limits: RateLimits
     admission: Admission
+    """Of requests to a model."""
+    collecting: Admission
+    """Of requests with events."""
     predictor: Predictor
     collector: Collector
     lake: Lake
@@ -67,6 +70,7 @@ class Replica:
             "rule_failures": predictor.choices.failures,
             "events_accepted": self.collector.accepted,
             "events_refused": self.collector.refused,
+            "events_shed": self.collecting.refused,
             "landing_log_failures": self.collector.log_failures,
         }
 
@@ -75,7 +79,11 @@ class Replica:
         collector = self.collector
         return {
             "statuses": dict(self.statuses),
-            "shed": {"load": self.admission.refused, "limit": self.limits.refused},
+            "shed": {
+                "load": self.admission.refused,
+                "limit": self.limits.refused,
+                "events": self.collecting.refused,
+            },
             "under_way": self.admission.under_way,
             "events": {"accepted": collector.accepted, "refused": collector.refused},
             "landing_log_failures": collector.log_failures,
@@ -114,6 +122,7 @@ def open_replica(settings: Settings, name: str) -> Replica:
     boot = secrets.token_hex(6)
     log = PredictionLog(lake.prediction_log, name, boot)
     limits, admission = RateLimits(SystemClock()), Admission(settings.max_in_flight)
+    collecting = Admission(settings.max_in_flight)
     predictor = Predictor(
         use_case=use_case,
         clock=clock,
@@ -133,7 +142,10 @@ def open_replica(settings: Settings, name: str) -> Replica:
     # A full collection would walk all that was imported: 90 ms without an answer, time and again.
     gc.collect()
     gc.freeze()
-    return Replica(name, boot, keys, limits, admission, predictor, collector, lake, settings.poll_s)
+    return Replica(
+        name, boot, keys, limits, admission, collecting, predictor, collector, lake,
+        settings.poll_s,
+    )  # fmt: skip
 
 
 def _traces(use_case: str, replica: str) -> Untraced:

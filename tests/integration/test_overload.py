@@ -23,9 +23,11 @@ from serving.auth import create_key
 from serving.running import running
 from serving.settings import Settings
 from tests.integration.asgi import Client
-from tests.integration.world import World, as_role, asked, build
+from tests.integration.test_serving import replica
+from tests.integration.world import CLICK, World, as_role, asked, build
 
 PREDICT, INFER = "/clicks/v1/predict", "/clicks/v2/models/clicks/infer"
+EVENTS, ROLLOUT = "/clicks/v1/events", "/clicks/v1/rollout"
 DEADLINE_MS = 400
 
 
@@ -47,6 +49,13 @@ def client(world: World) -> Iterator[Client]:
 
 def sender(client: Client) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(client.app), base_url="http://test")
+
+
+async def stalled(begun: asyncio.Semaphore) -> AsyncIterator[bytes]:
+    """A body that begins, and does not go on."""
+    yield b"{"
+    begun.release()
+    await asyncio.Event().wait()
 
 
 async def unread() -> AsyncIterator[bytes]:
@@ -107,11 +116,6 @@ def test_bodies_that_do_not_come_hold_their_places_until_their_deadline_and_no_l
 ) -> None:
     key = as_role(world.operate)
 
-    async def stalled(begun: asyncio.Semaphore) -> AsyncIterator[bytes]:
-        yield b"{"
-        begun.release()
-        await asyncio.Event().wait()
-
     async def crowded() -> tuple[list[int], int]:
         begun, late = asyncio.Semaphore(0), {**key, "x-deadline-ms": "1000"}
         async with sender(client) as many:
@@ -126,6 +130,92 @@ def test_bodies_that_do_not_come_hold_their_places_until_their_deadline_and_no_l
 
     assert ([408] * 4, 429) == client.run(crowded())
     assert 200 == client.post(PREDICT, json=asked(), headers=key).status_code
+
+
+@pytest.fixture
+def hurried(world: World) -> Iterator[Client]:
+    """An application that waits for no body for long."""
+    settings = Settings(root=world.root, engine="plain", max_in_flight=4, body_s=0.5)
+    with Client(build_app(settings)) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", [EVENTS, ROLLOUT, "/clicks/release/session"])
+def test_nobody_waits_for_ever_for_a_body_that_does_not_come(
+    hurried: Client, world: World, path: str
+) -> None:
+    key = {} if path.endswith("session") else as_role(world.operate)
+    answer = hurried.post(path, content=stalled(asyncio.Semaphore(0)), headers=key)
+    assert (408, "application/problem+json") == (
+        answer.status_code, answer.headers["content-type"]
+    )  # fmt: skip
+    assert "not all of it came within 0.5 s" in answer.json()["detail"]
+
+
+def test_requests_with_events_that_are_under_way_are_bounded_before_their_bodies_are_read(
+    hurried: Client, world: World
+) -> None:
+    key = as_role(world.events)
+
+    async def crowded() -> tuple[list[int], httpx.Response]:
+        begun = asyncio.Semaphore(0)
+        async with sender(hurried) as many:
+            slow = [
+                asyncio.create_task(many.post(EVENTS, content=stalled(begun), headers=key))
+                for _ in range(4)
+            ]
+            for _ in slow:
+                await begun.acquire()
+            refused = await many.post(EVENTS, content=unread(), headers=key)
+            return [(await each).status_code for each in slow], refused
+
+    slow, refused = hurried.run(crowded())
+    assert ([408] * 4, 429) == (slow, refused.status_code)
+    assert int(refused.headers["retry-after"]) >= 1
+    assert 202 == hurried.post(EVENTS, json=CLICK, headers=key).status_code
+    (status,) = hurried.get("/readyz").json()["use_cases"].values()
+    assert (1, 0) == (status["events_shed"], status["refused"])
+
+
+def test_a_request_whose_client_has_left_is_given_up(
+    hurried: Client, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, sent = replica(hurried), list[Any]()
+    body = {k: v for k, v in asked().items() if k != "event_time"}
+    given_up = False
+
+    async def left() -> None:
+        begun = asyncio.Event()
+        messages = [{"type": "http.request", "body": json.dumps(body).encode()}]
+
+        async def receive() -> Any:
+            if messages:
+                return messages.pop()
+            await begun.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def score(*arguments: Any) -> Any:
+            nonlocal given_up
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                given_up = True
+                raise
+
+        monkeypatch.setattr(here.predictor.arms.now.champion.scorer, "score", score)
+        key = [(b"x-api-key", world.predict.encode())]
+        scope = {"type": "http", "method": "POST", "path": PREDICT, "query_string": b"",
+                 "headers": key, "scheme": "http"}  # fmt: skip
+        async with asyncio.timeout(30):
+            await hurried.app(scope, receive, send)
+
+    hurried.run(left())
+    assert ([], True, 0) == (sent, given_up, here.admission.under_way)
+    assert 0 == here.predictor.answered
 
 
 def test_a_store_that_answers_too_late_gives_way_to_defaults_within_the_deadline(
@@ -146,7 +236,7 @@ def test_a_store_that_answers_too_late_gives_way_to_defaults_within_the_deadline
     end = time.monotonic() + 30
     while failed("after"):
         assert time.monotonic() < end
-    (log,) = world.lake.prediction_log.glob(f"*{SUFFIX}")
+    log = replica(client).predictor.log.path
     found = {each["request_id"]: each for each in read_log(log).records}
     took = [found[f"late{i}"]["latency_ms"]["features"] for i in range(3)]
     # The first waits for its share of the time; later ones know that the store owes an answer.
