@@ -89,9 +89,14 @@ class Tally:
         return cls(**said)
 
     def _took(self, milliseconds: float) -> None:
-        bucket = floor(_PER_OCTAVE * log2(max(milliseconds, 0.001)))
+        bucket = bucket_of(milliseconds)
         self.latency[bucket] = self.latency.get(bucket, 0) + 1
         self.latency_ms += milliseconds
+
+
+def bucket_of(milliseconds: float) -> int:
+    """The bucket of a latency."""
+    return floor(_PER_OCTAVE * log2(max(milliseconds, 0.001)))
 
 
 def edge_ms(bucket: int) -> float:

@@ -70,6 +70,7 @@ def test_a_rollback_waits_for_no_registry_and_returns_to_the_champion_that_was_s
 
 
 @pytest.mark.full
+@pytest.mark.faults
 def test_while_mlflow_is_away_a_bad_candidate_is_out_and_stays_out_when_it_is_back(
     release: Release,
 ) -> None:

@@ -13,6 +13,7 @@ from tests.integration.world import World, build
 
 pytestmark = [
     pytest.mark.full,
+    pytest.mark.faults,
     pytest.mark.skipif(browser.BINARY is None, reason="needs chromium or google-chrome"),
 ]
 

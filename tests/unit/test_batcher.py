@@ -17,9 +17,7 @@ BUSY = 5
 """Rows of the call that keeps a batcher busy."""
 
 
-def run_with(
-    most: int, work: Callable[[Batcher[int, int]], Coroutine[Any, Any, Waiting]]
-) -> Calls:
+def run_with(most: int, work: Callable[[Batcher[int, int]], Coroutine[Any, Any, Waiting]]) -> Calls:
     """The calls that a batcher made of what `work` asked it while it was busy; asks are numbers of
     rows."""
     calls: Calls = []
