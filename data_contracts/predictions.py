@@ -36,6 +36,11 @@ def off_policy_id(use_case: str, version: str, request_id: str, position: int) -
     return prediction_id(use_case, f"{version}/off-policy", request_id, position)
 
 
+def digest(request_id: str) -> str:
+    """What stands for a request id, which may be a person's, in logs that people read."""
+    return blake2b(request_id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
 class PredictionLog:
     """Appends to a new file `{folder}/{replica}-{boot}.predictions`; not shared between processes.
 

@@ -14,7 +14,7 @@ import numpy as np
 from data_contracts.clock import Clock, ReplayClock, parse_time
 from data_contracts.encoding import encode_dense, encode_ids
 from data_contracts.online import view_name
-from data_contracts.predictions import PredictionLog, off_policy_id, prediction_id
+from data_contracts.predictions import PredictionLog, digest, off_policy_id, prediction_id
 from data_contracts.tally import UNEXPOSED, Tally
 from data_contracts.use_case import UseCase
 from serving.answer import response
@@ -298,7 +298,7 @@ class Predictor:
             # The answer stands without its record; the next record's number shows the gap.
             self.log_failures += 1
             if not refused:
-                _log.exception("prediction log: %s is not recorded", record["request_id"])
+                _log.exception("prediction log: %s is not recorded", digest(record["request_id"]))
 
 
 def _unanswered(error: BaseException, budget: Budget) -> str | None:

@@ -85,8 +85,10 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    detail = f"{type(error).__name__} while answering: see the server's log"
+    # The path as it was sent may name a person.
+    route = getattr(request.scope.get("route"), "path", "another path")
+    _log.error("%s %s failed", request.method, route, exc_info=error)
+    detail = f"{type(error).__name__} while answering: the server's log says where (server_log)"
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail).response(request.url.path)
 
 

@@ -21,6 +21,7 @@ from serving.events import Collector
 from serving.landing import LandingLog
 from serving.limits import RateLimits
 from serving.predict import Predictor
+from serving.server_log import ServerLog
 from serving.settings import Settings
 from serving.shadow import Shadow
 from serving.spans import Untraced, traced
@@ -42,6 +43,7 @@ class Replica:
     predictor: Predictor
     collector: Collector
     lake: Lake
+    server_log: ServerLog
     poll_s: float
     statuses: Counter[str] = field(default_factory=Counter[str], init=False)
     """Status of an answer to a request for a prediction -> how often."""
@@ -105,6 +107,7 @@ class Replica:
         await asyncio.to_thread(self.predictor.traces.close)
         await self.collector.log.close()
         self.predictor.log.close()
+        self.server_log.close()
 
 
 def open_replica(settings: Settings, name: str) -> Replica:
@@ -121,6 +124,7 @@ def open_replica(settings: Settings, name: str) -> Replica:
     name = re.sub(r"[^A-Za-z0-9]+", "_", name)
     boot = secrets.token_hex(6)
     log = PredictionLog(lake.prediction_log, name, boot)
+    server_log = ServerLog(lake, f"{name}-{boot}")
     limits, admission = RateLimits(SystemClock()), Admission(settings.max_in_flight)
     collecting = Admission(settings.max_in_flight)
     predictor = Predictor(
@@ -144,7 +148,7 @@ def open_replica(settings: Settings, name: str) -> Replica:
     gc.freeze()
     return Replica(
         name, boot, keys, limits, admission, collecting, predictor, collector, lake,
-        settings.poll_s,
+        server_log, settings.poll_s,
     )  # fmt: skip
 
 

@@ -58,12 +58,14 @@ class Served:
     def traffic(self, mode: str, value: float, seconds: float) -> Traffic:
         return Traffic(self.server.url, self.bodies, mode, value, seconds)
 
-    def until(self, holds: Callable[[], object], within: float = PATIENCE_S) -> float:
+    def until(
+        self, holds: Callable[[], object], within: float = PATIENCE_S, every: float = 0.1
+    ) -> float:
         """Seconds until it holds."""
         pause, began = threading.Event(), time.monotonic()
         while not holds():
             assert time.monotonic() - began < within, "it never did"
-            pause.wait(0.1)
+            pause.wait(every)
         return time.monotonic() - began
 
     @property
@@ -113,6 +115,12 @@ class Served:
         self.ask("start", version)
         while self.plan.candidate is not None and self.plan.canary_bps < share:
             self.ask("advance")
+
+    @property
+    def candidates(self) -> list[psutil.Process]:
+        """Processes that score with a candidate: forks, not what they are forks of."""
+        forks = self.processes("serving.forks")
+        return [each for each in forks if each.ppid() in {other.pid for other in forks}]
 
     def processes(self, part: str) -> list[psutil.Process]:
         """Processes of the server whose command line holds `part`."""

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from shutil import copytree
 from statistics import NormalDist
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -158,11 +159,16 @@ def assigned(shop: Shop, salt: str) -> np.ndarray:
     return np.array(buckets) / BUCKETS
 
 
-def outcomes(root: Path, place: Path, scenario: Scenario, many: int) -> Counter[str]:
+def outcomes(root: Path, scenario: Scenario, many: int) -> Counter[str]:
     """How many of so many releases of the world at `root` ended in which way; as many processes as
     there are cores."""
-    rest = repeat(root), repeat(place), repeat(scenario), repeat(SOME)
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
+    # Half of a release's time would be the disk's, for files that nobody needs after a crash.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with (
+        TemporaryDirectory(dir=memory, prefix="headrace-") as place,
+        ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool,
+    ):
+        rest = repeat(root), repeat(Path(place)), repeat(scenario), repeat(SOME)
         found = sum(pool.map(some, range(0, many, SOME), *rest), Counter())
     print(scenario.name, dict(found))
     assert many == found.total()

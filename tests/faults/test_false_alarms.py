@@ -1,7 +1,5 @@
 """Simulated releases with all automatic checks on: how many end that should not, or do not."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.benchmarks.releases import SAME, WORSE
@@ -20,14 +18,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_of_releases_of_an_equal_model_one_in_twenty_is_rolled_back_at_most(
-    world: World, tmp_path: Path
+    world: World,
 ) -> None:
-    found = outcomes(world.root, tmp_path, SAME, 400)
+    found = outcomes(world.root, SAME, 400)
     assert found["rolled back"] <= 20
 
 
 def test_a_model_with_a_fifth_fewer_clicks_becomes_champion_once_in_two_hundred_at_most(
-    world: World, tmp_path: Path
+    world: World,
 ) -> None:
-    found = outcomes(world.root, tmp_path, WORSE, 200)
+    found = outcomes(world.root, WORSE, 200)
     assert found["champion"] <= 1
