@@ -53,8 +53,8 @@ class _Lines(logging.Formatter):
 
 def _kind(error: BaseException) -> str:
     name = type(error).__name__
-    if isinstance(error, OSError) and error.errno in errno.errorcode:
-        name = f"{name} {errno.errorcode[error.errno]}"
+    if isinstance(error, OSError) and error.errno is not None:
+        name = f"{name} {errno.errorcode.get(error.errno, '')}".rstrip()
     cause = error.__cause__ or error.__context__
     return name if cause is None else f"{name} after {_kind(cause)}"
 

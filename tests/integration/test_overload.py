@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
@@ -219,7 +220,7 @@ def test_a_request_whose_client_has_left_is_given_up(
 
 
 def test_a_store_that_answers_too_late_gives_way_to_defaults_within_the_deadline(
-    client: Client, world: World
+    client: Client, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     headers = {**as_role(world.operate), "x-deadline-ms": "1500"}
 
@@ -229,10 +230,19 @@ def test_a_store_that_answers_too_late_gives_way_to_defaults_within_the_deadline
         return answer.json()["flags"]["store_failed"]
 
     assert not failed("before")
-    with closing(sqlite3.connect(world.lake.online_file, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        assert [True, True, True] == [failed(f"late{i}") for i in range(3)]
-        other.rollback()
+    source, answers = replica(client).predictor.arms.now.champion.reader._source, Event()
+    real = source._provider
+
+    class Slow:
+        def online_read(self, *asked: Any) -> Any:
+            answers.wait(60)
+            return real.online_read(*asked)
+
+    monkeypatch.setattr(source, "_provider", Slow())
+    # What was read before is kept as long as the store is unchanged.
+    source._kept, source._at = {}, None
+    assert [True, True, True] == [failed(f"late{i}") for i in range(3)]
+    answers.set()
     end = time.monotonic() + 30
     while failed("after"):
         assert time.monotonic() < end
@@ -243,6 +253,28 @@ def test_a_store_that_answers_too_late_gives_way_to_defaults_within_the_deadline
     assert 400 < took[0] < 900 and took[2] < 200
     assert {True} == {found[f"late{i}"]["store_failed"] for i in range(3)}
     assert {0} == {seq for row in found["late0"]["seqs"] for seq in row}
+
+
+def test_a_locked_store_is_not_waited_for_and_its_reader_writes_nothing(
+    client: Client, world: World
+) -> None:
+    headers, reader = as_role(world.operate), replica(client).predictor.arms.now.champion.reader
+    connection = reader._source._provider.online_store._conn
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        connection.execute("CREATE TABLE strangers (name TEXT)")
+    with closing(sqlite3.connect(world.lake.online_file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        assert time.monotonic() - began < 2.0
+        # A user of whom nothing is kept.
+        body = asked(request_id="locked", user_id="u2")
+        answer = client.post(PREDICT, json=body, headers=headers)
+        other.rollback()
+    assert (200, True) == (answer.status_code, answer.json()["flags"]["store_failed"])
+    took = read_log(replica(client).predictor.log.path).records[-1]["latency_ms"]["features"]
+    assert took < 500
 
 
 def load(url: str, bodies: Path, *options: str) -> dict[str, Any]:
