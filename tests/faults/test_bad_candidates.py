@@ -55,11 +55,12 @@ def out(served: Served) -> bool:
     return served.plan.candidate is None
 
 
-def ended(flowing: Traffic) -> dict[str, Any]:
+def ended(flowing: Traffic, *also: str) -> dict[str, Any]:
+    """What came of the traffic; all of it was answered 200, or `also` otherwise."""
     assert flowing.flows
     flowing.stop()
     found = flowing.said()
-    assert {"200"} == {*found["statuses"]}, found
+    assert {"200"} <= {*found["statuses"]} <= {"200", *also}, found
     return found
 
 
@@ -74,7 +75,8 @@ def test_from_the_first_bad_answer_to_the_candidate_s_last_it_takes_less_than_th
         ask_for_nan(served, f"bad{number}")
         served.until(lambda: out(served))
         served.until(served.taken_up)
-    ended(flowing)
+    # Of a machine on which more runs beside it a replica may shed load, whoever answers.
+    ended(flowing, "429")
     logged = records(served.world.lake)
     took = []
     for release in releases:
