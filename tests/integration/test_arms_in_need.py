@@ -152,6 +152,26 @@ def test_a_version_by_name_is_marked_off_policy_and_its_predictions_are_its_own(
     assert release.records()[-1]["off_policy"] is False
 
 
+def test_the_inference_protocol_s_requests_are_assigned_and_logged_like_others(
+    release: Release,
+) -> None:
+    release_number, seen = release.plan.release, dict[str, str]()
+    for arm, unit in units(release).items():
+        users = {"name": "user_id", "datatype": "BYTES", "shape": [1], "data": [unit]}
+        items = {"name": "item_id", "datatype": "BYTES", "shape": [1], "data": ["i1"]}
+        body = {"id": f"v2-{arm}", "inputs": [users, items]}
+        path = "/clicks/v2/models/clicks/infer"
+        answer = release.client.post(path, json=body, headers=release.key).json()
+        seen[arm] = answer["model_version"]
+        record = release.records()[-1]
+        assert (f"v2-{arm}", arm, unit, release_number, False) == (
+            record["request_id"], record["arm"], record["unit"], record["release"],
+            record["off_policy"],
+        )  # fmt: skip
+        assert release.predict(unit, f"v1-{arm}").json()["version"] == seen[arm]
+    assert {"champion": "1", "candidate": "2"} == seen
+
+
 def test_a_dead_version_by_name_is_no_error_of_the_server_and_soon_unknown(
     release: Release,
 ) -> None:
