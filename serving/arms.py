@@ -81,6 +81,8 @@ class Arms:
         self._seen: tuple[str, int] | None = None
         self._renewed = float("-inf")
         self._retiring: list[asyncio.Task[None]] = []
+        self.broke = asyncio.Event()
+        """Set when a breaker opens, for whoever has to tell of it at once."""
         self.plan_failures = 0
         """Looks for a plan, or at it, that failed; the arms stay as they are."""
         self._see()
@@ -183,7 +185,8 @@ class Arms:
                 self._forks, bundle, settings.threads, settings.device, *times
             )
             try:
-                return Candidate(self._arm(bundle, Scorer(engine)), engine, Breaker())
+                arm = self._arm(bundle, Scorer(engine))
+                return Candidate(arm, engine, Breaker(opened=self.broke.set))
             except BaseException:
                 engine.close()
                 raise

@@ -85,6 +85,22 @@ def test_what_nobody_answers_in_time_is_a_failure_of_the_arm_that_was_asked(
     )
 
 
+def test_a_breaker_that_opens_is_told_of_at_once(release: Release) -> None:
+    assert release.replica.predictor.arms._settings.poll_s > 600
+    os.kill(release.candidate_pid, signal.SIGKILL)
+    assert "1" == release.predict(units(release)["candidate"], "after").json()["version"]
+
+    def told() -> bool:
+        return any(report.body["broken"] for report in release.store.reports())
+
+    async def until_told() -> None:
+        async with asyncio.timeout(60):
+            while not await asyncio.to_thread(told):
+                pass
+
+    release.client.run(until_told())
+
+
 def test_a_champion_s_wrong_score_is_a_failure_of_its_arm(
     release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
