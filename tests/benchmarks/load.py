@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -136,8 +137,12 @@ async def opened(
     stopped = _stopped()
     tasks: list[asyncio.Task[None]] = []
     began = due = time.monotonic()
-    while due < began + seconds and not stopped.is_set():
-        await asyncio.sleep(due - time.monotonic())
+    while due < began + seconds:
+        # The loop's clock is the monotonic one.
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(due):
+                await stopped.wait()
+                break
         tasks.append(asyncio.create_task(one(due, *next(bodies))))
         due += draw.expovariate(rate)
     await asyncio.gather(*tasks)

@@ -139,7 +139,7 @@ class Trickling(httpx.AsyncBaseTransport):
         async def bytes_for_ever() -> AsyncIterator[bytes]:
             while True:
                 yield b" "
-                await asyncio.sleep(0)
+                await asyncio.to_thread(bytes)
 
         return httpx.Response(200, content=bytes_for_ever())
 
