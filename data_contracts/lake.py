@@ -83,6 +83,11 @@ class Lake:
         return self.home / "access_log"
 
     @property
+    def server_log(self) -> Path:
+        """Lines about what went wrong, a file per replica and boot, as the server writes them."""
+        return self.home / "server_log"
+
+    @property
     def predictions(self) -> Path:
         """Delta: one row per predicted candidate."""
         return self.home / "predictions"

@@ -30,6 +30,17 @@ def prediction_id(use_case: str, version: str, request_id: str, position: int) -
     return blake2b(text, digest_size=16).hexdigest()
 
 
+def off_policy_id(use_case: str, version: str, request_id: str, position: int) -> str:
+    """As `prediction_id`, of a request for a version by name: such a prediction is shown to nobody
+    who was assigned to anything, so it must not pass for one that was."""
+    return prediction_id(use_case, f"{version}/off-policy", request_id, position)
+
+
+def digest(request_id: str) -> str:
+    """What stands for a request id, which may be a person's, in logs that people read."""
+    return blake2b(request_id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
 class PredictionLog:
     """Appends to a new file `{folder}/{replica}-{boot}.predictions`; not shared between processes.
 

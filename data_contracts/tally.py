@@ -19,9 +19,9 @@ class Tally:
     """Counts of one arm since an epoch began."""
 
     requests: int = 0
-    """Assigned to the arm and answered, by whichever model."""
+    """Assigned to the arm, whichever model answered, or none."""
     failures: dict[str, int] = field(default_factory=dict[str, int])
-    """Why the arm's own model did not answer -> how often; another model answered instead."""
+    """Why the arm's own model did not answer -> how often; another model answered, or none."""
     scores: int = 0
     score_sum: float = 0.0
     latency: dict[int, int] = field(default_factory=dict[int, int])
@@ -37,7 +37,7 @@ class Tally:
         self._took(milliseconds)
 
     def failed(self, reason: str, milliseconds: float) -> None:
-        """Count a request that another model answered because of `reason`."""
+        """Count a request that the arm's own model did not answer because of `reason`."""
         self.requests += 1
         self.failures[reason] = self.failures.get(reason, 0) + 1
         self._took(milliseconds)
@@ -89,9 +89,14 @@ class Tally:
         return cls(**said)
 
     def _took(self, milliseconds: float) -> None:
-        bucket = floor(_PER_OCTAVE * log2(max(milliseconds, 0.001)))
+        bucket = bucket_of(milliseconds)
         self.latency[bucket] = self.latency.get(bucket, 0) + 1
         self.latency_ms += milliseconds
+
+
+def bucket_of(milliseconds: float) -> int:
+    """The bucket of a latency."""
+    return floor(_PER_OCTAVE * log2(max(milliseconds, 0.001)))
 
 
 def edge_ms(bucket: int) -> float:

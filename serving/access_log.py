@@ -7,7 +7,6 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from hashlib import blake2b
 from logging.handlers import RotatingFileHandler
 from typing import Any
 
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from data_contracts.clock import format_time
 from data_contracts.lake import Lake
+from data_contracts.predictions import digest
 from serving.replica import Replica
 
 _log = logging.getLogger(__name__)
@@ -36,11 +36,6 @@ def about(request: Request, request_id: str) -> None:
 def bound_for(scope: Scope, route: str) -> None:
     """Say which route a request would have taken that is refused before."""
     scope[_ROUTE] = route
-
-
-def digest(request_id: str) -> str:
-    """What stands for a request id in the log."""
-    return blake2b(request_id.encode(), digest_size=8).hexdigest()
 
 
 class LogFile:

@@ -47,7 +47,9 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
         version=use_case.contract.version,
         lifespan=lifespan,
     )
-    app.add_middleware(Entrance, timeout_ms=settings.timeout_ms)
+    app.add_middleware(
+        Entrance, timeout_ms=settings.timeout_ms, abandons=settings.engine == "plain"
+    )
     if traced():
         from serving.traces import Traced
 
@@ -68,7 +70,7 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
         reasons = explain is not None and asks_reasons(explain, roles)
         body = validate(model, await read_json(request))
         about(request, body.request_id)
-        answer = replica.predictor.answer(body, roles, admitted.within_ms, explain=reasons)
+        answer = replica.predictor.answer(body, roles, admitted.until, explain=reasons)
         return json_response(await answer)
 
     @app.post(
@@ -82,8 +84,10 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
         caller = replica.keys.caller(request.headers)
         demand(caller.roles, "events", "events")
         replica.limits.take(caller)
-        body = await read_json(request)
-        return json_response(await replica.collector.collect(body, caller.roles, now), 202)
+        with replica.collecting.admitted(round(settings.body_s * 1000)) as turn:
+            body = await read_json(request)
+            replica.collecting.begin(turn)
+            return json_response(await replica.collector.collect(body, caller.roles, now), 202)
 
     def keys() -> Keys | OpenAccess:
         return app.state.replica.keys

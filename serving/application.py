@@ -13,10 +13,10 @@ from serving.settings import Settings
 def application(settings: Settings, **about: Any) -> FastAPI:
     """An application with `about` as FastAPI takes it (title, description, version, lifespan).
 
-    Every error is a problem, bodies are limited, `/docs` loads nothing from another host, and
-    browsers are told to be careful.
+    Every error is a problem, bodies are limited in size and time, `/docs` loads nothing from
+    another host, and browsers are told to be careful.
     """
     app = FastAPIOffline(redoc_url=None, **about)
-    install(app, settings.max_body_bytes)
+    install(app, settings.max_body_bytes, settings.body_s)
     app.add_middleware(SecurityHeaders)
     return app

@@ -86,6 +86,8 @@ class Arms:
         self._seen: int | None = None
         self._renewed = float("-inf")
         self._retiring: list[asyncio.Task[None]] = []
+        self.broke = asyncio.Event()
+        """Set when a breaker opens, for whoever has to tell of it at once."""
         self.plan_failures = 0
         """Looks for a plan, or at it, that failed; the arms stay as they are."""
         self._see()
@@ -103,6 +105,11 @@ class Arms:
         if candidate is None or alone or candidate.breaker.reason is not None:
             return None
         return candidate.arm
+
+    def answering(self, snapshot: Snapshot) -> list[Arm]:
+        """The arms that may be asked by name: the champion, and the candidate while exposed."""
+        candidate = self.exposed(snapshot)
+        return [snapshot.champion] if candidate is None else [snapshot.champion, candidate]
 
     async def look(self) -> bool:
         """Read the newest plan and take it up; whether it is another one than before."""
@@ -184,7 +191,8 @@ class Arms:
                 self._forks, bundle, settings.threads, settings.device, *times
             )
             try:
-                return Candidate(self._arm(bundle, Scorer(engine)), engine, Breaker())
+                arm = self._arm(bundle, Scorer(engine))
+                return Candidate(arm, engine, Breaker(opened=self.broke.set))
             except BaseException:
                 engine.close()
                 raise

@@ -1,6 +1,7 @@
 """The breaker of a candidate in one replica: it opens on bad answers and stays open."""
 
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,11 +14,17 @@ CONSTANT = 20
 
 
 class Breaker:
-    """Closed until the candidate proves bad; a new release of it gets a new breaker."""
+    """Closed until the candidate proves bad; a new release of it gets a new breaker.
 
-    def __init__(self, reason: str | None = None) -> None:
+    `opened` is called when it opens.
+    """
+
+    def __init__(
+        self, reason: str | None = None, opened: Callable[[], None] = lambda: None
+    ) -> None:
         self.reason = reason
         """Why it is open; None while it is closed."""
+        self._opened = opened
         self._last: deque[bool] = deque(maxlen=LAST)
         self._constant = 0
 
@@ -39,3 +46,4 @@ class Breaker:
     def _open(self, reason: str) -> None:
         if self.reason is None:
             self.reason = reason
+            self._opened()

@@ -39,7 +39,9 @@ class Choices:
         for name, why in rules.items():
             if name not in self._told:
                 self._told.add(name)
-                _log.error("rule %s: skipped, from now on without a word: %s", name, why)
+                # Its text may quote the row; the prediction log has it.
+                kind = why.partition(":")[0]
+                _log.error("rule %s: skipped, from now on without a word: %s", name, kind)
 
 
 class Choice:

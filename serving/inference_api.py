@@ -22,9 +22,8 @@ def add_inference(app: FastAPI, use_case: UseCase, model: type[PredictRequest]) 
         return request.app.state.replica
 
     def served(request: Request) -> list[str]:
-        plan = replica(request).predictor.arms.now.plan
-        targets = (plan.champion, plan.candidate)
-        return [target.version for target in targets if target is not None]
+        arms = replica(request).predictor.arms
+        return [arm.bundle.version for arm in arms.answering(arms.now)]
 
     def known(request: Request, name: str, version: str | None) -> bool:
         return name == use_case.name and (version is None or version in served(request))
@@ -43,9 +42,7 @@ def add_inference(app: FastAPI, use_case: UseCase, model: type[PredictRequest]) 
         body, asked = read_request(await request.body(), request.headers)
         valid = validate(model, body)
         about(request, valid.request_id)
-        found = await here.predictor.answer(
-            valid, admitted.caller.roles, admitted.within_ms, version
-        )
+        found = await here.predictor.answer(valid, admitted.caller.roles, admitted.until, version)
         content, headers, kind = written(found, asked)
         return Response(content, media_type=kind, headers=headers)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 KEPT_BYTES = 32 << 20
 """Of keys and states at most; with more, what was kept is dropped as a whole."""
+_BUSY_MS = 20
 
 
 class NotKept(Exception):
@@ -32,20 +33,18 @@ class StateReader:
 
     def __init__(self, lake: Lake, fields: Mapping[str, Field]) -> None:
         store = _open_store(lake.online)
-        from feast.infra.provider import get_provider
         from feast.protos.feast.types.EntityKey_pb2 import EntityKey
         from feast.protos.feast.types.Value_pb2 import Value
 
         self._store = store
         self._fields = fields
-        self._provide = lambda: get_provider(store.config)
-        self._provider = self._provide()
+        online: Any = store.config.online_store
+        self._changes = _Changes(Path(online.path)) if online.type == "sqlite" else None
+        self._provider = self._provided()
         self._file: int | None = None
         """Inode of the store's file."""
         self._views: dict[str, Any] = {}
         self._key, self._value = EntityKey, Value
-        online: Any = store.config.online_store
-        self._changes = _Changes(Path(online.path)) if online.type == "sqlite" else None
         self._kept: dict[str, dict[str, bytes]] = {}
         self._bytes = 0
         self._at: object = None
@@ -64,7 +63,7 @@ class StateReader:
         at = self._changes and self._changes.now()
         if at is not None and at[0] != self._file:
             # Feast goes on reading a file that another one has taken the place of.
-            self._file, self._provider = at[0], self._provide()
+            self._file, self._provider = at[0], self._provided()
         if at is None or at != self._at or self._bytes > KEPT_BYTES:
             self._kept, self._bytes, self._at = {}, 0, at
         view = view_name(group)
@@ -87,6 +86,18 @@ class StateReader:
         # What `get_online_features` does around this call takes longer than the call.
         rows = self._provider.online_read(self._store.config, self._views[view], asked, [name])
         return [held[name].bytes_val if held else b"" for _, held in rows]
+
+    def _provided(self) -> Any:
+        """What reads the store. Of SQLite its connection writes nothing, and waits for a lock no
+        longer than a request has time for: Feast's own would for five seconds."""
+        from feast.infra.provider import get_provider
+
+        provider: Any = get_provider(self._store.config)
+        if self._changes is not None:
+            connection: sqlite3.Connection = provider.online_store._get_conn(self._store.config)
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        return provider
 
     def _values(self, group: FeatureGroup, key: str) -> list[Any]:
         parts = zip(group.key_fields, parts_of(key, len(group.key_fields)), strict=True)

@@ -11,16 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from data_contracts.clock import Clock, ReplayClock, format_time, parse_time
+from data_contracts.clock import Clock, ReplayClock, parse_time
 from data_contracts.encoding import encode_dense, encode_ids
 from data_contracts.online import view_name
-from data_contracts.predictions import PredictionLog, prediction_id
+from data_contracts.predictions import PredictionLog, digest, off_policy_id, prediction_id
 from data_contracts.tally import UNEXPOSED, Tally
 from data_contracts.use_case import UseCase
+from serving.answer import response
 from serving.arms import Arm, Arms, Name, Snapshot
 from serving.asked import query_time, rows_of
 from serving.auth import Role
 from serving.budget import Budget
+from serving.candidate_process import CandidateDied
 from serving.choices import Choices
 from serving.dimensions import DimensionReader
 from serving.explain import explanation
@@ -34,6 +36,7 @@ from serving.spans import Untraced
 _log = logging.getLogger(__name__)
 
 _STEPS_KEPT = 8
+_SLACK_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -85,18 +88,20 @@ class Predictor:
         self,
         request: PredictRequest,
         roles: Collection[Role],
-        within_ms: int | None = None,
+        until: float | None = None,
         version: str | None = None,
         explain: bool = False,
     ) -> dict[str, Any]:
         """The response to one request (shape: PredictResponse); Problem where there is none.
 
-        `within_ms`: how long it may take, `timeout_ms` when None. `version`: who answers, whatever
-        the plan says; such a request belongs to no arm, nor does one whose candidates rules drop.
-        `explain`: with the features and the attributions of its scores.
+        `until`: when it has to be there (s, on the monotonic clock), after `timeout_ms` when None.
+        `version`: who answers, whatever the plan says; such a request is off policy: it belongs to
+        no arm, and its predictions are others than those of traffic. One whose candidates rules
+        drop belongs to no arm either. `explain`: with the features and the attributions of its
+        scores.
         """
         arrival, started = time.time_ns() // 1000, time.monotonic()
-        within_ms = within_ms or self.timeout_ms
+        until = started + self.timeout_ms / 1000 if until is None else until
         asked = query_time(self.clock, request, roles)
         rows = await self.dimensions.filled(rows_of(self.use_case, request), asked)
         if isinstance(self.clock, ReplayClock):
@@ -106,20 +111,26 @@ class Predictor:
         choice = self.choices.of(request.request_id, rows, asked)
         rows = choice.rows if choice else rows
         assigned = snapshot.assigned(unit) if version is None and rows else None
-        budget = Budget(started, within_ms / 1000)
+        budget = Budget(started, until - started)
         found, failure = None, None
-        if version is not None:
-            found = await self._by_champion(self._named(snapshot, version), rows, asked, budget)
-        if assigned == "candidate":
-            found, failure = await self._by_candidate(snapshot, rows, asked, budget)
-        if found is None:
-            found = await self._by_champion(snapshot.champion, rows, asked, budget)
-        total_ms = (time.monotonic() - started) * 1000
+        try:
+            if assigned == "candidate":
+                found, failure = await self._by_candidate(snapshot, rows, asked, budget)
+            if found is None:
+                arm = snapshot.champion if version is None else self._named(snapshot, version)
+                found = await self._by_one(arm, rows, asked, budget)
+        except (Exception, asyncio.CancelledError) as error:
+            failure = failure or _unanswered(error, budget)
+            if assigned is not None and failure is not None:
+                self._count(snapshot, assigned, None, failure, _ms_since(started))
+            raise
+        total_ms = _ms_since(started)
         if assigned is not None:
-            self._count(snapshot, assigned, found, failure, total_ms)
+            self._count(snapshot, assigned, found.scores.values, failure, total_ms)
         bundle, served = found.arm.bundle, found.served
+        make = prediction_id if version is None else off_policy_id
         every = [
-            prediction_id(self.use_case.name, bundle.version, request.request_id, i)
+            make(self.use_case.name, bundle.version, request.request_id, i)
             for i in range(len(request.candidates))
         ]
         names = choice.kept(every) if choice else every
@@ -162,6 +173,7 @@ class Predictor:
                 "canary_bps": snapshot.plan.canary_bps if assigned else 0,
                 "unit": unit,
                 "arm": assigned,
+                "off_policy": version is not None,
                 "fallback": failure,
                 "choice": choice and choice.ordered(scores, every),
             }
@@ -170,7 +182,7 @@ class Predictor:
             copy = Copy(snapshot, candidate, request.request_id, names, rows, served.q)
             same = candidate.definitions == found.arm.definitions
             self.shadow.offer(copy, (found.ids, found.dense) if same else None)
-        answer = self._response(request, names, found)
+        answer = response(request.request_id, names, found.arm, served, scores)
         if explain:
             given, said = (found.ids, found.dense), answer["predictions"]
             told = explanation(self.use_case, found.arm, served, rows, given, said, budget.until)
@@ -185,11 +197,11 @@ class Predictor:
 
     def _named(self, snapshot: Snapshot, version: str) -> Arm:
         """The arm of a version that is loaded here; Problem 404 for another one."""
-        arms = [snapshot.champion, self.arms.exposed(snapshot)]
+        arms = self.arms.answering(snapshot)
         for arm in arms:
-            if arm is not None and arm.bundle.version == version:
+            if arm.bundle.version == version:
                 return arm
-        served = ", ".join(arm.bundle.version for arm in arms if arm is not None)
+        served = ", ".join(arm.bundle.version for arm in arms)
         detail = f"version {version[:20]!r}: is not served here: name one of {served}"
         raise Problem(HTTPStatus.NOT_FOUND, detail)
 
@@ -220,9 +232,10 @@ class Predictor:
         candidate.breaker.answered(found.ids, found.dense, found.scores.values)
         return found, None
 
-    async def _by_champion(
+    async def _by_one(
         self, arm: Arm, rows: Sequence[Mapping[str, Any]], asked: int, budget: Budget
     ) -> _Answer:
+        """What this arm answers; Problem where it does not, for no other one is asked then."""
         if not rows:
             return _unasked(arm, asked)
         try:
@@ -232,7 +245,10 @@ class Predictor:
             detail = f"{error}: send less at once, allow more time, or try again"
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE, detail, headers={"Retry-After": "1"}
-            ) from None
+            ) from error
+        except CandidateDied as error:
+            detail = f"version {arm.bundle.version}: its process {error}: name another version"
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail) from error
         except ScoreFailed as error:
             raise Problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error)) from error
 
@@ -257,16 +273,20 @@ class Predictor:
         return _Answer(**vars(given), scores=scores)
 
     def _count(
-        self, snapshot: Snapshot, arm: Name, found: _Answer, failure: str | None, ms: float
+        self,
+        snapshot: Snapshot,
+        arm: Name,
+        scores: np.ndarray | None,
+        failure: str | None,
+        ms: float,
     ) -> None:
         """Add the request to its arm's tallies; only the last few steps' are kept."""
-        values = found.scores.values
         for arms in (self.tallies.setdefault(snapshot.plan.step, {}), self.totals):
             tally = arms.setdefault(arm, Tally())
-            if failure is None:
-                tally.answered(ms, len(values), float(values.sum()))
-            else:
+            if failure is not None:
                 tally.failed(failure, ms)
+            elif scores is not None:
+                tally.answered(ms, len(scores), float(scores.sum()))
         for step in [*self.tallies][:-_STEPS_KEPT]:
             del self.tallies[step]
 
@@ -278,45 +298,20 @@ class Predictor:
             # The answer stands without its record; the next record's number shows the gap.
             self.log_failures += 1
             if not refused:
-                _log.exception("prediction log: %s is not recorded", record["request_id"])
+                _log.exception("prediction log: %s is not recorded", digest(record["request_id"]))
 
-    def _response(
-        self, request: PredictRequest, names: list[str], found: _Answer
-    ) -> dict[str, Any]:
-        served, scores, bundle = found.served, found.scores.values, found.arm.bundle
-        groups = [group.name for group in found.arm.reader.reading.groups]
-        stamps: list[tuple[int, ...]] = [tuple(row) for row in served.seqs.tolist()]
-        known: dict[tuple[int, ...], dict[str, int | None]] = {}
-        aged: dict[tuple[int | None, ...], dict[str, float | None]] = {}
-        predictions: list[dict[str, Any]] = []
-        for name, score, seqs, as_ofs in zip(
-            names, scores.tolist(), stamps, map(tuple, served.as_ofs),
-            strict=True,
-        ):  # fmt: skip
-            # Rows of one request mostly read states of the same few stamps.
-            if seqs not in known:
-                known[seqs] = _oldest(groups, [seq or None for seq in seqs])
-            if as_ofs not in aged:
-                aged[as_ofs] = {
-                    group: None if as_of is None else (served.q - as_of) / 1e6
-                    for group, as_of in _oldest(groups, as_ofs).items()
-                }
-            predictions.append(
-                {
-                    "prediction_id": name,
-                    "score": score,
-                    "state_seq": known[seqs],
-                    "features_age_s": aged[as_ofs],
-                }
-            )
-        return {
-            "request_id": request.request_id,
-            "model": bundle.name,
-            "version": bundle.version,
-            "q": format_time(served.q),
-            "predictions": predictions,
-            "flags": {"defaults_used": served.defaults_used, "store_failed": served.store_failed},
-        }
+
+def _unanswered(error: BaseException, budget: Budget) -> str | None:
+    """Why a request has no answer; None where its client left, which is nobody's failure."""
+    if isinstance(error, asyncio.CancelledError):
+        # The entrance cuts an answer off with its own timer, which may be early by its resolution.
+        return "timeout" if time.monotonic() >= budget.until - _SLACK_S else None
+    cause = error.__cause__ or error
+    return "timeout" if isinstance(cause, TimeoutError) else type(cause).__name__
+
+
+def _ms_since(started: float) -> float:
+    return (time.monotonic() - started) * 1000
 
 
 def _unasked(arm: Arm, q: int) -> _Answer:
@@ -324,12 +319,3 @@ def _unasked(arm: Arm, q: int) -> _Answer:
     nothing = np.zeros((0, 0), np.int64)
     served = Served(nothing, nothing, [], q, store_failed=False)
     return _Answer(arm, served, nothing, nothing, 0.0, Scores(np.zeros(0), 0.0, 0.0))
-
-
-def _oldest(groups: Sequence[str], stamps: Sequence[int | None]) -> dict[str, int | None]:
-    """Group -> the lowest stamp of the views it was read from; None where one has none."""
-    found: dict[str, int | None] = {}
-    for group, stamp in zip(groups, stamps, strict=True):
-        held = found.get(group, stamp)
-        found[group] = None if held is None or stamp is None else min(held, stamp)
-    return found

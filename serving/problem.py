@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem details: every answer that is no success has this one shape."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -55,12 +56,13 @@ def unprocessable(errors: Sequence[tuple[str, str]]) -> Problem:
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, shown + more, found)
 
 
-def install(app: FastAPI, max_body_bytes: int) -> None:
-    """Make every error of `app` a problem, and refuse bodies above the limit with 413."""
+def install(app: FastAPI, max_body_bytes: int, body_s: float) -> None:
+    """Make every error of `app` a problem; refuse bodies above the limit with 413, and those that
+    are not there after `body_s` seconds with 408."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
-    app.add_middleware(BodyLimit, max_bytes=max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=max_body_bytes, within_s=body_s)
 
 
 async def _problem(request: Request, error: Exception) -> Response:
@@ -83,17 +85,21 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    detail = f"{type(error).__name__} while answering: see the server's log"
+    # The path as it was sent may name a person.
+    route = getattr(request.scope.get("route"), "path", "another path")
+    _log.error("%s %s failed", request.method, route, exc_info=error)
+    detail = f"{type(error).__name__} while answering: the server's log says where (server_log)"
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail).response(request.url.path)
 
 
 class BodyLimit:
-    """ASGI middleware: a request body above `max_bytes` is answered 413, declared or not."""
+    """ASGI middleware: a request body above `max_bytes` is answered 413, declared or not, and one
+    that takes longer than `within_s` seconds 408, for whoever waits for it."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, within_s: float) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._within_s = within_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -103,11 +109,20 @@ class BodyLimit:
         if declared.isdigit() and int(declared) > self._max_bytes:
             await self._too_large().response(scope["path"])(scope, receive, send)
             return
-        taken = 0
+        taken, end = 0, asyncio.get_running_loop().time() + self._within_s
+        whole = False
 
         async def limited() -> Message:
-            nonlocal taken
-            message = await receive()
+            nonlocal taken, whole
+            if whole:
+                # What comes now is the client's leave, which nobody hurries.
+                return await receive()
+            try:
+                async with asyncio.timeout_at(end):
+                    message = await receive()
+            except TimeoutError:
+                raise self._too_slow() from None
+            whole = not message.get("more_body", False)
             taken += len(message.get("body", b""))
             if taken > self._max_bytes:
                 raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large().detail)
@@ -118,3 +133,7 @@ class BodyLimit:
     def _too_large(self) -> Problem:
         detail = f"body: more than {self._max_bytes} bytes: send fewer or smaller records"
         return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+
+    def _too_slow(self) -> Problem:
+        detail = f"body: not all of it came within {self._within_s:g} s: send it at once"
+        return Problem(HTTPStatus.REQUEST_TIMEOUT, detail, headers={"Connection": "close"})

@@ -21,6 +21,7 @@ from serving.events import Collector
 from serving.landing import LandingLog
 from serving.limits import RateLimits
 from serving.predict import Predictor
+from serving.server_log import ServerLog
 from serving.settings import Settings
 from serving.shadow import Shadow
 from serving.spans import Untraced, traced
@@ -36,9 +37,13 @@ class Replica:
     keys: Keys | OpenAccess
     limits: RateLimits
     admission: Admission
+    """Of requests to a model."""
+    collecting: Admission
+    """Of requests with events."""
     predictor: Predictor
     collector: Collector
     lake: Lake
+    server_log: ServerLog
     poll_s: float
     statuses: Counter[str] = field(default_factory=Counter[str], init=False)
     """Status of an answer to a request for a prediction -> how often."""
@@ -67,6 +72,7 @@ class Replica:
             "rule_failures": predictor.choices.failures,
             "events_accepted": self.collector.accepted,
             "events_refused": self.collector.refused,
+            "events_shed": self.collecting.refused,
             "landing_log_failures": self.collector.log_failures,
         }
 
@@ -75,7 +81,11 @@ class Replica:
         collector = self.collector
         return {
             "statuses": dict(self.statuses),
-            "shed": {"load": self.admission.refused, "limit": self.limits.refused},
+            "shed": {
+                "load": self.admission.refused,
+                "limit": self.limits.refused,
+                "events": self.collecting.refused,
+            },
             "under_way": self.admission.under_way,
             "events": {"accepted": collector.accepted, "refused": collector.refused},
             "landing_log_failures": collector.log_failures,
@@ -97,6 +107,7 @@ class Replica:
         await asyncio.to_thread(self.predictor.traces.close)
         await self.collector.log.close()
         self.predictor.log.close()
+        self.server_log.close()
 
 
 def open_replica(settings: Settings, name: str) -> Replica:
@@ -113,7 +124,9 @@ def open_replica(settings: Settings, name: str) -> Replica:
     name = re.sub(r"[^A-Za-z0-9]+", "_", name)
     boot = secrets.token_hex(6)
     log = PredictionLog(lake.prediction_log, name, boot)
+    server_log = ServerLog(lake, f"{name}-{boot}")
     limits, admission = RateLimits(SystemClock()), Admission(settings.max_in_flight)
+    collecting = Admission(settings.max_in_flight)
     predictor = Predictor(
         use_case=use_case,
         clock=clock,
@@ -133,7 +146,10 @@ def open_replica(settings: Settings, name: str) -> Replica:
     # A full collection would walk all that was imported: 90 ms without an answer, time and again.
     gc.collect()
     gc.freeze()
-    return Replica(name, boot, keys, limits, admission, predictor, collector, lake, settings.poll_s)
+    return Replica(
+        name, boot, keys, limits, admission, collecting, predictor, collector, lake,
+        server_log, settings.poll_s,
+    )  # fmt: skip
 
 
 def _traces(use_case: str, replica: str) -> Untraced:

@@ -59,10 +59,14 @@ class Settings(BaseModel):
     access_log: bool = False
     """A line a request in the lake's `access_log`, without personal data."""
     max_body_bytes: int = Field(default=1 << 20, ge=1)
+    body_s: float = Field(default=10.0, gt=0)
+    """A body that is not there after this long is refused with 408; that of a request to a model
+    has `timeout_ms`."""
     max_candidates: int = Field(default=1000, ge=1)
     max_events: int = Field(default=500, ge=1)
     max_in_flight: int = Field(default=200, ge=1)
-    """Predict requests that one replica has under way at most; more are refused with 429."""
+    """Predict requests, and beside them requests with events, that one replica has under way at
+    most; more are refused with 429."""
     timeout_ms: int = Field(default=2000, ge=1)
     """A request still unscored after this long is refused with 503."""
 

@@ -16,7 +16,8 @@ _log = logging.getLogger(__name__)
 
 
 class Watch:
-    """Looks for a plan, and reports, every `every_s` seconds until it is closed.
+    """Looks for a plan, and reports, every `every_s` seconds until it is closed; at once when a
+    breaker opens, so that a bad candidate is out sooner.
 
     `counts`: what a report says of all that comes before and beside the model.
     """
@@ -56,7 +57,11 @@ class Watch:
     async def _run(self) -> None:
         while True:
             await self.once()
-            await asyncio.sleep(self._every_s)
+            broke = self._predictor.arms.broke
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._every_s):
+                    await broke.wait()
+            broke.clear()
 
     async def _report(self) -> None:
         self._beat += 1

@@ -51,6 +51,8 @@ class Collected:
     """What the prediction log held, and what of it could be joined."""
 
     requests: int
+    off_policy: int
+    """Answers by a version that was asked for by name: logged, and no predictions of traffic."""
     predictions: int
     gaps: int
     """Answers that were numbered but not logged, up to the last record of each log; what was lost
@@ -78,7 +80,8 @@ def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Coll
     """
     readings = [read_log(path) for path in sorted(lake.prediction_log.glob(f"*{SUFFIX}"))]
     logged = [record for reading in readings for record in reading.records]
-    records = [record for record in logged if "shadow" not in record]
+    answers = [record for record in logged if "shadow" not in record]
+    records = [record for record in answers if not record.get("off_policy")]
     if not records:
         raise ValueError(f"{lake.prediction_log}: no prediction yet: run `headrace replay`")
     _insert(spark, lake.predictions, prediction_rows(use_case, records))
@@ -96,6 +99,7 @@ def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Coll
     found = mine.agg(sf.count("*"), sf.sum("label")).collect()[0]
     return Collected(
         requests=len(records),
+        off_policy=len(answers) - len(records),
         predictions=predictions.count(),
         gaps=sum(reading.gaps for reading in readings),
         versions=tuple(sorted({str(record["version"]) for record in records})),

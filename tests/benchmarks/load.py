@@ -2,15 +2,18 @@
 
 HTTP/1.1 over plain asyncio streams, so that it takes little of the machine that it shares with the
 server. `closed N`: N connections, each sends when it was answered. `open R`: R requests a second at
-Poisson times, whatever the answers do; latency counts from the time a request was due.
+Poisson times, whatever the answers do; latency counts from the time a request was due. SIGTERM ends
+it early: nothing more is sent.
 """
 
 import asyncio
 import json
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -30,7 +33,21 @@ class Load:
     latencies: list[float] = field(default_factory=list[float])
     """ms of those answered with 200."""
     statuses: dict[str, int] = field(default_factory=dict[str, int])
+    failures: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """Of those answered otherwise or not at all: `id`, `status`, when each `began` and `ended`
+    (s since 1970)."""
     seconds: float = 0.0
+
+    def note(self, name: str, status: str, began: float, due: float) -> None:
+        """Count a request that was sent at `began` and was `due` then (monotonic, s)."""
+        now = time.monotonic()
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        if status == "200":
+            self.latencies.append((now - due) * 1000)
+        else:
+            ended = time.time()
+            failed = {"began": ended - (now - began), "ended": ended}
+            self.failures.append({"id": name, "status": status, **failed})
 
     def said(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -38,6 +55,7 @@ class Load:
         return {
             "requests": sum(self.statuses.values()),
             "statuses": self.statuses,
+            "failures": self.failures,
             "seconds": round(self.seconds, 3),
             "rps": round(len(self.latencies) / self.seconds, 1),
             "p50_ms": round(float(np.quantile(good, 0.5)), 2),
@@ -79,17 +97,21 @@ class Connection:
         self._streams = None
 
 
+Body = tuple[str, bytes]
+"""Request id and body."""
+
+
 async def closed(
-    url: str, bodies: Iterator[bytes], connections: int, seconds: float, headers: dict[str, str]
+    url: str, bodies: Iterator[Body], connections: int, seconds: float, headers: dict[str, str]
 ) -> Load:
     """`connections` requests under way at any time."""
-    load, end = Load(), time.monotonic() + seconds
+    load, end, stopped = Load(), time.monotonic() + seconds, _stopped()
 
     async def one_after_another() -> None:
         connection = Connection(url, headers)
-        while time.monotonic() < end:
-            began = time.monotonic()
-            _note(load, await connection.send(next(bodies)), began)
+        while time.monotonic() < end and not stopped.is_set():
+            (name, body), began = next(bodies), time.monotonic()
+            load.note(name, await connection.send(body), began, began)
 
     began = time.monotonic()
     await asyncio.gather(*(one_after_another() for _ in range(connections)))
@@ -98,7 +120,7 @@ async def closed(
 
 
 async def opened(
-    url: str, bodies: Iterator[bytes], rate: float, seconds: float, headers: dict[str, str]
+    url: str, bodies: Iterator[Body], rate: float, seconds: float, headers: dict[str, str]
 ) -> Load:
     """`rate` requests a second, on average."""
     load, draw = Load(), random.Random(7)
@@ -106,36 +128,33 @@ async def opened(
     for _ in range(_CONNECTIONS):
         free.put_nowait(Connection(url, headers))
 
-    async def one(due: float, body: bytes) -> None:
+    async def one(due: float, name: str, body: bytes) -> None:
         connection = await free.get()
-        _note(load, await connection.send(body), due)
+        began = time.monotonic()
+        load.note(name, await connection.send(body), began, due)
         free.put_nowait(connection)
 
-    loop, sent = asyncio.get_running_loop(), asyncio.Semaphore(0)
+    stopped = _stopped()
     tasks: list[asyncio.Task[None]] = []
-
-    def begin(due: float) -> None:
-        tasks.append(loop.create_task(one(due, next(bodies))))
-        sent.release()
-
     began = due = time.monotonic()
-    count = 0
     while due < began + seconds:
         # The loop's clock is the monotonic one.
-        loop.call_at(due, begin, due)
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(due):
+                await stopped.wait()
+                break
+        tasks.append(asyncio.create_task(one(due, *next(bodies))))
         due += draw.expovariate(rate)
-        count += 1
-    for _ in range(count):
-        await sent.acquire()
     await asyncio.gather(*tasks)
     load.seconds = time.monotonic() - began
     return load
 
 
-def _note(load: Load, status: str, since: float) -> None:
-    load.statuses[status] = load.statuses.get(status, 0) + 1
-    if status == "200":
-        load.latencies.append((time.monotonic() - since) * 1000)
+def _stopped() -> asyncio.Event:
+    """Set by SIGTERM."""
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    return stopped
 
 
 def main(url: str, bodies: str, mode: str, value: str, seconds: str, *headers: str) -> None:
@@ -150,10 +169,11 @@ def main(url: str, bodies: str, mode: str, value: str, seconds: str, *headers: s
     print(json.dumps(asyncio.run(work).said()))
 
 
-def _fresh(bodies: Iterator[bytes]) -> Iterator[bytes]:
+def _fresh(bodies: Iterator[bytes]) -> Iterator[Body]:
     """The bodies, each under a request id of its own."""
     for number, body in enumerate(bodies):
-        yield body.replace(b"REQUEST", f"{time.time_ns():x}-{number}".encode(), 1)
+        name = f"{time.time_ns():x}-{number}"
+        yield name, body.replace(b"REQUEST", name.encode(), 1)
 
 
 if __name__ == "__main__":

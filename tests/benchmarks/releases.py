@@ -14,7 +14,8 @@ from data_contracts.sequences import (
     sample_ratio,
 )
 
-RAMP = ((0.01, 10), (0.05, 10), (0.25, 15), (0.50, 25))
+Ramp = Sequence[tuple[float, int]]
+RAMP: Ramp = ((0.01, 10), (0.05, 10), (0.25, 15), (0.50, 25))
 """(share of the candidate, looks) of each epoch; a look an hour."""
 DAY = 24
 _TABLE = 1 << 16
@@ -75,9 +76,16 @@ def watch(
     ]
 
 
-def simulated(shop: Shop, scenario: Scenario, rng: np.random.Generator) -> Iterator["Look"]:
-    """The looks of one release."""
-    return _release(shop, shop.table(), scenario, rng)
+def simulated(
+    shop: Shop,
+    scenario: Scenario,
+    rng: np.random.Generator,
+    ramp: Ramp = RAMP,
+    place: np.ndarray | None = None,
+) -> Iterator["Look"]:
+    """The looks of one release; a share of 0 is the shadow. `place` float64[users]: the candidate
+    gets those below its share, by chance when None."""
+    return _release(shop, shop.table(), scenario, rng, ramp, place)
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,8 @@ class Look:
     """CTR of champion and candidate over all impressions, and the z value of their difference."""
     planned: tuple[float, float]
     """Weight of arms and pairs at which the sequences shall be narrowest."""
+    shown: tuple[int, int]
+    """Impressions of champion and candidate since the look before."""
 
 
 def _first_alarms(release: Iterator[Look], alpha: float) -> Looks:
@@ -126,18 +136,23 @@ def _above(estimate: Estimate) -> bool:
 
 
 def _release(
-    shop: Shop, table: np.ndarray, scenario: Scenario, rng: np.random.Generator
+    shop: Shop,
+    table: np.ndarray,
+    scenario: Scenario,
+    rng: np.random.Generator,
+    ramp: Ramp = RAMP,
+    place: np.ndarray | None = None,
 ) -> Iterator[Look]:
-    users, looks = shop.users, sum(looks for _, looks in RAMP)
+    users, looks = shop.users, sum(looks for _, looks in ramp)
     logit = rng.normal(np.log(shop.rate / (1 - shop.rate)) - 0.11, shop.spread, users)
-    place = rng.random(users)
+    place = rng.random(users) if place is None else place
     models = [rng.normal(0, shop.error, users), rng.normal(scenario.tilt, shop.error, users)]
     p0, p1 = (1 / (1 + np.exp(-logit - error)) for error in models)
     if_not = np.log((1 - p0) / (1 - p1))
     if_clicked = np.log(p0 / p1) - if_not
     usual = 1 / (1 + np.exp(-logit))
     lost = rng.random(users) < scenario.lost
-    final = sum(share * (1 - share) * n for share, n in RAMP) * shop.impressions
+    final = sum(share * (1 - share) * n for share, n in ramp) * shop.impressions
     planned = (final / 2, looks * shop.impressions / 2)
     z, today, gaps, shown = (np.zeros(users) for _ in range(4))
     closed = total = weight = level = 0.0
@@ -145,10 +160,10 @@ def _release(
     sums = np.zeros((2, 2))
     left_by = np.full(users, -1)
     decided = np.full(users, -1)
-    counts = np.zeros((len(RAMP), len(RAMP) + 1, 2), np.int64)
+    counts = np.zeros((len(ramp), len(ramp) + 1, 2), np.int64)
     one = np.zeros(users, np.int64)
     number = 0
-    for epoch, (share, many) in enumerate(RAMP):
+    for epoch, (share, many) in enumerate(ramp):
         candidate = place < share
         champion = ~candidate
         chances = usual * np.where(candidate, scenario.clicks, 1.0)
@@ -177,8 +192,9 @@ def _release(
             seen[1] |= here & candidate
             fresh = here & (decided < epoch)
             _count(counts[epoch], fresh, left_by, candidate)
-            decided[fresh] = np.where(candidate[fresh], len(RAMP), epoch)
+            decided[fresh] = np.where(candidate[fresh], len(ramp), epoch)
             left_by[fresh] = np.where(candidate[fresh], left_by[fresh], epoch)
+            before = sums.copy()
             sums += [[n @ champion, k @ champion], [n @ candidate, k @ candidate]]
             units = (int(seen[0].sum()), int(seen[1].sum()))
             all_shown = float(shown.sum())
@@ -190,9 +206,10 @@ def _release(
                 Sums(total, weight, float(z @ z), *parts[1:]),
                 Sums(total, weight, closed + float(today @ today), *parts[1:]),
                 Sums(float(gaps.sum()), all_shown, float(spread @ spread), 0.0, pairs, parts[3]),
-                _splits(counts),
+                _splits(counts, ramp),
                 _naive(sums),
                 planned,
+                (int(sums[0, 0] - before[0, 0]), int(sums[1, 0] - before[1, 0])),
             )
             number += 1
 
@@ -205,12 +222,12 @@ def _count(
     counts[:, 1] += np.bincount(group, minlength=len(counts))
 
 
-def _splits(counts: np.ndarray) -> list[Split]:
+def _splits(counts: np.ndarray, ramp: Ramp) -> list[Split]:
     found = []
-    for epoch, (share, _) in enumerate(RAMP):
+    for epoch, (share, _) in enumerate(ramp):
         for group, (candidate, units) in enumerate(counts[epoch]):
-            before = RAMP[group - 1][0] if group else 0.0
-            if units:
+            before = ramp[group - 1][0] if group else 0.0
+            if units and share:
                 chance = (share - before) / (1 - before)
                 found.append(Split(chance, int(candidate), int(units)))
     return found

@@ -8,11 +8,16 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import tritonclient.http as triton
 
 from data_contracts.use_case import load_use_case
+from serving.running import running
+from serving.settings import Settings
 from tests.e2e.sessions import left_of_session
 
 HEADRACE = Path(sys.executable).parent / "headrace"
@@ -85,6 +90,32 @@ def test_the_model_is_champion_or_the_data_could_not_tell(report: dict):
     model = report["stages"]["model"]
     assert "champion" == model["alias"]
     assert model["decision"]["verdict"] in ("pass", "cannot judge")
+
+
+def test_the_trained_model_answers_tritons_defaults_and_a_rollout_is_told(report: dict, root: Path):
+    rows = [{"user_id": "u1", "item_id": str(i), "position": 1 + i % 3} for i in range(5)]
+    columns = {"user_id": np.object_, "item_id": np.object_, "position": np.int64}
+    with running(Settings(root=root, engine="plain", auth=False)) as server:
+        body = {"request_id": "e2e", "candidates": rows}
+        asked = httpx.post(f"{server.url}/clicks/v1/predict", json=body, timeout=30).json()
+        client = triton.InferenceServerClient(f"{server.url.removeprefix('http://')}/clicks")
+        tensors = []
+        for name, kind in columns.items():
+            values = np.array([row[name] for row in rows], kind)
+            datatype = "INT64" if kind is np.int64 else "BYTES"
+            tensors.append(triton.InferInput(name, [len(rows)], datatype))
+            tensors[-1].set_data_from_numpy(values)
+        found = client.infer("clicks", tensors, request_id="e2e")
+        client.close()
+        command = [str(HEADRACE), "rollout", "status", "--root", str(root), "--json"]
+        told = subprocess.run(command, capture_output=True, text=True, check=True)
+    version = report["stages"]["outcomes"]["last_version"]
+    assert version == found.get_response()["model_version"] == asked["version"]
+    expected = [each["score"] for each in asked["predictions"]]
+    assert expected == pytest.approx(found.as_numpy("score").tolist(), abs=1e-4)
+    assert all(0 < score < 1 for score in expected)
+    plan = json.loads(told.stdout)
+    assert ("steady", version) == (plan["stage"], plan["champion"])
 
 
 def test_the_pages_are_there(report: dict, root: Path):

@@ -1,4 +1,4 @@
-"""Two replicas under steady load: swaps, kills of replica, candidate and controller."""
+"""Two replicas under steady load: swaps, and kills of replica, candidate and controller."""
 
 import os
 import signal
@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from data_contracts.moves import Moves
+from serving.registry import Registry
 from tests.faults.served import LEASE_S, Served, serving
 from tests.faults.traffic import records, repeated_ids, strays
 from tests.integration.releases import register_second
@@ -28,26 +30,23 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def test_swaps_under_load_fail_no_request_repeat_no_id_and_move_no_unit(served: Served) -> None:
-    before = served.traffic("open", served.rate, 60.0).said()
-    moving = served.traffic("open", served.rate, 300.0)
-    swaps = 0
-    began = time.monotonic()
-    while swaps < 2 * SWAPS and time.monotonic() - began < 280:
-        if swaps % 2 == 0:
-            served.release("2")
-            assert "2" == served.plan.champion.version, served.plan.reason
-        else:
-            served.ask("rollback")
-        swaps += 1
+    before = served.traffic("open", served.rate, 45.0).said()
+    moving = served.traffic("open", served.rate, 600.0)
+    for _ in range(SWAPS):
+        served.release("2")
+        assert "2" == served.plan.champion.version, served.plan.reason
+        served.ask("rollback")
+        assert "1" == served.plan.champion.version, served.plan.reason
+    assert moving.flows
+    moving.stop()
     found = moving.said()
-    after = served.traffic("open", served.rate, 60.0).said()
+    after = served.traffic("open", served.rate, 45.0).said()
     logged = records(served.world.lake)
-    print({"before": before, "moving": found, "after": after, "swaps": swaps})
+    print({"before": before, "moving": found, "after": after})
     assert {"200"} == {*found["statuses"]}, found
     assert [] == repeated_ids(logged)
     assert [] == strays(logged)
     assert {"1", "2"} == {record["version"] for record in logged}
-    assert swaps >= 20
     steady = (before["p99_ms"] + after["p99_ms"]) / 2
     # The aim is 1.5; on 2 cores that generator and controller share it came out as 2.05.
     assert found["p99_ms"] <= 3 * steady
@@ -98,14 +97,50 @@ def test_a_killed_controller_ends_the_exposure_and_its_successor_goes_on(served:
     served.ask("abort")
 
 
-def test_a_killed_replica_loses_what_was_under_way_on_it_and_no_more(served: Served) -> None:
-    # What one replica can answer alone.
-    flowing = served.traffic("open", served.rate / 2, 25.0)
-    served.until(lambda: len(served.processes("UseCaseIngress")) >= 2)
-    killed = served.processes("UseCaseIngress")[0]
-    killed.kill()
+def test_a_controller_killed_in_mid_step_leaves_one_plan_that_its_successor_follows(
+    served: Served,
+) -> None:
+    served.settle()
+    served.release("2", 2_500)
+    epoch = served.plan.epoch
+    flowing = served.traffic("open", served.rate, 60.0)
+    served.until(lambda: served.total("answered"))
+    (controller,) = served.processes("serving.controller")
+    # The plan is written, and neither replicas nor aliases have followed it.
+    number = served.asked("advance")
+    served.until(lambda: served.plan.epoch > epoch, every=0.002)
+    controller.kill()
+    took = served.until(lambda: served.answer(number) and served.taken_up())
+    flowing.stop()
     found = flowing.said()
-    failed = {status: n for status, n in found["statuses"].items() if status != "200"}
-    print({"failed": failed, "found": found})
-    assert sum(failed.values()) <= 16
+    print({"goes on after": took, "found": found})
+    assert {"200"} == {*found["statuses"]}, found
+    assert [2_500, 5_000] == [plan.canary_bps for plan in served.store.plans()[-2:]]
+    logged = records(served.world.lake)
+    assert ([], []) == (repeated_ids(logged), strays(logged))
+    moves = Moves(Registry(served.world.lake), served.world.lake, served.world.use_case)
+    assert [] == moves.verify()
+
+
+def test_a_killed_replica_loses_what_was_under_way_on_it_and_no_more(served: Served) -> None:
+    served.settle()
+    # What one replica can answer alone.
+    flowing = served.traffic("open", served.rate / 2, 60.0)
+    before = served.total("answered")
+    served.until(lambda: served.total("answered") > before + 100)
+    killed = served.processes("UseCaseIngress")[0]
+    began = time.time()
+    killed.kill()
+    killed.wait(60)
+    gone = time.time()
+    served.until(lambda: len(served.processes("UseCaseIngress")) >= 2)
+    flowing.stop()
+    found = flowing.said()
+    print({"gone after": gone - began, "found": found})
+    assert len(found["failures"]) <= 16
+    assert [] == [each for each in found["failures"] if each["ended"] > began + 1.0]
+    assert [] == [each for each in found["failures"] if each["began"] > gone]
+    answered = {record["request_id"] for record in records(served.world.lake)
+                if record["arrival"] > began * 1e6}  # fmt: skip
+    assert set() == answered & {each["id"] for each in found["failures"]}
     assert served.server.process.poll() is None

@@ -40,6 +40,10 @@ class Traffic:
         """Whether requests are still being sent."""
         return self._process.poll() is None
 
+    def stop(self) -> None:
+        """Send no more."""
+        self._process.terminate()
+
     def said(self) -> dict[str, Any]:
         """What came of the requests, once the last is answered."""
         told, _ = self._process.communicate()

@@ -12,6 +12,7 @@ from typing import Any
 from mlflow import MlflowClient
 from starlette.routing import Mount
 
+from data_contracts.bundle import Manifest
 from data_contracts.clock import SystemClock
 from data_contracts.lake import Lake
 from data_contracts.moves import Moves
@@ -38,9 +39,15 @@ MOST = 1e3
 
 def register_second(world: World) -> Path:
     """Version 2, another model that passed its offline gates; returns its stored bundle."""
-    name, lake = world.use_case.name, world.lake
     folder = world.root / "export2"
     manifest = export(world.use_case, folder, seed=4, most=MOST)
+    return register_version(world, folder, manifest)
+
+
+def register_version(world: World, folder: Path, manifest: Manifest) -> Path:
+    """Register the bundle in `folder`, which goes, as the next version, as one that passed its
+    offline gates; returns where it is stored."""
+    name, lake = world.use_case.name, world.lake
     client = MlflowClient(tracking_uri=lake.mlflow_uri, registry_uri=lake.mlflow_uri)
     experiment = client.get_experiment_by_name(name)
     assert experiment is not None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from data_contracts.clock import parse_time
-from serving.access_log import digest
+from data_contracts.predictions import digest
 from serving.app import build_app
 from serving.settings import Settings
 from tests.integration.asgi import Client

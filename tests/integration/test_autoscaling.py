@@ -48,6 +48,7 @@ def loaded(url: str, world: World, clients: int) -> Iterator[Counter[int]]:
 
 
 @pytest.mark.full
+@pytest.mark.faults
 def test_two_replicas_stand_in_production_and_a_third_comes_and_goes_with_the_load(
     tmp_path: Path,
 ) -> None:

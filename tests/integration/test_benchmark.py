@@ -1,13 +1,16 @@
 """The benchmark at a tiny size: every engine of it computes the same features."""
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
+from serving.loader import load, registered_champion
 from tests.benchmarks import log, serving_rows, training
 from tests.benchmarks.agreement import disagreements
 from tests.benchmarks.engines import (
@@ -19,6 +22,7 @@ from tests.benchmarks.engines import (
     spark_range,
 )
 from tests.benchmarks.tables import verdicts
+from tests.integration.world import build
 
 PEERS = {
     "duckdb_expert": duckdb_expert,
@@ -87,9 +91,14 @@ def test_the_ratios_of_the_servers_are_taken_round_by_round() -> None:
         ]
 
     parts = serving_rows.parts_row(
-        [{"features_ms": 1.0, "encoding_ms": 0.5, "model_ms": x} for x in (1.0, 3.0, 9.0)]
+        [
+            {"features_ms": 2.0, "kept_features_ms": 1.0, "encoding_ms": 0.5, "model_ms": x}
+            for x in (1.0, 3.0, 9.0)
+        ]
     )
-    assert {"features_ms": 1.0, "encoding_ms": 0.5, "model_ms": 3.0} == parts
+    assert {
+        "features_ms": 2.0, "kept_features_ms": 1.0, "encoding_ms": 0.5, "model_ms": 3.0
+    } == parts  # fmt: skip
     rows = [
         serving_rows.row("headrace, plain", rounds(60.0, 20.0, 90.0), parts),
         serving_rows.row("uvicorn, ONNX", rounds(100.0, 50.0, 100.0), parts),
@@ -98,8 +107,32 @@ def test_the_ratios_of_the_servers_are_taken_round_by_round() -> None:
     assert (60.0, [20.0, 90.0], 55.5) == tuple(
         rows[0][name] for name in ("rps", "rps_spread", "rest_ms")
     )
-    expected = "rps of headrace, plain / uvicorn, ONNX = 0.60 (at least 0.5)"
-    assert [expected] == serving_rows.verdicts(rows)
+    assert [
+        "rps of headrace, plain / uvicorn, ONNX = 0.60 (at least 0.5)",
+        "half_p99_ms of headrace, plain = 60.0 (at most 40)",
+    ] == serving_rows.verdicts(rows)
+
+
+@pytest.mark.full
+def test_features_are_measured_as_read_and_as_kept_and_the_store_stays_as_it_was(
+    tmp_path: Path,
+) -> None:
+    world = build(tmp_path / "lake")
+    champion = registered_champion(world.use_case, world.lake)
+    load(world.use_case, world.lake, champion)
+    bodies = tmp_path / "bodies.jsonl"
+    items = [{"item_id": f"i{i}", "position": 1} for i in range(20)]
+    bodies.write_text(json.dumps({"user_id": "u1", "candidates": items}))
+    said = [str(world.root), f"{champion.version}:{champion.digest}", str(bodies), "4"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.servers.parts", *said],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert {*serving_rows.PARTS, "scores"} == {*found}
+    assert found["features_ms"] > 1.2 * found["kept_features_ms"] > 0
+    with closing(sqlite3.connect(world.lake.online_file)) as store:
+        assert (0,) == store.execute("PRAGMA user_version").fetchone()
 
 
 @pytest.mark.full

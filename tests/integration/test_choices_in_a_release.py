@@ -13,7 +13,7 @@ from tests.integration.releases import Release, register_second
 from tests.integration.test_chosen_answers import DECLARED, ITEMS, NAMED, RULES
 from tests.integration.world import build
 
-pytestmark = pytest.mark.full
+pytestmark = [pytest.mark.full, pytest.mark.faults]
 
 
 @pytest.fixture(scope="module")

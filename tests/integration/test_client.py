@@ -1,7 +1,9 @@
 """The client against the real application, over a network that loses, delays and refuses."""
 
+import asyncio
 import json
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
@@ -20,18 +22,18 @@ Answered = Callable[[httpx.Request], httpx.Response]
 Fault = Callable[[httpx.Request, Answered], httpx.Response]
 
 
-class Network(httpx.BaseTransport):
+class Network(httpx.AsyncBaseTransport):
     """The way to an application in this process; each request meets the next fault, if any."""
 
     def __init__(self, app: asgi.Client, *faults: Fault) -> None:
         self._app, self._faults = app, [*faults]
         self.sent = 0
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.sent += 1
-        if self._faults:
-            return self._faults.pop(0)(request, self._answered)
-        return self._answered(request)
+        fault = self._faults.pop(0) if self._faults else lambda asked, answered: answered(asked)
+        # The application has a loop of its own.
+        return await asyncio.to_thread(fault, request, self._answered)
 
     def _answered(self, request: httpx.Request) -> httpx.Response:
         headers = {k: v for k, v in request.headers.items() if k != "host"}
@@ -125,8 +127,32 @@ def test_nobody_waits_for_longer_than_there_is_time(
     with connect(says(429, after="3600")) as client, pytest.raises(Refused) as refused:
         client.predict(ITEMS, user_id="u1")
     assert (429, 1, []) == (refused.value.status, sent(client), pauses)
-    with pytest.raises(Unanswered, match=r"after \d+ attempts: ConnectError"):
-        Client("http://127.0.0.1:1", "key", "clicks", deadline_s=0.2).predict(ITEMS)
+    nowhere = Client("http://127.0.0.1:1", "key", "clicks", deadline_s=0.2)
+    with nowhere, pytest.raises(Unanswered, match=r"after \d+ attempts: ConnectError"):
+        nowhere.predict(ITEMS)
+
+
+class Trickling(httpx.AsyncBaseTransport):
+    """A server that goes on and on answering, with a byte now and then."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        async def bytes_for_ever() -> AsyncIterator[bytes]:
+            while True:
+                yield b" "
+                await asyncio.to_thread(bytes)
+
+        return httpx.Response(200, content=bytes_for_ever())
+
+
+def test_an_answer_that_trickles_does_not_outlast_the_deadline(pauses: list[float]) -> None:
+    endless = Client(
+        "http://test", "key", "clicks", deadline_s=0.4, attempt_s=0.15, transport=Trickling(),
+        pause=pauses.append,
+    )  # fmt: skip
+    began = time.monotonic()
+    with endless, pytest.raises(Unanswered, match=r"after \d+ attempts"):
+        endless.predict(ITEMS)
+    assert time.monotonic() - began < 5.0
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ CASES = 1000
 """Of a caller, at least."""
 EACH = 150
 """Cases of an operation, a kind of data and a caller."""
+FEW = 5
+"""The same, of the operations of a use case, each time that the tests are run."""
 HANG_S = 10
 INFER = "/clicks/v2/models/clicks/infer"
 TENSOR = {
@@ -114,6 +116,7 @@ def judged(response: Any, path: str) -> str | None:
 
 
 @pytest.mark.full
+@pytest.mark.faults
 @pytest.mark.parametrize("caller", ["nobody", "operate"])
 def test_no_drawn_request_fails_the_server_or_hangs(
     server: RunningServer, world: World, caller: str
@@ -132,8 +135,26 @@ def test_no_drawn_request_fails_the_server_or_hangs(
     assert httpx.get(f"{server.url}/readyz").json()["ready"]
 
 
+def test_few_drawn_requests_fail_no_server(server: RunningServer, world: World) -> None:
+    statuses, headers = Counter[int](), as_role(world.operate)
+    few = settings(drawn, max_examples=FEW)
+    with Session() as session:
+        base, document = [*documents(server.url)][1]
+        for found in schemathesis.openapi.from_dict(document).get_all_operations():
+            for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+                operation = found.ok()
+                if operation.body:
+                    statuses += drawn_from(operation, mode, base, headers, session, few)
+    assert statuses.total() >= 4 * FEW and {*statuses} > {422}, statuses
+
+
 def drawn_from(
-    operation: Any, mode: GenerationMode, base: str, headers: Mapping[str, str], session: Session
+    operation: Any,
+    mode: GenerationMode,
+    base: str,
+    headers: Mapping[str, str],
+    session: Session,
+    drawn: settings = drawn,
 ) -> Counter[int]:
     statuses = Counter[int]()
 
@@ -150,6 +171,7 @@ def drawn_from(
 
 
 @pytest.mark.full
+@pytest.mark.faults
 def test_no_bytes_fail_the_protocols_reader(server: RunningServer, world: World) -> None:
     heads = st.sampled_from(
         [
@@ -173,6 +195,7 @@ def test_no_bytes_fail_the_protocols_reader(server: RunningServer, world: World)
 
 
 @pytest.mark.full
+@pytest.mark.faults
 def test_hostile_ids_are_scored_or_refused(server: RunningServer, world: World) -> None:
     texts = st.text(st.characters(codec=None), max_size=40) | st.sampled_from(
         [
@@ -209,6 +232,7 @@ def test_hostile_ids_are_scored_or_refused(server: RunningServer, world: World) 
 
 
 @pytest.mark.full
+@pytest.mark.faults
 def test_hostile_headers_are_no_failure(server: RunningServer, world: World) -> None:
     names = ("cookie", "authorization", "x-api-key", "x-deadline-ms", "x-csrf-token")
     printable = st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f")

@@ -5,11 +5,13 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from data_contracts.clock import HOUR, MINUTE, SECOND, format_time
@@ -18,9 +20,11 @@ from serving.processes import descendants
 from serving.replay import replay
 from serving.running import RunningServer, running
 from serving.settings import Settings
+from tests.integration.test_autoscaling import loaded
 from tests.integration.world import NOW, World, build
 
 GONE_S = 60
+CLIENTS = 4
 
 PARENT = """
 import json, sys
@@ -39,7 +43,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def server(world: World) -> Iterator[RunningServer]:
-    with running(Settings(root=world.root, clock="replay")) as server:
+    with running(Settings(root=world.root, clock="replay", replicas=2)) as server:
         yield server
 
 
@@ -157,7 +161,30 @@ def test_a_period_is_replayed_in_steps_predictions_before_their_events(
     assert ["u2", "u0"] == [row["user_id"] for row in pages["page10"]["inputs"]]
 
 
+def test_a_killed_replica_costs_a_client_one_answer_at_most(
+    server: RunningServer, world: World
+) -> None:
+    def replicas() -> list[psutil.Process]:
+        below = psutil.Process(server.pid).children(recursive=True)
+        return [each for each in below if "UseCaseIngress" in " ".join(each.cmdline())]
+
+    with loaded(server.url, world, CLIENTS) as found:
+        pause = threading.Event()
+        while found[200] < 50:
+            pause.wait(0.05)
+        first, second = replicas()
+        first.kill()
+        first.wait(GONE_S)
+        before = found[200]
+        while found[200] < before + 50:
+            pause.wait(0.05)
+    failed = found.total() - found[200]
+    assert failed <= CLIENTS, found
+    assert second.is_running() and server.process.poll() is None
+
+
 @pytest.mark.full
+@pytest.mark.faults
 def test_two_instances_stand_side_by_side_and_one_dies_with_its_killed_parent(
     client: httpx.Client, world: World
 ) -> None:

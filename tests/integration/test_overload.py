@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
@@ -23,9 +24,11 @@ from serving.auth import create_key
 from serving.running import running
 from serving.settings import Settings
 from tests.integration.asgi import Client
-from tests.integration.world import World, as_role, asked, build
+from tests.integration.test_serving import replica
+from tests.integration.world import CLICK, World, as_role, asked, build
 
 PREDICT, INFER = "/clicks/v1/predict", "/clicks/v2/models/clicks/infer"
+EVENTS, ROLLOUT = "/clicks/v1/events", "/clicks/v1/rollout"
 DEADLINE_MS = 400
 
 
@@ -47,6 +50,13 @@ def client(world: World) -> Iterator[Client]:
 
 def sender(client: Client) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(client.app), base_url="http://test")
+
+
+async def stalled(begun: asyncio.Semaphore) -> AsyncIterator[bytes]:
+    """A body that begins, and does not go on."""
+    yield b"{"
+    begun.release()
+    await asyncio.Event().wait()
 
 
 async def unread() -> AsyncIterator[bytes]:
@@ -107,11 +117,6 @@ def test_bodies_that_do_not_come_hold_their_places_until_their_deadline_and_no_l
 ) -> None:
     key = as_role(world.operate)
 
-    async def stalled(begun: asyncio.Semaphore) -> AsyncIterator[bytes]:
-        yield b"{"
-        begun.release()
-        await asyncio.Event().wait()
-
     async def crowded() -> tuple[list[int], int]:
         begun, late = asyncio.Semaphore(0), {**key, "x-deadline-ms": "1000"}
         async with sender(client) as many:
@@ -128,8 +133,94 @@ def test_bodies_that_do_not_come_hold_their_places_until_their_deadline_and_no_l
     assert 200 == client.post(PREDICT, json=asked(), headers=key).status_code
 
 
+@pytest.fixture
+def hurried(world: World) -> Iterator[Client]:
+    """An application that waits for no body for long."""
+    settings = Settings(root=world.root, engine="plain", max_in_flight=4, body_s=0.5)
+    with Client(build_app(settings)) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", [EVENTS, ROLLOUT, "/clicks/release/session"])
+def test_nobody_waits_for_ever_for_a_body_that_does_not_come(
+    hurried: Client, world: World, path: str
+) -> None:
+    key = {} if path.endswith("session") else as_role(world.operate)
+    answer = hurried.post(path, content=stalled(asyncio.Semaphore(0)), headers=key)
+    assert (408, "application/problem+json") == (
+        answer.status_code, answer.headers["content-type"]
+    )  # fmt: skip
+    assert "not all of it came within 0.5 s" in answer.json()["detail"]
+
+
+def test_requests_with_events_that_are_under_way_are_bounded_before_their_bodies_are_read(
+    hurried: Client, world: World
+) -> None:
+    key = as_role(world.events)
+
+    async def crowded() -> tuple[list[int], httpx.Response]:
+        begun = asyncio.Semaphore(0)
+        async with sender(hurried) as many:
+            slow = [
+                asyncio.create_task(many.post(EVENTS, content=stalled(begun), headers=key))
+                for _ in range(4)
+            ]
+            for _ in slow:
+                await begun.acquire()
+            refused = await many.post(EVENTS, content=unread(), headers=key)
+            return [(await each).status_code for each in slow], refused
+
+    slow, refused = hurried.run(crowded())
+    assert ([408] * 4, 429) == (slow, refused.status_code)
+    assert int(refused.headers["retry-after"]) >= 1
+    assert 202 == hurried.post(EVENTS, json=CLICK, headers=key).status_code
+    (status,) = hurried.get("/readyz").json()["use_cases"].values()
+    assert (1, 0) == (status["events_shed"], status["refused"])
+
+
+def test_a_request_whose_client_has_left_is_given_up(
+    hurried: Client, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, sent = replica(hurried), list[Any]()
+    body = {k: v for k, v in asked().items() if k != "event_time"}
+    given_up = False
+
+    async def left() -> None:
+        begun = asyncio.Event()
+        messages = [{"type": "http.request", "body": json.dumps(body).encode()}]
+
+        async def receive() -> Any:
+            if messages:
+                return messages.pop()
+            await begun.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def score(*arguments: Any) -> Any:
+            nonlocal given_up
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                given_up = True
+                raise
+
+        monkeypatch.setattr(here.predictor.arms.now.champion.scorer, "score", score)
+        key = [(b"x-api-key", world.predict.encode())]
+        scope = {"type": "http", "method": "POST", "path": PREDICT, "query_string": b"",
+                 "headers": key, "scheme": "http"}  # fmt: skip
+        async with asyncio.timeout(30):
+            await hurried.app(scope, receive, send)
+
+    hurried.run(left())
+    assert ([], True, 0) == (sent, given_up, here.admission.under_way)
+    assert 0 == here.predictor.answered
+
+
 def test_a_store_that_answers_too_late_gives_way_to_defaults_within_the_deadline(
-    client: Client, world: World
+    client: Client, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     headers = {**as_role(world.operate), "x-deadline-ms": "1500"}
 
@@ -139,20 +230,51 @@ def test_a_store_that_answers_too_late_gives_way_to_defaults_within_the_deadline
         return answer.json()["flags"]["store_failed"]
 
     assert not failed("before")
-    with closing(sqlite3.connect(world.lake.online_file, isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        assert [True, True, True] == [failed(f"late{i}") for i in range(3)]
-        other.rollback()
+    source, answers = replica(client).predictor.arms.now.champion.reader._source, Event()
+    real = source._provider
+
+    class Slow:
+        def online_read(self, *asked: Any) -> Any:
+            answers.wait(60)
+            return real.online_read(*asked)
+
+    monkeypatch.setattr(source, "_provider", Slow())
+    # What was read before is kept as long as the store is unchanged.
+    source._kept, source._at = {}, None
+    assert [True, True, True] == [failed(f"late{i}") for i in range(3)]
+    answers.set()
     end = time.monotonic() + 30
     while failed("after"):
         assert time.monotonic() < end
-    (log,) = world.lake.prediction_log.glob(f"*{SUFFIX}")
+    log = replica(client).predictor.log.path
     found = {each["request_id"]: each for each in read_log(log).records}
     took = [found[f"late{i}"]["latency_ms"]["features"] for i in range(3)]
     # The first waits for its share of the time; later ones know that the store owes an answer.
     assert 400 < took[0] < 900 and took[2] < 200
     assert {True} == {found[f"late{i}"]["store_failed"] for i in range(3)}
     assert {0} == {seq for row in found["late0"]["seqs"] for seq in row}
+
+
+def test_a_locked_store_is_not_waited_for_and_its_reader_writes_nothing(
+    client: Client, world: World
+) -> None:
+    headers, reader = as_role(world.operate), replica(client).predictor.arms.now.champion.reader
+    connection = reader._source._provider.online_store._conn
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        connection.execute("CREATE TABLE strangers (name TEXT)")
+    with closing(sqlite3.connect(world.lake.online_file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        assert time.monotonic() - began < 2.0
+        # A user of whom nothing is kept.
+        body = asked(request_id="locked", user_id="u2")
+        answer = client.post(PREDICT, json=body, headers=headers)
+        other.rollback()
+    assert (200, True) == (answer.status_code, answer.json()["flags"]["store_failed"])
+    took = read_log(replica(client).predictor.log.path).records[-1]["latency_ms"]["features"]
+    assert took < 500
 
 
 def load(url: str, bodies: Path, *options: str) -> dict[str, Any]:
@@ -162,6 +284,7 @@ def load(url: str, bodies: Path, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.full
+@pytest.mark.faults
 def test_at_three_times_its_capacity_a_server_answers_most_of_it_within_the_deadline(
     world: World, tmp_path: Path
 ) -> None:

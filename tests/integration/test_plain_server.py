@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,10 @@ import httpx
 import numpy as np
 import pytest
 import tritonclient.http as triton
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from tritonclient.utils import InferenceServerException
 
 from data_contracts.clock import SECOND, format_time
@@ -177,6 +184,46 @@ def test_what_is_under_way_is_answered_before_it_ends(world: World) -> None:
     assert {0} == {log.gaps for log in logged}
     last = RolloutStore(world.lake.rollouts, "clicks").reports()
     assert len(statuses) in {report.body["answered"] for report in last if report.body["ended"]}
+
+
+def certified(folder: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that it signed itself, and its key."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "headrace")])
+    here = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(hours=1))
+    builder = builder.not_valid_after(now + timedelta(days=1)).add_extension(here, critical=False)
+    signed = builder.sign(key, hashes.SHA256())
+    plain = serialization.NoEncryption()
+    pem = serialization.Encoding.PEM
+    certificate, secret = folder / "server.pem", folder / "server.key"
+    certificate.write_bytes(signed.public_bytes(pem))
+    secret.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    return certificate, secret
+
+
+def test_with_a_certificate_it_speaks_tls_alone_and_the_session_s_cookie_is_secure(
+    world: World, tmp_path: Path
+) -> None:
+    certificate, secret = certified(tmp_path)
+    settings = Settings(root=world.root, engine="plain", tls_cert=certificate, tls_key=secret)
+    with running(settings) as server:
+        assert server.url.startswith("https://127.0.0.1:")
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        with httpx.Client(base_url=server.url, verify=trusted, timeout=30) as client:
+            body = {k: v for k, v in asked().items() if k != "event_time"}
+            answer = client.post(
+                "/clicks/v1/predict", json=body, headers={"x-api-key": world.predict}
+            )
+            login = client.post("/clicks/release/session", json={"key": world.operate})
+        with pytest.raises(httpx.ConnectError, match="self-signed certificate"):
+            httpx.get(f"{server.url}/healthz")
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(f"{server.url.replace('https', 'http')}/healthz")
+    assert (200, 204) == (answer.status_code, login.status_code)
+    assert "; Secure" in login.headers["set-cookie"]
+    assert "strict-transport-security" in answer.headers
 
 
 def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:

@@ -178,6 +178,7 @@ def test_a_move_that_the_registry_missed_carries_what_led_to_it(release: Release
 
 
 @pytest.mark.full
+@pytest.mark.faults
 def test_while_mlflow_is_away_a_bad_candidate_is_out_and_stays_out_when_it_is_back(
     release: Release,
 ) -> None:

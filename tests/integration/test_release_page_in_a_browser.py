@@ -20,6 +20,7 @@ from tests.integration.world import NOW, World, as_role, asked, build
 
 pytestmark = [
     pytest.mark.full,
+    pytest.mark.faults,
     pytest.mark.skipif(browser.BINARY is None, reason="needs chromium or google-chrome"),
 ]
 

@@ -50,12 +50,13 @@ class World:
     """The registered bundle's folder in the artifact store."""
 
 
-def build(root: Path) -> World:
-    """Fill `root` for the use case `clicks`."""
-    use_case = load_use_case("clicks")
+def build(root: Path, folder: Path | None = None, user: str = "u1") -> World:
+    """Fill `root` for the use case `clicks`, or for what `folder` declares in its place; `user` is
+    whom the online store knows."""
+    use_case = load_use_case(str(folder or "clicks"))
     lake = Lake(root, use_case.name)
     bundle = register(use_case, lake, root / "export")
-    write_states(use_case, lake)
+    write_states(use_case, lake, user)
     predict = create_key(lake.keys, ["predict"], "reader")
     events = create_key(lake.keys, ["events"], "collector")
     operate = create_key(lake.keys, ["predict", "events", "operate"], "replay")
@@ -138,13 +139,13 @@ def export(use_case: UseCase, folder: Path, seed: int = 3, most: float = 1e7) ->
     return seal(folder, said)
 
 
-def write_states(use_case: UseCase, lake: Lake) -> None:
-    """User u1 and item i1 saw 5 impressions in the last 5 s, one of them clicked."""
+def write_states(use_case: UseCase, lake: Lake, user: str = "u1") -> None:
+    """That user and item i1 saw 5 impressions in the last 5 s, one of them clicked."""
     online = OnlineStates(use_case, lake)
     views = ViewRegistry(lake)
     for group in use_case.groups:
         views.put(View(group, "ready"))
-    for group, key in zip(use_case.groups, ("u1", "i1"), strict=True):
+    for group, key in zip(use_case.groups, (user, "i1"), strict=True):
         fresh = raw_rows(group, np.zeros(6, np.int64), _events())
         online.write(group, advance(group, {}, [key], fresh, SEQ, NOW))
 

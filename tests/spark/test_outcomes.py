@@ -168,6 +168,21 @@ def test_a_later_version_s_replay_is_kept_apart_and_what_knew_its_outcome_is_not
     assert alone.outcomes == rows.count()
 
 
+def test_what_a_version_answered_by_name_is_no_prediction_of_traffic(
+    spark: SparkSession, clicks: UseCase, served: Served
+) -> None:
+    alone, _ = collect(spark, clicks, served.lake, served.records)
+    named = [
+        {**record, "version": 9, "arrival": ARRIVAL, "off_policy": True,
+         "prediction_ids": ids(clicks, "9", record["request_id"])}
+        for record in served.records
+    ]  # fmt: skip
+    both, _ = collect(spark, clicks, served.lake, served.records, named)
+    assert replace(alone, off_policy=len(named)) == both
+    assert "1" == both.last_version
+    assert {"1"} == {row["version"] for row in load(spark, served.lake.outcomes).collect()}
+
+
 def test_a_release_is_judged_by_the_arms_and_copies_that_were_logged(
     spark: SparkSession, clicks: UseCase, served: Served
 ) -> None:

@@ -131,18 +131,3 @@ def test_the_earliest_deadline_goes_first_and_a_passed_one_is_refused(model: Mod
         return order
 
     assert ["gone too late", "first", "last"] == asyncio.run(scenario())
-
-
-def test_a_cancelled_request_is_skipped(model: Model) -> None:
-    async def scenario() -> float:
-        scorer = Scorer(model)
-        deadline = time.monotonic() + 60
-        dropped = asyncio.create_task(scorer.score(*row(-1.0), deadline))
-        kept = asyncio.create_task(scorer.score(*row(0.25), deadline))
-        await asyncio.wait({dropped, kept}, timeout=0)
-        dropped.cancel()
-        scores = await kept
-        await scorer.close()
-        return float(scores.values[0])
-
-    assert pytest.approx(0.5) == asyncio.run(scenario())

@@ -1,0 +1,204 @@
+"""Requests that an arm leaves without an answer, and versions that are asked for by name."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_contracts.predictions import off_policy_id
+from data_contracts.tally import Tally
+from serving.arms import Name
+from serving.scorer import ScoreFailed
+from tests.integration.releases import Release, register_second, released
+from tests.integration.world import World, build
+
+NAMED = "/clicks/v2/models/clicks/versions/2/infer"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = build(tmp_path_factory.mktemp("released") / "lake")
+    register_second(world)
+    return world
+
+
+@pytest.fixture
+def release(built: World, tmp_path: Path) -> Iterator[Release]:
+    with released(built, tmp_path / "lake") as release:
+        release.canary(5_000)
+        yield release
+
+
+def units(release: Release) -> dict[Name, str]:
+    """A unit of each arm."""
+    snapshot = release.replica.predictor.arms.now
+    found = {snapshot.assigned(f"u{i}"): f"u{i}" for i in range(100)}
+    assert {"champion", "candidate"} == {*found}
+    return found
+
+
+def tally(release: Release, arm: Name) -> Tally:
+    return release.replica.predictor.tallies.get(release.plan.step, {}).get(arm, Tally())
+
+
+@contextmanager
+def champion_busy(release: Release, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The champion's scorer is under way with something that does not end."""
+    scorer, ends = release.replica.predictor.arms.now.champion.scorer, threading.Event()
+    run = scorer._engine.run
+
+    def waits(ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
+        ends.wait(60)
+        return run(ids, dense)
+
+    monkeypatch.setattr(scorer._engine, "run", waits)
+    # A scorer whose last call was brief would be run in the loop's own thread.
+    monkeypatch.setattr(scorer._batcher, "_took", 1.0)
+    try:
+        yield
+    finally:
+        ends.set()
+
+
+def test_what_nobody_answers_in_time_is_a_failure_of_the_arm_that_was_asked(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit, hurried = units(release), {**release.key, "x-deadline-ms": "300"}
+    monkeypatch.setattr(release, "key", hurried)
+    os.kill(release.candidate_pid, signal.SIGSTOP)
+    with champion_busy(release, monkeypatch):
+        found = {arm: release.predict(unit[arm], arm).status_code for arm in unit}
+    assert {"champion": 503, "candidate": 503} == found
+    for arm in unit:
+        counted = tally(release, arm)
+        assert (1, {"timeout": 1}, 0) == (counted.requests, counted.failures, counted.scores)
+    assert 1 == tally(release, "candidate").failed_requests
+    assert {"requests": 1, "failures": {"timeout": 1}}.items() <= (
+        release.replica.predictor.totals["champion"].as_dict().items()
+    )
+
+
+def test_a_breaker_that_opens_is_told_of_at_once(release: Release) -> None:
+    assert release.replica.predictor.arms._settings.poll_s > 600
+    os.kill(release.candidate_pid, signal.SIGKILL)
+    assert "1" == release.predict(units(release)["candidate"], "after").json()["version"]
+
+    def told() -> bool:
+        return any(report.body["broken"] for report in release.store.reports())
+
+    async def until_told() -> None:
+        async with asyncio.timeout(60):
+            while not await asyncio.to_thread(told):
+                pass
+
+    release.client.run(until_told())
+
+
+def test_a_champion_s_wrong_score_is_a_failure_of_its_arm(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = units(release)["champion"]
+
+    def wrong(ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
+        raise ScoreFailed("no probability")
+
+    engine = release.replica.predictor.arms.now.champion.scorer._engine
+    with monkeypatch.context() as broken:
+        broken.setattr(engine, "run", wrong)
+        assert 500 == release.predict(unit, "bad").status_code
+    assert 200 == release.predict(unit, "good").status_code
+    counted = tally(release, "champion")
+    assert (2, {"ScoreFailed": 1}, 1) == (counted.requests, counted.failures, counted.scores)
+
+
+def test_a_client_that_leaves_in_time_is_nobody_s_failure(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit, predictor = units(release)["champion"], release.replica.predictor
+    scorer = predictor.arms.now.champion.scorer
+
+    async def left() -> None:
+        body: dict[str, Any] = {"request_id": "left", "user_id": unit}
+        path = "/clicks/v1/predict"
+        asking = asyncio.create_task(
+            release.client._client.post(
+                path, json={**body, "candidates": [{"item_id": "i1"}]}, headers=release.key
+            )
+        )
+        while scorer._batcher.owes_for() == 0:
+            await asyncio.to_thread(bytes)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    with champion_busy(release, monkeypatch):
+        release.client.run(left())
+    assert {} == tally(release, "champion").failures
+
+
+def ask_by_name(release: Release, name: str) -> Any:
+    users, items = (
+        {"name": field, "datatype": "BYTES", "shape": [1], "data": [value]}
+        for field, value in (("user_id", "u1"), ("item_id", "i1"))
+    )
+    outputs = [{"name": "prediction_id"}, {"name": "score"}]
+    body = {"id": name, "inputs": [users, items], "outputs": outputs}
+    return release.client.post(NAMED, json=body, headers=release.key)
+
+
+def test_a_version_by_name_is_marked_off_policy_and_its_predictions_are_its_own(
+    release: Release,
+) -> None:
+    answer = ask_by_name(release, "same")
+    ids, _ = (output["data"] for output in answer.json()["outputs"])
+    assert (200, [off_policy_id("clicks", "2", "same", 0)]) == (answer.status_code, ids)
+    off = release.records()[-1]
+    assert (True, None, 0, ids) == (off["off_policy"], off["arm"], off["release"],
+                                    off["prediction_ids"])  # fmt: skip
+    shown = release.predict(units(release)["candidate"], "same").json()
+    assert "2" == shown["version"]
+    assert ids != [each["prediction_id"] for each in shown["predictions"]]
+    assert release.records()[-1]["off_policy"] is False
+
+
+def test_the_inference_protocol_s_requests_are_assigned_and_logged_like_others(
+    release: Release,
+) -> None:
+    release_number, seen = release.plan.release, dict[str, str]()
+    for arm, unit in units(release).items():
+        users = {"name": "user_id", "datatype": "BYTES", "shape": [1], "data": [unit]}
+        items = {"name": "item_id", "datatype": "BYTES", "shape": [1], "data": ["i1"]}
+        body = {"id": f"v2-{arm}", "inputs": [users, items]}
+        path = "/clicks/v2/models/clicks/infer"
+        answer = release.client.post(path, json=body, headers=release.key).json()
+        seen[arm] = answer["model_version"]
+        record = release.records()[-1]
+        assert (f"v2-{arm}", arm, unit, release_number, False) == (
+            record["request_id"], record["arm"], record["unit"], record["release"],
+            record["off_policy"],
+        )  # fmt: skip
+        assert release.predict(unit, f"v1-{arm}").json()["version"] == seen[arm]
+    assert {"champion": "1", "candidate": "2"} == seen
+
+
+def test_a_dead_version_by_name_is_no_error_of_the_server_and_soon_unknown(
+    release: Release,
+) -> None:
+    described = "/clicks/v2/models/clicks"
+    assert ["1", "2"] == release.client.get(described).json()["versions"]
+    os.kill(release.candidate_pid, signal.SIGKILL)
+    answer = ask_by_name(release, "dead")
+    assert (503, "version 2: its process ended with -9: name another version") == (
+        answer.status_code, answer.json()["error"]
+    )  # fmt: skip
+    assert "1" == release.predict(units(release)["candidate"], "after").json()["version"]
+    assert ["1"] == release.client.get(described).json()["versions"]
+    answer = ask_by_name(release, "unknown")
+    assert (404, True) == (answer.status_code, "name one of 1" in answer.json()["error"])
