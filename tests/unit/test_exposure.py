@@ -100,7 +100,7 @@ def ramped(seed: int, steps: tuple[int, ...]) -> Iterator[tuple[str, float]]:
     places = np.array([bucket(f"clicks {seed}", f"u{user}") for user in users])
     shown = np.zeros((len(steps) + 1, 2, len(users)))
     clicked, gaps, losses = shown.copy(), np.zeros(len(users)), np.zeros(len(users))
-    seen: set[tuple[str, int, bool]] = set()
+    seen: list[tuple[int, int, bool]] = []
     here = np.zeros(len(users), bool)
     tallies, look, number, last = (Tally(), Tally()), 0, 0, False
     while step.candidate is not None:
@@ -125,13 +125,13 @@ def ramped(seed: int, steps: tuple[int, ...]) -> Iterator[tuple[str, float]]:
         else:
             last = step.canary_bps == steps[-1]
             for user in np.flatnonzero((asked > 0) & ~here):
-                seen.add((f"u{user}", step.canary_bps, bool(theirs[user])))
+                seen.append((int(user), step.canary_bps, bool(theirs[user])))
             here |= asked > 0
             strata, arms = np.indices(shown.shape)[:2].reshape(2, -1)[:, 2 * len(users) :]
             counts = shown[1:].ravel(), clicked[1:].ravel()
             arm = arms == 1
             sums = arm_difference(np.tile(users, 2 * len(steps)), strata, arm, *counts)
-            split = splits(seen) if last else ()
+            split = splits(*map(np.array, zip(*seen, strict=True))) if last else ()
             evidence = Evidence(NOTHING, sums, split, *tallies)
         if judged(step, WIDE, 0.05, evidence, last).promotes:
             yield step.step, look / LOOKS
