@@ -27,7 +27,7 @@ class Rule:
     mode: Mode = "enforce"
     margin: float = 0.0
     """How much worse still passes. Nats of log loss offline; in a release a share of the
-    champion's figure (log loss, CTR), of the log's own reward for the value of a policy."""
+    champion's figure (log loss, CTR)."""
     limit: float = 0.0
     """The most that a figure may be, for gates that limit one; of latency and mean score in a
     canary how many times the champion's."""
@@ -47,7 +47,6 @@ DEFAULTS = (
     Rule("better than logistic", "offline"),
     Rule("calibration", "offline", "advisory", limit=1.25),
     Rule("worst slice", "offline", "advisory"),
-    Rule("off-policy value", "offline", "advisory", margin=0.05),
     Rule(BETTER, "offline"),
     Rule("paired log loss", "shadow", margin=0.02),
     Rule("errors", "canary", limit=0.001, least=1_000),

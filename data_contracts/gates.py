@@ -9,7 +9,6 @@ import numpy as np
 from data_contracts.evidence import Estimate, paired_difference
 from data_contracts.gate_rules import Level, Mode, Rule, Stage, alpha_of
 from data_contracts.judging import KINDS, Evidence, Interval, Verdict
-from data_contracts.off_policy import OffPolicyValue
 from data_contracts.sequences import Split, Sums
 
 
@@ -191,13 +190,6 @@ def worst_part(
         rows = (labels[mask], candidate[mask], baseline[mask])
         gaps[name] = paired_difference(*rows, shared, users=own).as_dict()
     return made(rule, "worst slice", "slices", {"margin": rule.margin, "parts": gaps})
-
-
-def policy_check(rule: Rule, value: OffPolicyValue, own: float) -> Check:
-    """Pass when DR (SNIPS without a model) is above the log's own mean reward less the margin."""
-    best = value.dr or value.snips
-    evidence = {**best.as_dict(), "own": own, "margin": rule.margin, "doubt": value.doubt}
-    return made(rule, "off-policy value", "policy", evidence)
 
 
 def sequence_check(

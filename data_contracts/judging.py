@@ -105,17 +105,6 @@ def _between(e: Evidence) -> Answer:
     return verdict, shown, f"{1 / most:.3g} … {most:.3g}", estimate.n, _interval(estimate)
 
 
-def _policy(e: Evidence) -> Answer:
-    estimate, own = _estimate(e), float(e["own"])
-    limit = f"> {own * (1 - e['margin']):.6f}, the log's {own:.6f} less {e['margin']:.0%}"
-    if e.get("doubt"):
-        return "cannot judge", e["doubt"], limit, estimate.n, _interval(estimate)
-    gap = Estimate(own - estimate.value, own - estimate.high, own - estimate.low, estimate.n)
-    shown = f"{estimate.value:.6f} [{estimate.low:.6f}, {estimate.high:.6f}]"
-    verdict = not_worse(gap, own * float(e["margin"]))
-    return verdict, shown, limit, estimate.n, _interval(estimate)
-
-
 def _sequence(e: Evidence) -> Answer:
     sums = Sums.from_dict(e["sums"])
     margin, better = float(e["margin"]), "> -" if e["higher_is_better"] else "< "
@@ -164,7 +153,6 @@ KINDS: dict[str, Callable[[Evidence], Answer]] = {
     "difference": _difference,
     "slices": _slices,
     "between": _between,
-    "policy": _policy,
     "sequence": _sequence,
     "ratio": _ratio,
     "no harm": _no_harm,

@@ -1,0 +1,61 @@
+"""A version and a champion that take other inputs, on the same rows."""
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from deltalake import write_deltalake
+
+from data_contracts.bundle import open_bundle
+from data_contracts.gates import better_than
+from data_contracts.lake import Lake
+from data_contracts.model_spec import ModelSpec
+from data_contracts.use_case import load_use_case
+from tests.integration.sampled import training_set
+from training.batches import Rows
+from training.data import read_dataset
+from training.engine import Engine
+from training.evaluate import read_held
+from training.registry import Registry
+from training.train import train
+
+NAME = "clicks"
+
+
+def test_a_version_with_a_feature_more_is_compared_with_the_champion_on_the_same_rows(
+    tmp_path: Path,
+) -> None:
+    use_case, lake = load_use_case(NAME), Lake(tmp_path, NAME)
+    write_deltalake(lake.training_set, training_set(use_case, every=6))
+    declared = replace(use_case.declared, groups=use_case.groups[:1])
+    fewer = replace(use_case, declared=replace(declared, model=without_items(use_case.model)))
+    assert train(fewer, lake, model="logistic").alias == "champion"
+    found = train(use_case, lake, model="logistic")
+    check = next(c for c in found.decision.checks if c.name == "better than champion 1")
+    theirs, ours = (
+        scored(Registry(lake), number, read_dataset(case, lake).splits["test"])
+        for number, case in (("1", fewer), (found.version, use_case))
+    )
+    labels = read_dataset(use_case, lake).splits["test"].labels
+    rule = next(r for r in use_case.declared.gates.rules if r.check == "better than champion")
+    confidence = use_case.declared.gates.confidence
+    users = read_held(use_case, lake, 0, labels).users
+    assert better_than(rule, check.name, labels, ours, theirs, confidence, users) == check
+    assert check.interval is not None
+    assert not np.array_equal(ours, theirs)
+
+
+def without_items(model: ModelSpec) -> ModelSpec:
+    """The model of fewer inputs, in another order."""
+    users = [c for c in reversed(model.categorical) if c.field != "item_id"]
+    return replace(model, categorical=tuple(users), numeric=model.numeric[:1], item=())
+
+
+def scored(registry: Registry, number: str, rows: Rows) -> np.ndarray:
+    """What a version says of rows encoded as it was trained."""
+    version = registry.version(NAME, number)
+    with TemporaryDirectory() as home:
+        folder = registry.download(version, Path(home))
+        open_bundle(folder, version.digest)
+        return Engine(folder).score(rows.ids, rows.dense)
