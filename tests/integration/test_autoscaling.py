@@ -20,11 +20,13 @@ from tests.integration.world import World, as_role, asked, build
 
 PATIENCE_S = 240.0
 CLIENTS = 8
+LOST = 0
 
 
 @contextmanager
 def loaded(url: str, world: World, clients: int) -> Iterator[Counter[int]]:
-    """Clients that ask one request after another; counts of statuses so far."""
+    """Clients that ask one request after another; counts of statuses so far, `LOST` of those whose
+    connection ended without an answer."""
     found: Counter[int] = Counter()
     over = threading.Event()
 
@@ -34,7 +36,11 @@ def loaded(url: str, world: World, clients: int) -> Iterator[Counter[int]]:
             while not over.is_set():
                 body = asked(request_id=f"{clients}-{client}-{number}")
                 del body["event_time"]
-                found[http.post("/clicks/v1/predict", json=body).status_code] += 1
+                try:
+                    status = http.post("/clicks/v1/predict", json=body).status_code
+                except httpx.TransportError:
+                    status = LOST
+                found[status] += 1
                 number += 1
 
     with ThreadPoolExecutor(clients) as pool:
