@@ -133,10 +133,10 @@ def lake_of(path: Path) -> Lake:
     return Lake(path.parents[1], path.parent.name)
 
 
-def append_or_die(frame: DataFrame, path: Path, *rest: object) -> None:
+def append_or_die(frame: DataFrame, path: Path, *rest: object, **more: bool) -> None:
     """As `append_once`; stalled where the append of the events is the place."""
     dying = lake_of(path).root.name == "amid the append" and path == lake_of(path).events
-    append_once(stalled(frame) if dying else frame, path, *rest)  # type: ignore[arg-type]
+    append_once(stalled(frame) if dying else frame, path, *rest, **more)  # type: ignore[arg-type]
 
 
 def replace_or_die(frame: DataFrame, path: Path, *rest: str) -> None:

@@ -27,8 +27,9 @@ def payloads(records: list[Any]) -> list[bytes]:
     return [r if isinstance(r, bytes) else to_line(r) for r in records]
 
 
-def renamed(found: Outcome, names: dict[str, str]) -> Outcome:
-    """The outcome with other names for its origins, in rows and reasons."""
+def of_topic(found: Outcome, names: dict[str, str]) -> Outcome:
+    """The outcome with other names for its origins, in rows and reasons, and with the arrivals that
+    a topic tells itself."""
 
     def told(text: str) -> str:
         for old, new in names.items():
@@ -39,6 +40,7 @@ def renamed(found: Outcome, names: dict[str, str]) -> Outcome:
         table: [{k: told(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
         for table, rows in found.tables.items()
     }
+    tables["quarantine"] = [{**row, "arrived": ARRIVAL} for row in tables["quarantine"]]
     return replace(found, tables=tables)
 
 
@@ -57,6 +59,6 @@ def test_the_same_log_through_files_and_through_kafka_ends_in_the_same_tables_an
         for lake in (files, kafka):
             ingest_available(spark, clicks, lake)
     names = {path.name: topic.origin(i) for i, path in enumerate(sorted(files.landing.iterdir()))}
-    expected = renamed(outcome(spark, clicks, files), names)
+    expected = of_topic(outcome(spark, clicks, files), names)
     assert expected.counted.holds
     assert expected == outcome(spark, clicks, kafka)
