@@ -284,11 +284,11 @@ def load(url: str, bodies: Path, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.full
-@pytest.mark.faults
 def test_at_three_times_its_capacity_a_server_answers_most_of_it_within_the_deadline(
     world: World, tmp_path: Path
 ) -> None:
-    rows = [{"item_id": f"i{i}", "position": i % 3 + 1} for i in range(20)]
+    # So many that a request costs the server far more than the generator beside it.
+    rows = [{"item_id": f"i{i}", "position": i % 3 + 1} for i in range(200)]
     bodies = tmp_path / "bodies.jsonl"
     lines = [{"request_id": "REQUEST", "user_id": f"u{i}", "candidates": rows} for i in range(20)]
     bodies.write_text("\n".join(json.dumps(line) for line in lines))
@@ -299,8 +299,10 @@ def test_at_three_times_its_capacity_a_server_answers_most_of_it_within_the_dead
         header = f"X-Deadline-Ms: {DEADLINE_MS}"
         found = load(server.url, bodies, "open", str(3 * capacity), "8", header)
         after = load(server.url, bodies, "closed", "16", "3")
+    print({"capacity": capacity, "found": {k: v for k, v in found.items() if k != "failures"}})
     answered = found["statuses"]["200"]
     assert {"200", "429", "503"} >= {*found["statuses"]}, found
+    assert found["statuses"]["429"] > answered
     assert found["rps"] >= 0.6 * capacity, (found, capacity)
     # By the client's clock, with the generator and whatever else runs on the same processors.
     assert found["p99_ms"] <= 1.5 * DEADLINE_MS, found
