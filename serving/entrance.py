@@ -95,6 +95,9 @@ class Entrance:
             await send(message)
 
         with replica.admission.admitted(within) as turn, _Leave(receive) as leave:
+            # Those that came meanwhile are counted first: answered in the event loop one after the
+            # other, each would seem to be alone, and the others wait where nobody sees them.
+            await asyncio.sleep(0)
 
             async def arriving() -> Message:
                 message = await receive()

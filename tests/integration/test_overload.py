@@ -288,7 +288,7 @@ def test_at_three_times_its_capacity_a_server_answers_most_of_it_within_the_dead
     world: World, tmp_path: Path
 ) -> None:
     # So many that a request costs the server far more than the generator beside it.
-    rows = [{"item_id": f"i{i}", "position": i % 3 + 1} for i in range(200)]
+    rows = [{"item_id": f"i{i}", "position": i % 3 + 1} for i in range(120)]
     bodies = tmp_path / "bodies.jsonl"
     lines = [{"request_id": "REQUEST", "user_id": f"u{i}", "candidates": rows} for i in range(20)]
     bodies.write_text("\n".join(json.dumps(line) for line in lines))

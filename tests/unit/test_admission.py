@@ -55,9 +55,9 @@ def learned(watch: Watch, number: int, seconds: float) -> Admission:
 def test_what_would_come_after_its_deadline_is_refused_and_an_idle_replica_tries() -> None:
     admission = learned(Watch(), 1, 0.1)
     with under_way(admission, 7):
-        with pytest.raises(Problem, match="take about 800 ms of 1900"), admission.admitted(1900):
+        with pytest.raises(Problem, match="take about 800 ms of 3100"), admission.admitted(3100):
             pass
-        with admission.admitted(2100):
+        with admission.admitted(3300):
             pass
     with admission.admitted(1):
         pass
