@@ -178,6 +178,41 @@ def test_requests_with_events_that_are_under_way_are_bounded_before_their_bodies
     assert (1, 0) == (status["events_shed"], status["refused"])
 
 
+def test_requests_that_came_together_are_counted_before_one_is_answered(
+    hurried: Client, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, seen = replica(hurried), list[int]()
+    body = json.dumps({k: v for k, v in asked().items() if k != "event_time"}).encode()
+    key = [(b"x-api-key", world.predict.encode())]
+    scope = {"type": "http", "method": "POST", "path": PREDICT, "query_string": b"",
+             "headers": key, "scheme": "http"}  # fmt: skip
+    real = here.predictor.alone
+
+    def alone() -> bool:
+        seen.append(here.admission.under_way)
+        return real()
+
+    async def one() -> None:
+        messages = [{"type": "http.request", "body": body}]
+
+        async def receive() -> Any:
+            return messages.pop() if messages else await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            """Nobody listens."""
+
+        await hurried.app(dict(scope), receive, send)
+
+    async def together() -> None:
+        await asyncio.gather(*(one() for _ in range(4)))
+
+    for _ in range(3):
+        hurried.run(one())
+    monkeypatch.setattr(here.predictor, "alone", alone)
+    hurried.run(together())
+    assert 4 == seen[0]
+
+
 def test_a_request_whose_client_has_left_is_given_up(
     hurried: Client, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
