@@ -14,7 +14,7 @@ SILENCE = {
     "PYTHONWARNINGS": "ignore",
 }
 _LOUD = ("dagster", "great_expectations", "feast", "mlflow", "alembic", "pytorch_lightning", "ray",
-         "httpx", "py4j", "lightning", "torch.onnx", "onnxscript")  # fmt: skip
+         "httpx", "lightning", "torch.onnx", "onnxscript")  # fmt: skip
 
 
 def quiet() -> None:
@@ -23,3 +23,7 @@ def quiet() -> None:
     warnings.simplefilter("ignore")
     for name in _LOUD:
         logging.getLogger(name).setLevel(logging.ERROR)
+    # py4j raises what it logs as an error. It tells the root logger of every Ctrl-C; the command
+    # says in one line what that ended.
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(lambda told: "KeyboardInterrupt" not in str(told.msg))

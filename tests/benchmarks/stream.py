@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import psutil
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
@@ -32,8 +33,10 @@ from data_contracts.views import digests_of
 from serving.features import NO_STATE, FeatureReader
 from spark_jobs.jars import resolve_jars
 from spark_jobs.java import java_command
+from spark_jobs.materialize import materialize
 from spark_jobs.session import end_spark, spark_session
 from spark_jobs.stream import ingest_available
+from spark_jobs.tiles import backfill_tiles
 from tests.kafka_broker import Broker
 from tests.spark.lakes import impression, to_line
 
@@ -41,6 +44,10 @@ TOOLS = ("org.apache.kafka:kafka-tools:4.1.0",)
 USERS, ITEMS = 50_000, 5_000
 TICK_S, PROBE_EVERY, POLL_S = 0.02, 5, 0.05
 """A tick sends its share of the rate; every fifth begins with a probe."""
+APPENDED = 500_000
+"""Earlier events of a commit."""
+WARM_UP_S = 60
+"""Sent at the same rate before, and not measured: a JVM compiles what it runs often."""
 UPKEEP_PAUSE_S = 60.0
 PATIENCE_S = 60.0
 """How long probes are waited for after the last was sent."""
@@ -78,6 +85,11 @@ class Followed:
     batches: int = 0
     started: threading.Event = field(default_factory=threading.Event)
 
+    def forget(self) -> None:
+        """What was told so far is not measured."""
+        self.lag.clear()
+        self.memory_mib.clear()
+
     def read(self, output: IO[str], process: int) -> None:
         """Take its progress, line by line, until it ends."""
         for line in output:
@@ -92,7 +104,7 @@ class Followed:
 def measure(home: Path, options: argparse.Namespace, tell: Tell) -> list[dict[str, Any]]:
     """Each rate in turn on one lake."""
     use_case = load_use_case("clicks")
-    spark = spark_session(home / "stream-spark.log")
+    spark = spark_session(home / "stream-spark.log", memory="4g")
     broker = Broker(spark, home / "broker")
     broker.start()
     found: list[dict[str, Any]] = []
@@ -114,20 +126,41 @@ def measure(home: Path, options: argparse.Namespace, tell: Tell) -> list[dict[st
 
 
 def _age(spark: SparkSession, use_case: UseCase, lake: Lake, events: int, commits: int) -> None:
-    """`events` through the stream, spread over 30 days; then small commits of one event each."""
-    draw, now = random.Random(1), SystemClock().now()
+    """`events` of the last 30 days, as if the first micro-batch had brought them: a stream of this
+    rate would take days to. Their tiles and states are rebuilt from them, as after a loss; then
+    come commits of one event each."""
+    draw, now = np.random.default_rng(1), SystemClock().now()
     lake.landing.mkdir(parents=True)
-    with open(lake.landing / f"{GROWING}aged-0.jsonl", "wb") as log:
-        for i in range(events):
-            at = now - 30 * DAY + i * 30 * DAY // events
-            log.write(to_line(_drawn(draw, f"aged-{i}", at)) + b"\n")
+    first = to_line(impression("first", now - 30 * DAY))
+    (lake.landing / f"{GROWING}aged-0.jsonl").write_bytes(first + b"\n")
     ingest_available(spark, use_case, lake)
-    table = DeltaTable(lake.events)
-    row = table.to_pyarrow_dataset().head(1)
-    column = row.schema.get_field_index("event_id")
-    for i in range(table.version() + 1, commits):
-        name = pa.array([f"commit-{i}"])
-        write_deltalake(lake.events, row.set_column(column, "event_id", name), mode="append")
+    row = DeltaTable(lake.events).to_pyarrow_dataset().head(1)
+    for begin in range(0, events, APPENDED):
+        n = np.arange(begin, min(begin + APPENDED, events))
+        columns = {
+            "event_id": _names("aged-", n),
+            "request_id": _names("aged-", n),
+            "line": n,
+            "user_id": _names("u", draw.integers(USERS, size=len(n))),
+            "item_id": _names("i", draw.integers(ITEMS, size=len(n))),
+        } | dict.fromkeys(("event_time", "arrived_at"), now - 30 * DAY + n * 30 * DAY // events)
+        _append(lake, row.take(np.zeros(len(n), np.int64)), columns)
+    backfill_tiles(spark, use_case, lake, use_case.groups)
+    materialize(spark, use_case, lake)
+    for i in range(DeltaTable(lake.events).version() + 1, commits):
+        _append(lake, row, {"event_id": _names("commit-", np.array([i]))})
+
+
+def _append(lake: Lake, rows: pa.Table, columns: dict[str, Any]) -> None:
+    """`rows` with these columns in place of their own, in one commit."""
+    for name, values in columns.items():
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, name, pa.array(values).cast(rows.schema.field(at).type))
+    write_deltalake(lake.events, rows, mode="append")
+
+
+def _names(prefix: str, numbers: np.ndarray) -> list[str]:
+    return [f"{prefix}{number}" for number in numbers.tolist()]
 
 
 def _run(use_case: UseCase, lake: Lake, seconds: int, rate: int) -> dict[str, Any]:
@@ -145,6 +178,8 @@ def _run(use_case: UseCase, lake: Lake, seconds: int, rate: int) -> dict[str, An
         while not followed.started.wait(1):
             if stream.poll() is not None:
                 raise RuntimeError("the stream ended before it began: see its line above")
+        _send(send, Probes(), min(WARM_UP_S, seconds), rate)
+        followed.forget()
         reader = FeatureReader(use_case, lake, digests_of(use_case.groups))
         beside = [
             threading.Thread(target=probes.watch, args=(reader, ended)),

@@ -81,8 +81,10 @@ def test_what_lands_is_readable_at_once_and_ctrl_c_leaves_nothing_behind(
     assert 1 == len(second.stderr.splitlines())
 
     os.killpg(follower.pid, signal.SIGINT)
-    assert "headrace: interrupted" in say(follower, "headrace: interrupted")
+    said = say(follower, "headrace: interrupted")
     assert INTERRUPTED == follower.wait()
+    assert follower.stderr is not None
+    assert "Traceback" not in said + follower.stderr.read()
     assert [] == left_of_session(follower.pid)
     last = to_file(tmp_path / "last.jsonl", [events[1], events[2]])
     done = subprocess.run(
