@@ -101,7 +101,7 @@ class Controller:
             self._alignment.turn()
         except MoveRefused as refused:
             self.waits = str(refused)
-            _log.warning("rollout: aliases and plan are not aligned: %s", refused)
+            _log.warning("rollout: aliases and plan are not aligned", exc_info=True)
         except Exception:
             # MLflow and its database raise many things when they are away.
             self.registry_failures += 1
