@@ -22,7 +22,7 @@ from serving.replay import replay
 from serving.running import RunningServer, running
 from serving.settings import Settings
 from tests.integration.test_autoscaling import loaded
-from tests.integration.world import NOW, World, build
+from tests.integration.world import NOW, World
 
 GONE_S = 60
 CLIENTS = 4
@@ -35,11 +35,6 @@ with running(Settings.model_validate_json(sys.argv[1])) as server:
     print(json.dumps({"url": server.url, "pid": server.pid}), flush=True)
     sys.stdin.read()
 """
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build(tmp_path_factory.mktemp("lake"))
 
 
 @pytest.fixture(scope="module")

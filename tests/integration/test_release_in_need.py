@@ -4,8 +4,7 @@ asked for what cannot be done."""
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import pytest
 
@@ -14,22 +13,8 @@ from data_contracts.moves import Moves
 from data_contracts.rollout import Plan, held
 from data_contracts.rollout_store import Report
 from serving.registry import Registry
-from tests.integration.releases import Release, register_second, registry_away, released
-from tests.integration.world import World, build
+from tests.integration.releases import Release, registry_away
 from tests.unit.test_landing_log import files_of_at_most
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> World:
-    world = build(tmp_path_factory.mktemp("released") / "lake")
-    register_second(world)
-    return world
-
-
-@pytest.fixture
-def release(built: World, tmp_path: Path) -> Iterator[Release]:
-    with released(built, tmp_path / "lake") as release:
-        yield release
 
 
 def test_a_full_disk_is_not_the_candidate_s_fault_and_nothing_is_judged_by_it(

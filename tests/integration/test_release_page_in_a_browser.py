@@ -15,8 +15,8 @@ from data_contracts.sequences import Split, Sums
 from serving.running import running
 from serving.settings import Settings
 from tests import browser
-from tests.integration.releases import register_second
-from tests.integration.world import NOW, World, as_role, asked, build
+from tests.integration.releases import build_two
+from tests.integration.world import NOW, World, as_role, asked
 
 pytestmark = [
     pytest.mark.full,
@@ -27,9 +27,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    world = build(tmp_path_factory.mktemp("page") / "lake")
-    register_second(world)
-    return world
+    return build_two(tmp_path_factory.mktemp("page") / "lake")
 
 
 @pytest.fixture(scope="module")

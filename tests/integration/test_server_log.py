@@ -16,16 +16,11 @@ from serving.registry import Registry
 from serving.running import NotReady, running
 from serving.settings import Settings
 from tests.integration.asgi import Client
-from tests.integration.releases import register_second, released
+from tests.integration.releases import Release
 from tests.integration.test_serving import replica
-from tests.integration.world import World, as_role, asked, build
+from tests.integration.world import World, as_role, asked
 
 LINE = {"time", "level", "logger", "message", "error", "at"}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build(tmp_path_factory.mktemp("lake"))
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -68,18 +63,15 @@ def test_an_error_leaves_its_kind_and_place_under_the_root_and_names_nobody(
 
 
 def test_what_a_release_did_stays_without_the_words_and_names_of_people(
-    tmp_path_factory: pytest.TempPathFactory,
+    release: Release,
 ) -> None:
-    built = build(tmp_path_factory.mktemp("released") / "lake")
-    register_second(built)
-    with released(built, tmp_path_factory.mktemp("release") / "lake") as release:
-        release.ask("start", "2")
-        release.store.ask("now", "anna", "abort", None, "anna saw a fish in it", False)
-        release.settle()
-        # The version is barred in anna's words now, which are what a move by hand is refused with.
-        Registry(release.lake).set_alias("clicks", "shadow", "2")
-        release.settle()
-        answers = [request.answer for request in release.store.requests()]
+    release.ask("start", "2")
+    release.store.ask("now", "anna", "abort", None, "anna saw a fish in it", False)
+    release.settle()
+    # The version is barred in anna's words now, which are what a move by hand is refused with.
+    Registry(release.lake).set_alias("clicks", "shadow", "2")
+    release.settle()
+    answers = [request.answer for request in release.store.requests()]
     assert "is barred (aborted by anna: anna saw a fish in it)" in str(answers[-1])
     found = lines(release.lake.server_log)
     assert [
