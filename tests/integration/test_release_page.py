@@ -77,6 +77,7 @@ def test_a_page_asks_with_its_session_and_its_token_alone(release: Release) -> N
     assert 202 == asked.status_code
     release.settle()
     found = told(release, session).json()
+    assert ("clicks", "clicks", False) == (found["use_case"], found["title"], found["simulated"])
     assert ("shadow", "2", [100, 500, 2500, 5000]) == (
         found["stage"], found["candidate"], found["steps"]
     )  # fmt: skip
