@@ -184,9 +184,11 @@ class RolloutStore:
         return self._write(asked, holder=holder, other=seen[0], beat=seen[1]) == 1
 
     def report(self, report: Report) -> None:
-        """Replace what a replica's boot said before."""
+        """Replace what a replica's boot said before; nothing where it has said more since, since
+        of two that are written at once either may be the last."""
         self._write(
-            "INSERT OR REPLACE INTO reports VALUES (:model, :replica, :boot, :beat, :body)",
+            "INSERT INTO reports VALUES (:model, :replica, :boot, :beat, :body) ON CONFLICT DO "
+            "UPDATE SET beat = excluded.beat, body = excluded.body WHERE excluded.beat >= beat",
             replica=report.replica,
             boot=report.boot,
             beat=report.beat,

@@ -94,7 +94,7 @@ class Keys:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp = -1
+        self._stamp = (-1, -1, -1)
         self._keys: list[Key] = []
 
     def check(self, headers: Mapping[str, str]) -> frozenset[Role]:
@@ -122,9 +122,11 @@ class Keys:
 
     def _current(self) -> list[Key]:
         try:
-            stamp = self._path.stat().st_mtime_ns
+            found = self._path.stat()
         except FileNotFoundError:
             return []
+        # Of two changes within a tick of the file system's clock the second has the same time.
+        stamp = found.st_mtime_ns, found.st_ino, found.st_size
         if stamp != self._stamp:
             self._keys, self._stamp = _read(self._path), stamp
         return self._keys

@@ -1,4 +1,4 @@
-"""The controller of a rollout as a process: `python -m serving.controller --settings JSON`.
+"""The controller of a rollout as a process: `python -m serving.controller` with its options.
 
 It lives until its stdin closes. Killed, it takes nothing along: the candidate is no longer exposed
 once its lease has run out, and whoever starts it again goes on from the stored plan.
@@ -30,9 +30,11 @@ from serving.loader import load
 from serving.niceness import step_aside
 from serving.registry import Registry
 from serving.release import Controller
+from serving.server_log import ServerLog
 from serving.settings import Settings
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("serving.controller")
+"""By its name: under `-m` its `__name__` is another, below none of the server's loggers."""
 
 RATE = 0.05
 """CTR that a release is planned for before there are outcomes to tell another one."""
@@ -78,23 +80,35 @@ def main(arguments: list[str]) -> int:
     """Lead, or stand by, until stdin closes."""
     parser = argparse.ArgumentParser(prog="serving.controller")
     parser.add_argument("--settings", required=True, help="serving.settings.Settings as JSON")
-    settings = Settings.model_validate_json(parser.parse_args(arguments).settings)
+    parser.add_argument("--boot", required=True, help="of the instance, for its server log")
+    options = parser.parse_args(arguments)
+    settings = Settings.model_validate_json(options.settings)
     # A terminal's Ctrl-C is for the server, which closes this process's stdin.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    found = controller(settings)
+    log = ServerLog(settings.lake(), f"controller-{options.boot}")
+    try:
+        _lead(controller(settings), settings.poll_s)
+    except Exception:
+        _log.exception("rollout: the controller ends")
+        return 1
+    finally:
+        log.close()
+    return 0
+
+
+def _lead(found: Controller, every_s: float) -> None:
     for target, turn in ((_align, found), (_again, found.keep)):
-        threading.Thread(target=target, args=(turn, settings.poll_s), daemon=True).start()
+        threading.Thread(target=target, args=(turn, every_s), daemon=True).start()
     end = select.poll()
     end.register(0, select.POLLIN | select.POLLHUP)
-    while not end.poll(settings.poll_s * 1000):
+    while not end.poll(every_s * 1000):
         try:
             found.tick()
-        except MoveRefused as refused:
-            _log.warning("rollout: %s", refused)
+        except MoveRefused:
+            _log.warning("rollout: a move was refused", exc_info=True)
         except Exception:
             # The store cannot be read: the candidate's exposure runs out unless that passes.
             _log.exception("rollout: nothing was decided")
-    return 0
 
 
 def _align(found: Controller, every_s: float) -> NoReturn:
@@ -113,5 +127,4 @@ def _again(turn: Callable[[], None], every_s: float) -> NoReturn:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING)
     sys.exit(main(sys.argv[1:]))

@@ -5,6 +5,7 @@
 # pyright: reportUnknownArgumentType=false
 
 import asyncio
+import secrets
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import LoggingConfig
 
 from serving.root import root_app
+from serving.server_log import ServerLog
 from serving.settings import Settings
 
 ROOT = "headrace"
@@ -55,6 +57,7 @@ class RootIngress:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._name = settings.load().name
+        self.server_log = ServerLog(settings.lake(), f"root-{secrets.token_hex(6)}")
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return root_app(self._settings, self._probe)

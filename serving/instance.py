@@ -8,6 +8,7 @@ import argparse
 import json
 import logging
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -17,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
@@ -25,15 +27,18 @@ from data_contracts.ledger_store import LedgerStore
 from data_contracts.rollout_store import RolloutStore
 from serving.isolation import FOLDERS, choose_ports, environment, write_proxy
 from serving.processes import adopt_orphans, kill_descendants
+from serving.server_log import ServerLog
 from serving.settings import Settings
 from serving.supervised import Supervised, controller_command
 
-FAILED = "serving.instance: "
+NAME = "serving.instance"
+"""Of its logger: under `-m` its `__name__` is another, below none of the server's loggers."""
+FAILED = f"{NAME}: "
 """What the line on stderr begins with that says why there is no instance."""
 _POLL_S = 0.1
 _ALIGN_S = 60.0
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger(NAME)
 
 
 def main(arguments: list[str]) -> int:
@@ -54,18 +59,14 @@ def main(arguments: list[str]) -> int:
         told = {"url": url, "ready": True, "pid": os.getpid()}
         print(json.dumps(told), file=answer, flush=True)
 
-    controller = Supervised(controller_command(settings))
+    boot = secrets.token_hex(6)
+    controller = Supervised(controller_command(settings, boot))
     try:
-        controller.start()
-        if settings.engine == "plain":
-            _until_current(settings)
-            from serving.plain import serve
-
-            serve(settings, choose_ports(settings.host, settings.port).http, ready)
-            return 0
-        ready(_start(settings, folder))
-        while True:
-            signal.pause()
+        # Under the plain engine the replica, which has a log of its own, is in this process.
+        with closing(ServerLog(settings.lake(), f"instance-{boot}", NAME)):
+            controller.start()
+            _serve(settings, folder, ready)
+        return 0
     except KeyboardInterrupt:
         return 0
     except Exception as error:
@@ -75,6 +76,23 @@ def main(arguments: list[str]) -> int:
         _on_signals(signal.SIG_IGN)
         controller.stop()
         _stop(folder)
+
+
+def _serve(settings: Settings, folder: Path, ready: Callable[[str], None]) -> None:
+    """Serve until a signal ends it."""
+    try:
+        if settings.engine == "plain":
+            _until_current(settings)
+            from serving.plain import serve
+
+            serve(settings, choose_ports(settings.host, settings.port).http, ready)
+            return
+        ready(_start(settings, folder))
+        while True:
+            signal.pause()
+    except Exception:
+        _log.exception("the server ends")
+        raise
 
 
 def _start(settings: Settings, folder: Path) -> str:

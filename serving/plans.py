@@ -49,7 +49,8 @@ class Plans:
             bars,
         )
         self.written = time.monotonic()
-        _log.warning("rollout: plan %d: %s %s: %s", plan.epoch, plan.stage, plan.share, reason)
+        # Its reason may be what a person wrote: the plan has it.
+        _log.warning("rollout: plan %d: %s", plan.epoch, plan.share or plan.stage)
         return written
 
     def stamp(self) -> str:

@@ -58,9 +58,15 @@ class Registry:
 
     def decided(self, name: str, number: str) -> Mapping[str, Any] | None:
         """The decision under which a version was registered, as `Decision.as_dict` gave it;
-        BundleRefused where it is not registered."""
+        BundleRefused where it is not registered, or the tag does not hold one."""
         tags = self._version(name, number).tags
-        return json.loads(tags["decision"]) if "decision" in tags else None
+        try:
+            return json.loads(tags["decision"]) if "decision" in tags else None
+        except ValueError as error:
+            label = f"model {name} version {number}"
+            raise BundleRefused(
+                f"{label}: its tag decision is no JSON ({error}): register it again"
+            ) from error
 
     def stamp(self, name: str) -> str | None:
         """What `set_stamp` wrote last; None before that."""

@@ -101,7 +101,7 @@ class Controller:
             self._alignment.turn()
         except MoveRefused as refused:
             self.waits = str(refused)
-            _log.warning("rollout: aliases and plan are not aligned: %s", refused)
+            _log.warning("rollout: aliases and plan are not aligned", exc_info=True)
         except Exception:
             # MLflow and its database raise many things when they are away.
             self.registry_failures += 1
@@ -162,6 +162,7 @@ class Controller:
         actor, reason, name = request.actor, request.reason, self._use_case.name
         answers = Override(actor, reason) if request.override else None
         if request.action == "advance":
+            self._demand_seen(plan, request)
             after = advanced(plan, self._declared.steps)
             if answers is None:
                 self._replicas.demand_room()
@@ -184,6 +185,16 @@ class Controller:
             plan = self._plans.write(after, actor, reason, None, Override(actor, reason), bars)
             return plan, f"epoch {after.epoch}"
         raise MoveRefused(f"action {request.action!r}: one of {', '.join(ACTIONS)}")
+
+    def _demand_seen(self, plan: Plan, request: Request) -> None:
+        """MoveRefused where the step was another one when it was asked: who asked twice, or while
+        no controller ran, would go as many steps on at once."""
+        seen = [each for each in self._store.plans() if each.time <= request.time]
+        if not seen or seen[-1].step != plan.step:
+            raise MoveRefused(
+                f"plan {plan.epoch} leads to another step than there was when it was asked: look "
+                "at it and ask again"
+            )
 
     def _watched(self, plan: Plan, reports: list[Report]) -> Plan:
         """End the release on a failed gate, take it a step on when all pass."""

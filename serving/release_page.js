@@ -48,7 +48,9 @@ function still(needs) {
 }
 
 function shown(found) {
-  at("use_case").textContent = found.use_case;
+  document.title = `Release of ${found.title}`;
+  at("use_case").textContent = found.title;
+  at("simulated").hidden = !found.simulated;
   const steps = ["steady", "shadow", ...found.steps.map((bps) => `canary ${bps / 100} %`)];
   const now = found.stage === "canary" ? `canary ${found.canary_bps / 100} %` : found.stage;
   at("steps").replaceChildren(...steps.map((name) => element("li", name, name === now ? "now" : "")));

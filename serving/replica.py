@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import re
 import secrets
 from collections import Counter
@@ -26,6 +27,8 @@ from serving.settings import Settings
 from serving.shadow import Shadow
 from serving.spans import Untraced, traced
 from serving.watch import Watch
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -116,15 +119,24 @@ def open_replica(settings: Settings, name: str) -> Replica:
     Raises BundleRefused when the champion is missing or not what was registered, ValueError when
     the use case or its online store is.
     """
-    use_case = settings.load()
     lake = settings.lake()
+    name = re.sub(r"[^A-Za-z0-9]+", "_", name)
+    boot = secrets.token_hex(6)
+    server_log = ServerLog(lake, f"{name}-{boot}")
+    try:
+        return _opened(settings, lake, name, boot, server_log)
+    except Exception:
+        _log.exception("the replica did not open")
+        server_log.close()
+        raise
+
+
+def _opened(settings: Settings, lake: Lake, name: str, boot: str, server_log: ServerLog) -> Replica:
+    use_case = settings.load()
     arms = Arms(use_case, lake, settings)
     dimensions = DimensionReader(use_case, lake)
     clock = settings.make_clock()
-    name = re.sub(r"[^A-Za-z0-9]+", "_", name)
-    boot = secrets.token_hex(6)
     log = PredictionLog(lake.prediction_log, name, boot)
-    server_log = ServerLog(lake, f"{name}-{boot}")
     limits, admission = RateLimits(SystemClock()), Admission(settings.max_in_flight)
     collecting = Admission(settings.max_in_flight)
     predictor = Predictor(

@@ -18,7 +18,7 @@ from data_contracts.use_case import UseCase
 from serving.auth import Caller, Keys, OpenAccess, demand, key_digest
 from serving.body import documented, json_response, read_json, schema_of, validate
 from serving.problem import Problem
-from serving.rollout_status import Drawn, history, status
+from serving.rollout_status import Drawn, about, history, status
 from serving.sessions import Session, Sessions
 
 _POLICY = (
@@ -83,8 +83,8 @@ def add_rollout(app: FastAPI, use_case: UseCase, lake: Lake, keys: Access) -> No
         moves = [row for row in rows if row.kind == INTENT][-_MOVES:]
         found = status(store)
         return {
+            **about(use_case),
             **found,
-            "use_case": use_case.name,
             "steps": list(use_case.declared.rollout.steps),
             "looks": drawn.looks(),
             "plans": history(store, _MOVES),

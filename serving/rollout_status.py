@@ -7,12 +7,19 @@ from data_contracts.ledger import stands
 from data_contracts.remaining import remaining
 from data_contracts.rollout_store import Report, RolloutStore
 from data_contracts.tally import UNEXPOSED, Tally
+from data_contracts.use_case import UseCase
 from serving.headroom import lives
 from serving.reports import broken, tally
 
 ARMS = ("champion", "candidate")
 LOOKS = 200
 """Of a release's looks that many are told, evenly over its course."""
+
+
+def about(use_case: UseCase) -> dict[str, Any]:
+    """Whose rollout is told, and whether all that is told of it is made up; JSON-ready."""
+    simulated = use_case.declared.simulated
+    return {"use_case": use_case.name, "title": use_case.title, "simulated": simulated}
 
 
 def status(store: RolloutStore) -> dict[str, Any]:

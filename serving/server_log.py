@@ -1,4 +1,4 @@
-"""What goes wrong in a replica, as JSON lines that stay: what was done, which error, and where.
+"""What goes wrong in a server, as JSON lines that stay: what was done, which error, and where.
 
 Of an error there is its kind and the lines of code, never its text, which may quote inputs.
 """
@@ -14,26 +14,26 @@ from data_contracts.clock import format_time
 from data_contracts.lake import Lake
 
 _BYTES, _KEPT = 16 << 20, 3
-"""Of one file, and how many older ones of a replica stay."""
-_LOGGER = "serving"
+"""Of one file, and how many older ones of a process stay."""
 _HERE = Path(__file__).parents[1]
 
 
 class ServerLog:
-    """Keeps the warnings and errors of this process's `serving` loggers until it is closed, in
+    """Keeps the warnings and errors of this process's loggers below `of` until it is closed, in
     `server_log/{name}.jsonl` of the lake."""
 
-    def __init__(self, lake: Lake, name: str) -> None:
+    def __init__(self, lake: Lake, name: str, of: str = "serving") -> None:
         lake.server_log.mkdir(parents=True, exist_ok=True)
         path = lake.server_log / f"{name}.jsonl"
         self._handler = RotatingFileHandler(path, maxBytes=_BYTES, backupCount=_KEPT, delay=True)
         self._handler.setLevel(logging.WARNING)
         self._handler.setFormatter(_Lines())
-        logging.getLogger(_LOGGER).addHandler(self._handler)
+        self._logger = logging.getLogger(of)
+        self._logger.addHandler(self._handler)
 
     def close(self) -> None:
         """Nothing is written any more."""
-        logging.getLogger(_LOGGER).removeHandler(self._handler)
+        self._logger.removeHandler(self._handler)
         self._handler.close()
 
 

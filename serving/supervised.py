@@ -56,6 +56,7 @@ class Supervised:
             self._ends.wait(_PAUSE_S)
 
 
-def controller_command(settings: Settings) -> list[str]:
-    """The command line of the rollout's controller."""
-    return [sys.executable, "-m", "serving.controller", "--settings", settings.model_dump_json()]
+def controller_command(settings: Settings, boot: str) -> list[str]:
+    """The command line of the rollout's controller, of the instance with this boot."""
+    given = "--settings", settings.model_dump_json(), "--boot", boot
+    return [sys.executable, "-m", "serving.controller", *given]

@@ -188,7 +188,7 @@ def _ask(
 def _status(found: dict[str, Any]) -> None:
     console = Console()
     console.print(
-        f"plan {found['epoch']}: {found['stage']}, champion {found['champion']}"
+        f"{found['title']}: plan {found['epoch']}: {found['stage']}, champion {found['champion']}"
         + (f", candidate {found['candidate']}: {found['share']}" if found["candidate"] else ""),
         highlight=False,
     )
@@ -221,7 +221,7 @@ def _still(check: str, done: float, seconds: float | None) -> str:
 
 def _history(found: dict[str, Any]) -> None:
     columns = ("epoch", "time", "actor", "stage", "champion", "candidate", "share", "verdict")
-    table = Table(*columns, "reason", box=None, pad_edge=False)
+    table = Table(*columns, "reason", title=found["title"], box=None, pad_edge=False)
     for each in found["plans"]:
         told = ("" if each[name] is None else str(each[name]) for name in (*columns, "reason"))
         table.add_row(*told)

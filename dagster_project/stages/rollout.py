@@ -13,8 +13,8 @@ from data_contracts.exposure import plan as planned
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import CHALLENGER
 from serving.release import ACTIONS, START
+from serving.rollout_status import about, replayed
 from serving.rollout_status import history as told
-from serving.rollout_status import replayed
 from serving.rollout_status import status as now
 from serving.traffic import measured
 from training.registry import Registry
@@ -22,7 +22,7 @@ from training.registry import Registry
 
 def status(deployment: Deployment) -> dict[str, Any]:
     """What is served to whom, and why the release does not go on."""
-    return now(_store(deployment))
+    return {**about(deployment.use_case), **now(_store(deployment))}
 
 
 def traffic(
@@ -69,7 +69,7 @@ def answer(deployment: Deployment, number: int) -> str | None:
 
 def history(deployment: Deployment) -> dict[str, Any]:
     """Every plan, oldest first."""
-    return {"plans": told(_store(deployment))}
+    return {**about(deployment.use_case), "plans": told(_store(deployment))}
 
 
 def replay(deployment: Deployment) -> dict[str, Any]:

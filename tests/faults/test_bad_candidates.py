@@ -15,8 +15,7 @@ from data_contracts.rollout import bucket, salt
 from tests.faults.served import Served, serving
 from tests.faults.slow import register_slow
 from tests.faults.traffic import Traffic, records
-from tests.integration.releases import MOST, register_second
-from tests.integration.world import build
+from tests.integration.releases import MOST, build_two
 
 pytestmark = pytest.mark.faults
 TRIALS = 50
@@ -28,8 +27,7 @@ FEW = 60.0
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("bad")
-    world = build(home / "lake")
-    register_second(world)
+    world = build_two(home / "lake")
     register_slow(world)
     steps = f'unit="user_id", look_s=1e9, steps=({HALF},)'
     defaults = {"poll_s": 1.0, "lease_s": 5.0, "candidate_hang_s": 2.0}

@@ -4,17 +4,15 @@ import pytest
 
 from tests.benchmarks.releases import SAME, WORSE
 from tests.faults.simulated import outcomes
-from tests.integration.releases import register_second
-from tests.integration.world import World, build
+from tests.integration.releases import build_two
+from tests.integration.world import World
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    world = build(tmp_path_factory.mktemp("alarms") / "lake")
-    register_second(world)
-    return world
+    return build_two(tmp_path_factory.mktemp("alarms") / "lake")
 
 
 def test_of_releases_of_an_equal_model_one_in_twenty_is_rolled_back_at_most(

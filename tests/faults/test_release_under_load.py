@@ -13,8 +13,7 @@ from data_contracts.moves import Moves
 from serving.registry import Registry
 from tests.faults.served import LEASE_S, Served, serving
 from tests.faults.traffic import records, repeated_ids, strays
-from tests.integration.releases import register_second
-from tests.integration.world import build
+from tests.integration.releases import build_two
 
 pytestmark = pytest.mark.faults
 SWAPS = 50
@@ -23,8 +22,7 @@ SWAPS = 50
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("faults")
-    world = build(home / "lake")
-    register_second(world)
+    world = build_two(home / "lake")
     with serving(world, home) as served:
         yield served
 

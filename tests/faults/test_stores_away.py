@@ -13,8 +13,8 @@ from data_contracts.predictions import SUFFIX, read_log
 from serving.registry import Registry
 from tests.faults.served import Served, serving
 from tests.faults.traffic import records
-from tests.integration.releases import register_second, registry_away
-from tests.integration.world import World, build, write_states
+from tests.integration.releases import build_two, registry_away
+from tests.integration.world import World, write_states
 from tests.redis_server import RedisServer
 
 pytestmark = pytest.mark.faults
@@ -59,8 +59,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> World:
-    world = build(tmp_path_factory.mktemp("away") / "lake")
-    register_second(world)
+    world = build_two(tmp_path_factory.mktemp("away") / "lake")
     write_in_redis(world, redis)
     return world
 

@@ -30,18 +30,19 @@ from serving.replica import Replica
 from serving.settings import Settings
 from tests.decisions import answered
 from tests.integration.asgi import Client
-from tests.integration.world import World, as_role, asked, export
+from tests.integration.world import World, as_role, asked, build, export
 
 TUNED = {"CTR": 10_000.0, "paired log loss": 10_000.0}
 MOST = 1e3
 """Affinity above which version 2 gives NaN."""
 
 
-def register_second(world: World) -> Path:
-    """Version 2, another model that passed its offline gates; returns its stored bundle."""
-    folder = world.root / "export2"
-    manifest = export(world.use_case, folder, seed=4, most=MOST)
-    return register_version(world, folder, manifest)
+def build_two(root: Path) -> World:
+    """As `build`, with version 2, another model that passed its offline gates."""
+    world = build(root)
+    folder = root / "export2"
+    register_version(world, folder, export(world.use_case, folder, seed=4, most=MOST))
+    return world
 
 
 def register_version(world: World, folder: Path, manifest: Manifest) -> Path:

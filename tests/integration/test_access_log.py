@@ -11,14 +11,9 @@ from data_contracts.predictions import digest
 from serving.app import build_app
 from serving.settings import Settings
 from tests.integration.asgi import Client
-from tests.integration.world import World, as_role, asked, build
+from tests.integration.world import World, as_role, asked
 
 LINE = {"time", "method", "route", "status", "ms", "request"}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build(tmp_path_factory.mktemp("lake"))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,24 +15,16 @@ from data_contracts.predictions import off_policy_id
 from data_contracts.tally import Tally
 from serving.arms import Name
 from serving.scorer import ScoreFailed
-from tests.integration.releases import Release, register_second, released
-from tests.integration.world import World, build
+from tests.integration.releases import Release
 
 NAMED = "/clicks/v2/models/clicks/versions/2/infer"
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> World:
-    world = build(tmp_path_factory.mktemp("released") / "lake")
-    register_second(world)
-    return world
-
-
 @pytest.fixture
-def release(built: World, tmp_path: Path) -> Iterator[Release]:
-    with released(built, tmp_path / "lake") as release:
-        release.canary(5_000)
-        yield release
+def release(release: Release) -> Release:
+    """Half of the units are the candidate's."""
+    release.canary(5_000)
+    return release
 
 
 def units(release: Release) -> dict[Name, str]:

@@ -9,17 +9,15 @@ import pytest
 from serving.app import build_app
 from serving.settings import Settings
 from tests.integration.asgi import Client
-from tests.integration.releases import Release, register_second
+from tests.integration.releases import Release, build_two
 from tests.integration.test_chosen_answers import DECLARED, ITEMS, NAMED, RULES
-from tests.integration.world import build
 
 pytestmark = [pytest.mark.full, pytest.mark.faults]
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    world = build(tmp_path_factory.mktemp("released") / "lake")
-    register_second(world)
+    world = build_two(tmp_path_factory.mktemp("released") / "lake")
     folder = tmp_path_factory.mktemp("declared") / "clicks"
     folder.mkdir()
     shutil.copy(world.use_case.folder / "events.odcs.yaml", folder)

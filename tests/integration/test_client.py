@@ -15,7 +15,7 @@ from serving.client import Client, Refused, Unanswered
 from serving.settings import Settings
 from tests.integration import asgi
 from tests.integration.test_serving import replica
-from tests.integration.world import CLICK, World, build
+from tests.integration.world import CLICK, World
 
 ITEMS = [{"item_id": "i1", "position": 1}, {"item_id": "i2"}]
 Answered = Callable[[httpx.Request], httpx.Response]
@@ -56,11 +56,6 @@ def says(status: int, kind: str = "text/html", after: str | None = None) -> Faul
         return httpx.Response(status, headers=headers, content=b'{"detail": "not now"}')
 
     return said
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build(tmp_path_factory.mktemp("lake"))
 
 
 @pytest.fixture(scope="module")

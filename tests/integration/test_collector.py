@@ -1,7 +1,6 @@
 """What the collector makes of poison, of odd records and of a replayed log's late ones."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,22 +10,11 @@ from data_contracts.record import parse_record
 from serving.app import build_app
 from serving.settings import Settings
 from tests.integration.asgi import Client
-from tests.integration.world import CLICK, NOW, World, as_role, build
+from tests.integration.world import CLICK, NOW, World, as_role
 from tests.poison import MALFORMED, UNHARMED
 
 OF_A_LINE = ("an array", "one byte too long")
 """No records on a line of the log; in a body a list of one event, and space that is not kept."""
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build(tmp_path_factory.mktemp("lake"))
-
-
-@pytest.fixture(scope="module")
-def client(world: World) -> Iterator[Client]:
-    with Client(build_app(Settings(root=world.root, clock="replay"))) as client:
-        yield client
 
 
 def landed(world: World) -> bytes:

@@ -1,7 +1,6 @@
 """`explain=1`: the features behind a score, and what each input does to it."""
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,26 +12,13 @@ from data_contracts.bundle import GRAPH
 from data_contracts.clock import SECOND
 from data_contracts.encoding import bucket, encode_dense, encode_ids
 from data_contracts.predictions import read_log
-from serving.app import build_app
 from serving.explain import MOST_CANDIDATES, explanation
 from serving.predict_body import PredictResponse
-from serving.settings import Settings
 from tests.integration.asgi import Client
 from tests.integration.test_serving import last_record, replica
-from tests.integration.world import NOW, World, as_role, asked, build
+from tests.integration.world import NOW, World, as_role, asked
 
 PATH = "/clicks/v1/predict?explain=1"
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build(tmp_path_factory.mktemp("lake"))
-
-
-@pytest.fixture(scope="module")
-def client(world: World) -> Iterator[Client]:
-    with Client(build_app(Settings(root=world.root, clock="replay"))) as client:
-        yield client
 
 
 def explained(client: Client, world: World, **changes: Any) -> dict[str, Any]:

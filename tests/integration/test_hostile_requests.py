@@ -17,7 +17,7 @@ from data_contracts.clock import SystemClock
 from serving.running import RunningServer, running
 from serving.sessions import Sessions
 from serving.settings import Settings
-from tests.integration.world import World, as_role, build
+from tests.integration.world import World, as_role
 
 CASES = 1000
 """Of a caller, at least."""
@@ -77,11 +77,6 @@ drawn = settings(
     phases=[Phase.generate],
     suppress_health_check=[*HealthCheck],
 )
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build(tmp_path_factory.mktemp("lake"))
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,13 @@ import pytest
 
 from data_contracts.clock import HOUR, MINUTE, SECOND, format_time
 from data_contracts.predictions import SUFFIX, prediction_id, read_log
+from data_contracts.rollout_store import Report, RolloutStore
 from serving.processes import descendants
 from serving.replay import replay
 from serving.running import RunningServer, running
 from serving.settings import Settings
 from tests.integration.test_autoscaling import loaded
-from tests.integration.world import NOW, World, build
+from tests.integration.world import NOW, World
 
 GONE_S = 60
 CLIENTS = 4
@@ -34,11 +35,6 @@ with running(Settings.model_validate_json(sys.argv[1])) as server:
     print(json.dumps({"url": server.url, "pid": server.pid}), flush=True)
     sys.stdin.read()
 """
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build(tmp_path_factory.mktemp("lake"))
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +121,27 @@ def test_the_proxy_listens_on_loopback_only(server: RunningServer) -> None:
     binds = [line.split()[1] for line in config.splitlines() if line.strip().startswith("bind ")]
     assert 3 == len(binds)
     assert {"127.0.0.1"} == {bind.split(":")[0] for bind in binds}
+
+
+def test_what_goes_wrong_in_root_and_controller_stays_in_the_server_log(
+    client: httpx.Client, world: World
+) -> None:
+    store = RolloutStore(world.lake.rollouts, "clicks")
+    store.report(torn := Report("torn", "b", 1, {"at": "anna"}))
+    try:
+        assert 500 == client.get("/metrics").status_code
+        while not (ours := [*world.lake.server_log.glob("controller-*.jsonl")]) or (
+            "nothing was decided" not in ours[0].read_text()
+        ):
+            assert client.get("/healthz").is_success
+    finally:
+        store.fold([torn], Report("ended", "b", 1, {"at": 0.0, "ended": True}))
+    (root,) = world.lake.server_log.glob("root-*.jsonl")
+    told = [json.loads(line) for each in (root, *ours) for line in each.read_text().splitlines()]
+    found = {(line["logger"], line["message"], line["error"]) for line in told}
+    assert ("serving.problem", "GET /metrics failed", "TypeError") in found
+    assert ("serving.controller", "rollout: nothing was decided", "TypeError") in found
+    assert "anna" not in json.dumps(told)
 
 
 def test_a_period_is_replayed_in_steps_predictions_before_their_events(

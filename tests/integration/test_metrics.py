@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.app import build_app
@@ -12,14 +11,9 @@ from serving.auth import create_key
 from serving.replica import Replica, open_replica
 from serving.settings import Settings
 from tests.integration.asgi import Client
-from tests.integration.world import World, as_role, asked, build
+from tests.integration.world import World, as_role, asked
 
 Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build(tmp_path_factory.mktemp("lake"))
 
 
 class Booted:

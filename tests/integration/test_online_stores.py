@@ -5,7 +5,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,12 @@ from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.states import State, advance, decode, encode, read
 from data_contracts.tiles import raw_rows
-from data_contracts.use_case import UseCase, load_use_case
-from data_contracts.views import View, ViewRegistry, digests_of
+from data_contracts.use_case import UseCase
+from data_contracts.views import digests_of
 from serving.features import NO_STATE, FeatureReader
 from serving.online import StateReader
 from spark_jobs.feature_store import OnlineStates
 from tests.parity.log import FADING, WIDE
-from tests.redis_server import RedisServer
 from tests.spark.lakes import NOON
 
 ODD = (
@@ -34,23 +32,6 @@ ODD = (
     "ann\u00a0", "%s", "$HOME", "-- ", "k" * 100_000,
 )  # fmt: skip
 """Keys that differ, and that something on the way might take for each other."""
-
-
-@pytest.fixture(scope="module")
-def use_case() -> UseCase:
-    clicks = load_use_case("clicks")
-    return replace(clicks, declared=replace(clicks.declared, groups=(WIDE, FADING)))
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def lake(request: pytest.FixtureRequest, tmp_path: Path, use_case: UseCase) -> Lake:
-    lake = Lake(tmp_path / "root", use_case.name)
-    if request.param == "redis":
-        server: RedisServer = request.getfixturevalue("redis_server")
-        lake = replace(lake, redis=server.address)
-    for group in use_case.groups:
-        ViewRegistry(lake).put(View(group, "ready"))
-    return lake
 
 
 Demand = Callable[[FeatureGroup, Mapping[str, State]], None]

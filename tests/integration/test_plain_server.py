@@ -30,12 +30,7 @@ from serving.processes import descendants
 from serving.running import NotReady, RunningServer, running
 from serving.settings import Settings
 from tests.integration.test_instance import wait_until_gone
-from tests.integration.world import NOW, World, asked, build
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build(tmp_path_factory.mktemp("lake"))
+from tests.integration.world import NOW, World, asked
 
 
 @pytest.fixture(scope="module")

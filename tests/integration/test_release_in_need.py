@@ -4,32 +4,19 @@ asked for what cannot be done."""
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import pytest
+from mlflow import MlflowClient
 
+from data_contracts.clock import SystemClock, format_time
 from data_contracts.ledger import INTENT
 from data_contracts.moves import Moves
 from data_contracts.rollout import Plan, held
 from data_contracts.rollout_store import Report
 from serving.registry import Registry
-from tests.integration.releases import Release, register_second, registry_away, released
-from tests.integration.world import World, build
+from tests.integration.releases import Release, registry_away
 from tests.unit.test_landing_log import files_of_at_most
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> World:
-    world = build(tmp_path_factory.mktemp("released") / "lake")
-    register_second(world)
-    return world
-
-
-@pytest.fixture
-def release(built: World, tmp_path: Path) -> Iterator[Release]:
-    with released(built, tmp_path / "lake") as release:
-        yield release
 
 
 def test_a_full_disk_is_not_the_candidate_s_fault_and_nothing_is_judged_by_it(
@@ -123,6 +110,35 @@ def test_a_version_that_is_not_registered_keeps_no_other_from_its_release(
     assert "epoch" in release.ask("start", "2")
     refused = release.store.requests()[0].answer
     assert "refused: model clicks version 999: is not registered" == refused
+
+
+def test_a_version_whose_decision_was_damaged_keeps_no_other_from_its_release(
+    release: Release,
+) -> None:
+    release.settle()
+    uri = release.lake.mlflow_uri
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.set_model_version_tag("clicks", "2", "decision", '{"verdict": "pass"')
+    release.store.ask("now", "ada", "start", "2", "a test", False)
+    assert "version 999: is not registered" in release.ask("start", "999")
+    refused = str(release.store.requests()[0].answer)
+    assert "refused: model clicks version 2: its tag decision is no JSON" in refused
+
+
+def test_whoever_asks_twice_for_the_next_step_goes_one_step_on(release: Release) -> None:
+    release.canary(100)
+    for _ in range(2):
+        now = format_time(SystemClock().now())
+        release.store.ask(now, "ada", "advance", None, "nobody answers", True)
+    release.settle()
+    *_, first, second = release.store.requests()
+    assert (f"epoch {release.plan.epoch}", 500) == (first.answer, release.plan.canary_bps)
+    assert "leads to another step than there was when it was asked" in str(second.answer)
+    now = format_time(SystemClock().now())
+    for action in ("hold", "advance"):
+        release.store.ask(now, "ada", action, None, "a hold is no step", True)
+    release.settle()
+    assert 2_500 == release.plan.canary_bps
 
 
 @pytest.mark.parametrize(

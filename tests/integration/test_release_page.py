@@ -11,16 +11,15 @@ from serving.app import build_app
 from serving.auth import create_key, revoke_key
 from serving.settings import Settings
 from tests.integration.asgi import Client
-from tests.integration.releases import Release, register_second
-from tests.integration.world import World, as_role, build
+from tests.integration.releases import Release, build_two
+from tests.integration.world import World, as_role
 
 ASKED = {"action": "start", "version": "2", "reason": "a test", "actor": "ada"}
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    world = build(tmp_path_factory.mktemp("page"))
-    register_second(world)
+    world = build_two(tmp_path_factory.mktemp("page"))
     settings = Settings(root=world.root, clock="replay", poll_s=3600.0)
     with Client(build_app(settings)) as client:
         yield Release(world, client)
@@ -78,6 +77,7 @@ def test_a_page_asks_with_its_session_and_its_token_alone(release: Release) -> N
     assert 202 == asked.status_code
     release.settle()
     found = told(release, session).json()
+    assert ("clicks", "clicks", False) == (found["use_case"], found["title"], found["simulated"])
     assert ("shadow", "2", [100, 500, 2500, 5000]) == (
         found["stage"], found["candidate"], found["steps"]
     )  # fmt: skip

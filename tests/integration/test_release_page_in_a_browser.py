@@ -1,7 +1,9 @@
 """The release page as people see it: signed in, a release led by its buttons, on a phone too."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from shutil import copytree
 
 import httpx
 import pytest
@@ -12,10 +14,11 @@ from data_contracts.release import Evidence, judged
 from data_contracts.rollout import Plan, bucket, salt
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.sequences import Split, Sums
+from data_contracts.use_case import load_use_case
 from serving.running import running
 from serving.settings import Settings
 from tests import browser
-from tests.integration.releases import register_second
+from tests.integration.releases import build_two
 from tests.integration.world import NOW, World, as_role, asked, build
 
 pytestmark = [
@@ -27,9 +30,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    world = build(tmp_path_factory.mktemp("page") / "lake")
-    register_second(world)
-    return world
+    return build_two(tmp_path_factory.mktemp("page") / "lake")
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +45,19 @@ def page(
     world: World, url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[browser.Page]:
     """Signed in; who asks is ada."""
-    with browser.opened(f"{url}/clicks/release", tmp_path_factory.mktemp("profile")) as page:
+    with signed_in(url, world, tmp_path_factory.mktemp("profile")) as page:
+        page.run("document.getElementById('actor').value = 'ada'")
+        yield page
+
+
+@contextmanager
+def signed_in(url: str, world: World, profile: Path) -> Generator[browser.Page]:
+    with browser.opened(f"{url}/clicks/release", profile) as page:
         page.size(1280, 900)
         page.until("document.getElementById('login') && !document.getElementById('login').hidden")
         page.run(f"document.getElementById('key').value = '{world.operate}'")
         page.run("document.getElementById('login').requestSubmit()")
         page.until("document.getElementById('told').textContent.startsWith('Plan')")
-        page.run("document.getElementById('actor').value = 'ada'")
         yield page
 
 
@@ -97,6 +104,8 @@ def nothing_wrong(page: browser.Page) -> bool:
 def test_a_release_is_begun_by_its_button_and_told_with_what_it_still_needs(
     page: browser.Page, tmp_path: Path
 ) -> None:
+    assert ("Release of clicks", "clicks") == (page.run("document.title"), text(page, "use_case"))
+    assert page.run("document.getElementById('simulated').hidden")
     assert "Plan 1: champion 1" in text(page, "told")
     ask(page, "start", "two more weeks", "2")
     now_at(page, "shadow")
@@ -150,3 +159,28 @@ def test_a_canary_is_led_and_ended_by_its_buttons_and_its_sequences_are_drawn(
     assert "aborted by ada (key replay): enough seen" in text(page, "barred")
     assert page.shot(tmp_path / "ended.png").startswith(b"\x89PNG")
     assert nothing_wrong(page)
+
+
+def test_of_a_simulated_use_case_it_says_so_on_a_phone_too(tmp_path: Path) -> None:
+    folder = tmp_path / "clicks"
+    copytree(load_use_case("clicks").folder, folder)
+    declared = folder / "use_case.py"
+    said = declared.read_text()
+    assert 1 == said.count('    owner="growth",\n    start=')
+    declared.write_text(said.replace("    start=", "    simulated=True,\n    start=", 1))
+    world = build(tmp_path / "lake", folder)
+    settings = Settings(root=world.root, use_case=str(folder), engine="plain", poll_s=0.2)
+    with (
+        running(settings) as server,
+        signed_in(server.url, world, tmp_path / "profile") as page,
+    ):
+        assert "Release of clicks (simulated)" == page.run("document.title")
+        assert "clicks (simulated)" == text(page, "use_case")
+        for width in (390, 1280):
+            page.size(width, 844)
+            box = "document.getElementById('simulated').getBoundingClientRect()"
+            top, right, height = (page.run(f"{box}.{it}") for it in ("top", "right", "height"))
+            assert 0 < top and top + height < 844 and 0 < height and right <= width
+        assert page.shot(tmp_path / "wide.png").startswith(b"\x89PNG")
+        fits_a_phone(page, tmp_path / "phone.png")
+        assert nothing_wrong(page)

@@ -3,8 +3,6 @@
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import redis
@@ -12,33 +10,19 @@ import redis
 from data_contracts.lake import Lake
 from data_contracts.online import view_name
 from data_contracts.states import encode
-from data_contracts.use_case import UseCase, load_use_case
-from data_contracts.views import View, ViewRegistry
+from data_contracts.use_case import UseCase
 from spark_jobs.feature_store import OnlineStates
 from tests.integration.test_online_stores import state_of
 from tests.parity.log import FADING, WIDE
-from tests.redis_server import RedisServer
 
 USERS = {key: state_of(WIDE, seed, 1) for seed, key in enumerate(("ann", "ben", "a'b"))}
 ITEMS = {"ann": state_of(FADING, 7, 1)}
 PACKED_ITEMS = {key: encode(FADING, state) for key, state in ITEMS.items()}
 
 
-@pytest.fixture(scope="module")
-def use_case() -> UseCase:
-    clicks = load_use_case("clicks")
-    return replace(clicks, declared=replace(clicks.declared, groups=(WIDE, FADING)))
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def lake(request: pytest.FixtureRequest, tmp_path: Path, use_case: UseCase) -> Lake:
+@pytest.fixture
+def lake(lake: Lake, use_case: UseCase) -> Lake:
     """Holds the states of three users and of an item."""
-    lake = Lake(tmp_path / "root", use_case.name)
-    if request.param == "redis":
-        server: RedisServer = request.getfixturevalue("redis_server")
-        lake = replace(lake, redis=server.address)
-    for group in use_case.groups:
-        ViewRegistry(lake).put(View(group, "ready"))
     writer = OnlineStates(use_case, lake)
     writer.write(WIDE, USERS)
     writer.write(FADING, ITEMS)

@@ -5,8 +5,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,25 +20,11 @@ from data_contracts.stages import MoveRefused
 from data_contracts.tally import Tally
 from serving.features import FeatureReader
 from serving.registry import Registry
-from tests.integration.releases import MOST, Release, register_second, released
-from tests.integration.world import World, build
+from tests.integration.releases import MOST, Release
 
 ENOUGH = Sums(0.0, 1e6, 1.0, 7e4, (5_000, 5_000), 1_000_000)
 """Of two arms that are alike, beyond doubt."""
 SOUND = Evidence(pairs=ENOUGH, arms=ENOUGH)
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> World:
-    world = build(tmp_path_factory.mktemp("released") / "lake")
-    register_second(world)
-    return world
-
-
-@pytest.fixture
-def release(built: World, tmp_path: Path) -> Iterator[Release]:
-    with released(built, tmp_path / "lake") as release:
-        yield release
 
 
 def test_in_the_shadow_the_champion_answers_and_the_candidate_scores_a_copy(

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,16 @@ import pytest
 from data_contracts.clock import parse_time
 from data_contracts.predictions import digest
 from serving.app import build_app
+from serving.controller import main as controller
+from serving.registry import Registry
+from serving.running import NotReady, running
 from serving.settings import Settings
 from tests.integration.asgi import Client
+from tests.integration.releases import Release
 from tests.integration.test_serving import replica
-from tests.integration.world import World, as_role, asked, build
+from tests.integration.world import World, as_role, asked
 
 LINE = {"time", "level", "logger", "message", "error", "at"}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build(tmp_path_factory.mktemp("lake"))
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -60,3 +60,59 @@ def test_an_error_leaves_its_kind_and_place_under_the_root_and_names_nobody(
         unlogged["message"], unlogged["error"]
     )  # fmt: skip
     assert "anna" not in json.dumps(found)
+
+
+def test_what_a_release_did_stays_without_the_words_and_names_of_people(
+    release: Release,
+) -> None:
+    release.ask("start", "2")
+    release.store.ask("now", "anna", "abort", None, "anna saw a fish in it", False)
+    release.settle()
+    # The version is barred in anna's words now, which are what a move by hand is refused with.
+    Registry(release.lake).set_alias("clicks", "shadow", "2")
+    release.settle()
+    answers = [request.answer for request in release.store.requests()]
+    assert "is barred (aborted by anna: anna saw a fish in it)" in str(answers[-1])
+    found = lines(release.lake.server_log)
+    assert [
+        "rollout: plan 1: steady",
+        "rollout: plan 2: copies of 100 % of the requests",
+        "rollout: plan 3: steady",
+    ] == [line["message"] for line in found if line["logger"] == "serving.plans"]
+    assert "anna" not in json.dumps(found)
+
+
+def test_a_controller_that_ends_says_so_in_the_log_of_its_instance_each_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*_: Any) -> Any:
+        raise ValueError("user anna")
+
+    monkeypatch.setattr("serving.controller.Registry", wrong)
+    before = signal.getsignal(signal.SIGINT)
+    given = ["--settings", Settings(root=world.root).model_dump_json(), "--boot", "b1"]
+    try:
+        assert [1, 1] == [controller(given), controller(given)]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    text = (world.lake.server_log / "controller-b1.jsonl").read_text()
+    said = ("serving.controller", "rollout: the controller ends", "ValueError")
+    assert 2 * [said] == [
+        (line["logger"], line["message"], line["error"])
+        for line in map(json.loads, text.splitlines())
+    ]
+    assert "anna" not in text
+
+
+def test_a_server_that_cannot_start_leaves_why_in_the_logs_of_instance_and_replica(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(root=tmp_path, engine="plain")
+    settings.lake().mlflow_artifacts.mkdir(parents=True)
+    with pytest.raises(NotReady, match="no version has the alias champion"), running(settings):
+        pass
+    found = {
+        (line["logger"], line["error"]): line["at"] for line in lines(settings.lake().server_log)
+    }
+    for logger in ("serving.instance", "serving.replica"):
+        assert found[logger, "BundleRefused"][-1].startswith("serving/loader.py:")

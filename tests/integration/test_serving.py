@@ -19,13 +19,8 @@ from serving.loader import check_definitions
 from serving.replica import Replica, open_replica
 from serving.settings import Settings
 from tests.integration.asgi import Client
-from tests.integration.world import CLICK, NOW, SEQ, World, as_role, asked, build
+from tests.integration.world import CLICK, NOW, SEQ, World, as_role, asked
 from tests.unit.test_landing_log import files_of_at_most
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build(tmp_path_factory.mktemp("lake"))
 
 
 @pytest.fixture

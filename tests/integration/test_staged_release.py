@@ -15,14 +15,12 @@ from serving.app import build_app
 from serving.registry import Registry
 from serving.settings import Settings
 from tests.integration.asgi import Client
-from tests.integration.releases import Release, register_second
-from tests.integration.world import build
+from tests.integration.releases import Release, build_two
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    world = build(tmp_path_factory.mktemp("staged"))
-    register_second(world)
+    world = build_two(tmp_path_factory.mktemp("staged"))
     Moves(Registry(world.lake), world.lake, world.use_case, "headrace train").promote(
         "2", "challenger"
     )

@@ -4,16 +4,14 @@ from pathlib import Path
 
 from tests.faults.served import serving
 from tests.faults.traffic import records, repeated_ids, strays
-from tests.integration.releases import register_second
-from tests.integration.world import build
+from tests.integration.releases import build_two
 
 MANY = 40
 """Requests by which a state of the server is told."""
 
 
 def test_swaps_fail_no_request_repeat_no_id_and_move_no_unit(tmp_path: Path) -> None:
-    world = build(tmp_path / "lake")
-    register_second(world)
+    world = build_two(tmp_path / "lake")
     steps = 'unit="user_id", look_s=1e9, steps=(5_000,)'
     # Other tests run beside this one: nothing is refused because that takes longer.
     patient = {"timeout_ms": 20_000, "candidate_timeout_ms": 5_000}

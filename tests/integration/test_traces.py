@@ -18,7 +18,7 @@ from serving.app import build_app
 from serving.settings import Settings
 from serving.traces import Traced, Traces
 from tests.integration.asgi import Client
-from tests.integration.world import World, as_role, asked, build
+from tests.integration.world import World, as_role, asked
 
 CALLER, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -64,11 +64,6 @@ def collector() -> Iterator[Collector]:
         yield server
         server.shutdown()
         thread.join()
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return build(tmp_path_factory.mktemp("lake"))
 
 
 def test_a_request_is_a_span_of_its_caller_s_trace_with_its_parts_below(

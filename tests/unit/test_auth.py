@@ -1,4 +1,5 @@
 import json
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.auth import Keys, create_key, demand
+from serving.auth import Keys, create_key, demand, revoke_key
 from serving.problem import Problem
 
 
@@ -57,6 +58,16 @@ def test_a_key_made_or_removed_later_counts_at_once(path: Path) -> None:
     path.write_text(json.dumps({"keys": [k for k in stored["keys"] if k["name"] != "first"]}))
     with pytest.raises(Problem):
         keys.check(bearer(first))
+
+
+def test_a_key_that_is_revoked_in_the_moment_it_was_made_is_gone(path: Path) -> None:
+    keys, key = Keys(path), create_key(path, ["operate"], "first")
+    made = path.stat().st_mtime_ns
+    assert frozenset({"operate"}) == keys.check(bearer(key))
+    revoke_key(path, "first")
+    os.utime(path, ns=(made, made))
+    with pytest.raises(Problem, match="unknown API key"):
+        keys.check(bearer(key))
 
 
 def test_a_key_of_the_same_name_replaces_the_old_one(path: Path) -> None:

@@ -1,13 +1,18 @@
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dagster_project.commands.demo import closing_table
+from dagster_project.commands.rollout import history, status
 from dagster_project.deployment import Deployment
 from dagster_project.stages.report import OPTIONAL, STAGES, stage_results
 from dagster_project.stages.report_page import page
+from data_contracts.lake import Lake
 from data_contracts.results import write_result
+from data_contracts.rollout import Plan, Target
+from data_contracts.rollout_store import RolloutStore
 from data_contracts.use_case import load_use_case
 from data_contracts.views import digests_of
 
@@ -54,6 +59,30 @@ def test_what_is_shown_of_a_generated_log_says_that_it_is_simulated(
     assert "<title>Headrace: world (simulated)</title>" in html
     closing_table({**SUMMARY, "title": title, "html": "report.html"})
     assert "Headrace: world (simulated)" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("use_case", "title", "simulated"),
+    [("world", "world (simulated)", True), ("clicks", "clicks", False)],
+)
+def test_what_is_told_of_a_rollout_says_whether_it_is_simulated(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    use_case: str,
+    title: str,
+    simulated: bool,
+) -> None:
+    RolloutStore(Lake(tmp_path, use_case).rollouts, use_case).add(Plan(1, Target("1", "a")))
+    status(use_case, tmp_path)
+    assert f"{title}: plan 1: steady" in capsys.readouterr().out
+    history(use_case, tmp_path)
+    assert title == capsys.readouterr().out.splitlines()[0].strip()
+    for command in (status, history):
+        command(use_case, tmp_path, json=True)
+        told = json.loads(capsys.readouterr().out)
+        assert (use_case, title, simulated) == (
+            told["use_case"], told["title"], told["simulated"]
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("current", [True, False])

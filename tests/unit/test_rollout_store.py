@@ -127,3 +127,10 @@ def test_a_page_that_is_looked_at_again_reads_no_look_twice(
     assert 10 > polled()
     store.look(2, {**look(241, 5), "waits": "240"})
     assert 241 == drawn.looks()[-1]["sequences"]["CTR"]["impressions"]
+
+
+def test_a_report_that_comes_late_does_not_replace_the_last_one(store: RolloutStore) -> None:
+    for beat in (1, 3, 2):
+        store.report(Report("late", "b", beat, {"ended": beat == 3}))
+    (kept,) = [report for report in store.reports() if report.replica == "late"]
+    assert Report("late", "b", 3, {"ended": True}) == kept
