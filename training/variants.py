@@ -65,7 +65,7 @@ def measure_variants(
         home = Path(place)
         bundle = registry.download(version, home)
         manifest = open_bundle(bundle, version.digest)
-        _check_inputs(use_case, manifest, version)
+        check_declared(use_case, manifest)
         report("read", 0.0)
         dataset = read_dataset(use_case, lake)
         held = _held_out(dataset, plan.least_rows)
@@ -118,7 +118,8 @@ def measure_variants(
     }  # fmt: skip
 
 
-def _check_inputs(use_case: UseCase, manifest: Manifest, version: Version) -> None:
+def check_declared(use_case: UseCase, manifest: Manifest) -> None:
+    """ValueError where a bundle takes other inputs than its use case declares now."""
     declared = {
         "features": digests_of(use_case.groups),
         "categorical": tuple((c.field, c.buckets) for c in use_case.model.categorical),
@@ -131,8 +132,8 @@ def _check_inputs(use_case: UseCase, manifest: Manifest, version: Version) -> No
     }
     if differ := [name for name, value in declared.items() if value != own[name]]:
         raise ValueError(
-            f"model {version.name} version {version.version}: takes other inputs ({differ[0]}) "
-            "than its use case declares now: name a version of today's declaration"
+            f"model {manifest.use_case}: the version takes other inputs ({differ[0]}) than its use "
+            "case declares now: name a version of today's declaration"
         )
 
 
