@@ -25,7 +25,7 @@ CLICKS = load_use_case("clicks")
 
 def lake_at(root: pytest.TempPathFactory) -> Lake:
     lake = Lake(root.mktemp("lake"), "clicks")
-    write_deltalake(lake.training_set, training_set(CLICKS, every=12))
+    write_deltalake(lake.training_set, training_set(CLICKS, every=10))
     return lake
 
 

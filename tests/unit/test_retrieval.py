@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from data_contracts.bundle import TOWERS, BundleRefused, open_bundle
 from data_contracts.ranking import hits_at, mean_over_users
@@ -82,23 +83,26 @@ def test_only_a_bundle_of_two_towers_has_vectors(tmp_path: Path) -> None:
     dense = np.random.default_rng(0).normal(size=(80, len(CLICKS.feature_names) + 2))
     some = Rows(ids, dense.astype(np.float32), (np.arange(80) % 2).astype(np.float32))
     seen = replace(data(some, some, spec).dataset, item=CLICKS.item_columns).seen(spec)
-    for name in ("two_tower", "logistic"):
-        folder = tmp_path / name
-        model = build_model(name, spec, seen).eval()
-        sealed = export_bundle(CLICKS, name, model, some, {}, folder)
-        manifest = open_bundle(folder, sealed.digest())
-        assert (name == "two_tower") == (TOWERS in manifest.members)
-        if name == "two_tower":
-            open_towers(folder, manifest)
-        else:
-            with pytest.raises(BundleRefused, match=r"logistic has no towers\.onnx: train two"):
-                open_towers(folder, manifest)
+    model = build_model("two_tower", spec, seen).eval()
+    sealed = export_bundle(CLICKS, "two_tower", model, some, {}, tmp_path)
+    manifest = open_bundle(tmp_path, sealed.digest())
+    assert {"golden.json", "model.onnx", TOWERS, "weights.npz"} == set(manifest.members)
+    open_towers(tmp_path, manifest)
+    rest = {name: each for name, each in manifest.members.items() if name != TOWERS}
+    with pytest.raises(BundleRefused, match=r"logistic has no towers\.onnx: train two_tower"):
+        open_towers(tmp_path, replace(manifest, model="logistic", members=rest))
+    other = build_model("two_tower", replace(spec, seed=1), seen).eval()
+    for weight in other.parameters():
+        nn.init.constant_(weight, 0.1)
+    write_towers(other, ids.shape[1], dense.shape[1], tmp_path / TOWERS)
+    with pytest.raises(BundleRefused, match="golden rows: logits differ"):
+        open_towers(tmp_path, manifest)
 
 
 def test_features_of_a_user_and_an_item_together_are_refused_by_name() -> None:
     assert "item_id" == item_field(CLICKS)
     with pytest.raises(NotDecomposed, match="group 'taste' on the user's side is keyed by user_id"):
         item_field(WORLD)
-    spec = replace(CLICKS.model, item=(*CLICKS.model.item, "user"))
+    spec = replace(CLICKS.model, item=(*CLICKS.model.item, "user", "user_id"))
     with pytest.raises(NotDecomposed, match=r"keys \['item_id', 'user_id'\], needs one"):
         item_field(replace(CLICKS, declared=replace(CLICKS.declared, model=spec)))
