@@ -15,6 +15,8 @@ import numpy as np
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 GOLDEN = "golden.json"
+TOWERS = "towers.onnx"
+"""Of two towers: the same inputs, outputs `user` and `item`, whose inner product is the logit."""
 FORMAT = 2
 KINDS = (".json", ".npz", ".onnx")
 """What members may be: read without running or unpickling anything (`.npz` with no objects)."""

@@ -18,7 +18,8 @@ class ModelSpec:
     categorical: tuple[Categorical, ...]
     numeric: tuple[Numeric, ...] = ()
     item: tuple[str, ...] = ()
-    """The item's side of two towers: categorical and numeric fields, and feature groups."""
+    """The item's side of two towers: categorical and numeric fields, and feature groups. Whatever
+    id is not here is taken to be known before there is an item."""
     embedding_dim: int | None = None
     """Width of every embedding that declares none; by rule where None."""
     cross_layers: int = 2

@@ -53,6 +53,24 @@ def precision_at(
     return replace(ratio(np.bincount(unit, found), shown, confidence), n=len(found))
 
 
+def hits_at(k: int, above: np.ndarray, same: np.ndarray) -> np.ndarray:
+    """float64[n]: the probability that each choice is among the first k candidates.
+
+    `above` float[n] counts those with a higher score, infinite where the choice is no candidate;
+    `same` those with its own, itself among them, which come in any order.
+    """
+    return np.clip((k - above) / same, 0.0, 1.0)
+
+
+def mean_over_users(
+    values: np.ndarray, users: np.ndarray | None, confidence: float = 0.95
+) -> Estimate:
+    """Mean of `values` float[n], its interval over `users` [n]; over rows without."""
+    unit, _ = units_of(len(values), users)
+    found = ratio(np.bincount(unit, values), np.bincount(unit).astype(float), confidence)
+    return replace(found, n=len(values))
+
+
 def ratio(
     over: np.ndarray,
     under: np.ndarray,

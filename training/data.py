@@ -40,6 +40,8 @@ class Dataset:
     """32 hex digits over ids, inputs, labels and split of every row, whatever the file layout."""
     item: tuple[int, ...] = ()
     """Dense columns on the item's side."""
+    users: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
+    """Split -> int64[n]: whose each row is, where the use case names the users it is judged by."""
     made_of: Mapping[str, int] = field(default_factory=dict[str, int])
     """Table that it was built from -> Delta version, as far as its builder has said."""
 
@@ -65,13 +67,17 @@ def read_dataset(use_case: UseCase, lake: Lake) -> Dataset:
         ("event_id", "q", "split", "label", *use_case.feature_names, *fields),
     )
     present = {field.name for field in table.schema().fields}
-    if lacking := sorted(set(wanted) - present):
+    judged = [user] if (user := use_case.declared.evaluation.user) else []
+    if lacking := sorted({*wanted, *judged} - present):
         raise NoTrainingData(
             f"{lake.training_set}: lacks {lacking}, which use case {use_case.name} declares: {mend}"
         )
     source = table.to_pyarrow_dataset()
     keys = source.to_table(columns=["q", "event_id", "split"])
     keys = keys.append_column("row", pa.array(np.arange(keys.num_rows)))
+    for name in judged:
+        owner = source.to_table(columns=[name])[name]
+        keys = keys.append_column("owner", pa.array(_owners(owner)))
     keys = keys.sort_by([("q", "ascending"), ("event_id", "ascending")])
     ordered = {split: keys.filter(pc.field("split") == split) for split in SPLITS}
     for split, part in ordered.items():
@@ -90,8 +96,16 @@ def read_dataset(use_case: UseCase, lake: Lake) -> Dataset:
         for name in ("ids", "dense", "labels"):
             for window in splits[split].windows():
                 content.update(getattr(window, name).tobytes())
+    users = {split: part["owner"].to_numpy() for split, part in ordered.items() if judged}
     digest, made_of = content.hexdigest(), _made_of(table)
-    return Dataset(splits, table.version(), digest, use_case.item_columns, made_of)
+    return Dataset(splits, table.version(), digest, use_case.item_columns, users, made_of)
+
+
+def _owners(users: pa.ChunkedArray) -> np.ndarray:
+    """int64[n]: the same number for rows of one user; a row without one is of its own."""
+    codes = users.combine_chunks().dictionary_encode().indices
+    found = np.asarray(pc.fill_null(codes, -1), np.int64)
+    return np.where(found < 0, -1 - np.arange(len(found)), found)
 
 
 def _made_of(table: DeltaTable) -> dict[str, int]:

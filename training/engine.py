@@ -27,17 +27,21 @@ class Engine:
     """A loaded graph with inputs `ids`, `dense` and output `score`; open the bundle first."""
 
     def __init__(self, folder: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        # As bytes: the engine then reads no other file that the graph may name.
-        graph = (folder / GRAPH).read_bytes()
-        self._session = onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
+        self._session = session(folder / GRAPH)
 
     def score(self, ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
         """float32[n]: probabilities of int64[n, C] and float32[n, D]."""
         (scores,) = self._session.run(["score"], {"ids": ids, "dense": dense})
         return np.asarray(scores)
+
+
+def session(graph: Path) -> onnxruntime.InferenceSession:
+    """A graph of an opened bundle, on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    # As bytes: the engine then reads no other file that the graph may name.
+    return onnxruntime.InferenceSession(graph.read_bytes(), options, ["CPUExecutionProvider"])
 
 
 def latency_p99_ms(engine: Scoring, ids: np.ndarray, dense: np.ndarray) -> float:

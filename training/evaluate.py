@@ -61,7 +61,7 @@ def read_held(use_case: UseCase, lake: Lake, delta_version: int, labels: np.ndar
     """
     declared, request = use_case.declared.evaluation, use_case.declared.request_field
     wanted = [*declared.columns, *([request] if request else [])]
-    test = read_test(use_case, lake, delta_version, wanted, labels)
+    test = read_split(use_case, lake, delta_version, "test", wanted, labels)
     columns = {name: np.array(test[name].to_pylist(), object) for name in wanted}
     return Held(
         keys_of(columns[declared.user]) if declared.user else None,
@@ -70,14 +70,19 @@ def read_held(use_case: UseCase, lake: Lake, delta_version: int, labels: np.ndar
     )
 
 
-def read_test(
-    use_case: UseCase, lake: Lake, delta_version: int, wanted: Sequence[str], labels: np.ndarray
+def read_split(
+    use_case: UseCase,
+    lake: Lake,
+    delta_version: int,
+    split: str,
+    wanted: Sequence[str],
+    labels: np.ndarray,
 ) -> pa.Table:
-    """The columns `wanted`, q (µs), event_id and label of the test rows of the training set at that
-    version, in the order in which they were scored.
+    """The columns `wanted`, q (µs), event_id and label of a split's rows of the training set at
+    that version, in the order of `Dataset.splits`.
 
     Raises NoTrainingData naming columns that it lacks, ValueError where its labels are others than
-    `labels` float[n] of the scored rows.
+    `labels` float[n] of the rows as they were read before.
     """
     table = DeltaTable(lake.training_set, delta_version)
     if lacking := sorted(set(wanted) - {field.name for field in table.schema().fields}):
@@ -86,15 +91,15 @@ def read_test(
             f"run `headrace backfill --use-case {use_case.name}`"
         )
     names = list(dict.fromkeys([*wanted, "q", "event_id", "label"]))
-    test = table.to_pyarrow_table(columns=names, filters=pc.field("split") == "test").sort_by(
+    rows = table.to_pyarrow_table(columns=names, filters=pc.field("split") == split).sort_by(
         [("q", "ascending"), ("event_id", "ascending")]
     )
-    if not np.array_equal(test["label"].to_numpy(), labels):
+    if not np.array_equal(rows["label"].to_numpy(), labels):
         raise ValueError(
-            f"{lake.training_set}: its {test.num_rows} test rows are not the {len(labels)} that "
+            f"{lake.training_set}: its {rows.num_rows} {split} rows are not the {len(labels)} that "
             "were scored, or lie in another order: train again"
         )
-    return test
+    return rows
 
 
 def keys_of(values: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from data_contracts.bundle import (
     GOLDEN,
     GRAPH,
+    TOWERS,
     Manifest,
     check_golden,
     check_inputs,
@@ -26,6 +27,9 @@ from data_contracts.views import digests_of
 from training.batches import Rows
 from training.engine import Engine
 from training.evaluate import predict
+from training.models.calibrated import Calibrated
+from training.models.dots import TwoTower
+from training.models.names import TWO_TOWER
 from training.trees import Trees
 from training.warm import write_weights
 
@@ -47,6 +51,20 @@ class Scorer(nn.Module):
         return 1 / (1 + torch.exp(-self.model(ids, dense)))
 
 
+class Vectors(nn.Module):
+    """Two towers whose inner product is the model's logit: the item's vector ends with what does
+    not depend on the row, the user's with a 1."""
+
+    def __init__(self, model: TwoTower, shift: Tensor | float = 0.0) -> None:
+        super().__init__()
+        self.model, self.shift = model, shift
+
+    def forward(self, ids: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+        user, item = self.model.vectors(ids, dense)
+        base = (self.model.base + self.shift).expand(ids.shape[0], 1)
+        return torch.cat([user, torch.ones_like(base)], 1), torch.cat([item, base], 1)
+
+
 def export_bundle(
     use_case: UseCase,
     name: str,
@@ -60,9 +78,12 @@ def export_bundle(
     `rows` are real rows, from which the golden ones are taken at even distances.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_graph(model, rows.ids.shape[1], rows.dense.shape[1], folder / GRAPH)
+    widths = rows.ids.shape[1], rows.dense.shape[1]
+    write_graph(model, *widths, folder / GRAPH)
     if not isinstance(model, Trees):
         write_weights(model, folder)
+    if name == TWO_TOWER:
+        write_towers(model, *widths, folder / TOWERS)
     golden = _spread(rows, GOLDEN_ROWS)
     content = {
         "ids": golden.ids.tolist(),
@@ -112,21 +133,31 @@ def _spread(rows: Rows, count: int) -> Rows:
 
 
 def write_graph(model: nn.Module, ids: int, dense: int, path: Path) -> None:
-    """The ONNX graph of a model over `ids` and `dense` columns.
-
-    A module is traced over two empty rows; source paths that the exporter records are taken out.
-    """
+    """The ONNX graph of a model over `ids` and `dense` columns."""
     if isinstance(model, Trees):
         model.write(ids, dense, path)
-        return
+    else:
+        _write(Scorer(model), ids, dense, ("score",), path)
+
+
+def write_towers(model: nn.Module, ids: int, dense: int, path: Path) -> None:
+    """The ONNX graph of a two_tower's `Vectors`; TypeError of another model."""
+    bare, shift = (model.model, model.shift) if isinstance(model, Calibrated) else (model, 0.0)
+    if not isinstance(bare, TwoTower):
+        raise TypeError(f"{type(bare).__name__} has no towers: fit {TWO_TOWER}")
+    _write(Vectors(bare, shift), ids, dense, ("user", "item"), path)
+
+
+def _write(module: nn.Module, ids: int, dense: int, outputs: tuple[str, ...], path: Path) -> None:
+    """Traced over two empty rows; source paths that the exporter records are taken out."""
     sample = (torch.zeros((2, ids), dtype=torch.int64), torch.zeros((2, dense)))
     with _quiet():
         program = torch.onnx.export(
-            Scorer(model).eval(),
+            module.eval(),
             sample,
             dynamo=True,
             input_names=["ids", "dense"],
-            output_names=["score"],
+            output_names=list(outputs),
             dynamic_shapes=({0: "rows"}, {0: "rows"}),
             verbose=False,
         )

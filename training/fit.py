@@ -45,7 +45,7 @@ def fit(
     best = check_finite(name, trained.curve, trained.best, spec.learning_rate)
     model.load_state_dict(trained.state)
     model = model.cpu().eval()
-    if better_untrained(model, untrained, data.dataset.splits["validation"]):
+    if better_untrained(model, untrained, data.dataset):
         model, best = untrained, trained.curve[0]
     return Fitted(model, tuple(trained.curve), best)
 

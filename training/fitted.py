@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from data_contracts.evidence import paired_difference
-from training.batches import Rows
+from training.data import Dataset
 from training.evaluate import predict
 
 OnEpoch = Callable[[int, int], None]
@@ -35,10 +35,11 @@ class Fitted:
     best: Epoch
 
 
-def better_untrained(trained: nn.Module, untrained: nn.Module, validation: Rows) -> bool:
+def better_untrained(trained: nn.Module, untrained: nn.Module, dataset: Dataset) -> bool:
     """Whether the validation rows say with their whole interval that training made things worse."""
+    validation, users = dataset.splits["validation"], dataset.users.get("validation")
     first, second = (predict(model, validation) for model in (trained, untrained))
-    return paired_difference(validation.labels, first, second).low > 0
+    return paired_difference(validation.labels, first, second, users=users).low > 0
 
 
 def check_finite(name: str, curve: list[Epoch], best: Epoch | None, rate: float) -> Epoch:

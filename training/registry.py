@@ -24,6 +24,8 @@ from training.code_version import code_version, environment, environment_digest
 
 BUNDLE = "bundle"
 """Artifact path of a run under which its bundle lies."""
+SCHEMA = "MLmodel"
+"""Artifact of a run, beside its bundle: the signature, where MLflow's page of a version looks."""
 VARIANTS = "variants"
 """Artifact path of a run under which variants of its bundle lie, each in a folder of its name."""
 _VARIANT = "variant."
@@ -110,7 +112,7 @@ class Registry:
         )
         self._client.log_inputs(run_id, [_dataset(trial)])
         self._client.log_dict(run_id, environment(), "environment.json")
-        self._client.log_dict(run_id, _signature(manifest), "signature.json")
+        self._client.log_text(run_id, _signature(manifest, run_id), SCHEMA)
         self._client.log_artifacts(run_id, str(folder))
         self._client.log_artifacts(run_id, str(bundle), BUNDLE)
         return run_id
@@ -156,9 +158,8 @@ class Registry:
             "verdict": decision.verdict,
             "decision": json.dumps(decision.as_dict()),
         }
-        created = self._client.create_model_version(
-            name, f"{run.info.artifact_uri}/{BUNDLE}", run_id, tags=tags
-        )
+        home = str(run.info.artifact_uri)
+        created = self._client.create_model_version(name, home, run_id, tags=tags)
         self._client.set_terminated(run_id)
         return str(created.version)
 
@@ -315,8 +316,9 @@ def _dataset(trial: Trial) -> Any:
     return DatasetInput(Dataset(name, trial.dataset_digest, "delta", source))
 
 
-def _signature(manifest: Manifest) -> dict[str, Any]:
-    from mlflow.models import ModelSignature
+def _signature(manifest: Manifest, run_id: str) -> str:
+    """A model of MLflow without a flavor: a signature, and nothing that could be loaded."""
+    from mlflow.models import Model, ModelSignature
     from mlflow.types import Schema, TensorSpec
 
     dense = len(manifest.features) + len(manifest.numeric)
@@ -325,7 +327,8 @@ def _signature(manifest: Manifest) -> dict[str, Any]:
         TensorSpec(np.dtype(np.float32), (-1, dense), "dense"),
     ]
     output = TensorSpec(np.dtype(np.float32), (-1,), "score")
-    return ModelSignature(Schema(list(inputs)), Schema([output])).to_dict()
+    signature = ModelSignature(Schema(list(inputs)), Schema([output]))
+    return Model(run_id=run_id, flavors={}, signature=signature).to_yaml()
 
 
 def _code_tags() -> dict[str, str]:

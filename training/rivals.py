@@ -14,7 +14,7 @@ from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of
 from training.batches import Rows
-from training.evaluate import read_test
+from training.evaluate import read_split
 
 AT_ONCE = 65_536
 """Rows that are decoded and encoded at once."""
@@ -40,7 +40,8 @@ def rival_rows(
     fields = [name for name in dict.fromkeys(fields) if name != HOUR_OF_DAY]
     if gone := [name for name in fields if name not in use_case.contract.fields]:
         raise Incomparable(f"takes {_some(gone)}, no longer in the contract")
-    table = read_test(use_case, lake, delta_version, [*manifest.features, *fields], labels)
+    wanted = [*manifest.features, *fields]
+    table = read_split(use_case, lake, delta_version, "test", wanted, labels)
     categorical = [Categorical(*each) for each in manifest.categorical]
     numeric = [Numeric(*each) for each in manifest.numeric]
     ids, dense = [], []

@@ -36,10 +36,12 @@ from training.export import export_bundle, verify_graph
 from training.fit import fit
 from training.fitted import Fitted, OnEpoch
 from training.models.linear import Constant
-from training.models.names import TREES
+from training.models.names import TREES, TWO_TOWER
 from training.plots import draw, draw_slices
 from training.promotion import decide
+from training.recall import with_recall
 from training.registry import CERTIFICATE, Registry, Trial
+from training.retrieval import open_towers
 from training.rivals import rival_rows
 from training.search import Search, search
 from training.states import state_folder
@@ -79,7 +81,10 @@ class TrainedVersion:
     model: str
     decision: Decision
     metrics: Mapping[str, Mapping[str, Estimate]]
-    """Model, baseline and constant -> `training.evaluate.evaluate_all` on the test split."""
+    """Model, baseline and constant -> `training.evaluate.evaluate_all` on the test split; of two
+    towers also `training.recall.recall`."""
+    not_retrieved: str | None
+    """Why two towers are no retrieval model of this use case."""
     slices: Slices
     """The model's metrics on each part of the declared slices."""
     worst_slice: str | None
@@ -141,6 +146,10 @@ def train(
         held = read_held(use_case, lake, dataset.delta_version, test.labels)
         metrics = evaluate_all(test.labels, scores, confidence, held, judging.top)
         metrics = with_gains(metrics, test.labels, scores, model, confidence, held.users)
+        not_retrieved: str | None = None
+        if model == TWO_TOWER:
+            parts = use_case, lake, dataset, fitted[model].model, held.users
+            metrics, not_retrieved = with_recall(metrics, *parts)
         slices = evaluate_slices(test.labels, scores[model], held, confidence)
         worst = worst_slice(slices, judging.least)
         bundle, record = place / "trained", place / "record"
@@ -148,6 +157,8 @@ def train(
         chosen = fitted[model]
         manifest = export_bundle(use_case, model, chosen.model, test, plain(metrics), bundle)
         verify_graph(manifest, Engine(bundle), chosen.model, test)
+        if model == TWO_TOWER:
+            open_towers(bundle, manifest)
         report("judge", 0.0)
         baselines = {name: each for name, each in scores.items() if name != model}
         rival = lambda theirs: rival_rows(  # noqa: E731
@@ -158,6 +169,8 @@ def train(
         draw(test.labels, scores, record)
         draw_slices(slices, record)
         judged = {"models": plain(metrics), "slices": plain(slices), "worst_slice": worst}
+        if not_retrieved:
+            judged["not_retrieved"] = not_retrieved
         (record / "evaluation.json").write_text(json.dumps(judged, indent=1))
         trial = Trial(
             manifest=manifest,
@@ -188,6 +201,7 @@ def train(
         model=model,
         decision=decision,
         metrics=metrics,
+        not_retrieved=not_retrieved,
         slices=slices,
         worst_slice=worst,
         bundle_digest=digest,

@@ -126,7 +126,7 @@ def fit_trees(spec: ModelSpec, data: TrainingData, on_epoch: OnEpoch | None = No
     curve = (start, *(Epoch(number, *figures) for number, figures in pairs))
     best = min(curve[1:], key=lambda epoch: epoch.validation)
     model, none = Trees(booster, best.epoch, base), Trees(booster, 0, base)
-    if better_untrained(model, none, splits["validation"]):
+    if better_untrained(model, none, data.dataset):
         return Fitted(none, curve, start)
     return Fitted(model, curve, best)
 

@@ -65,10 +65,10 @@ def measure_variants(
         home = Path(place)
         bundle = registry.download(version, home)
         manifest = open_bundle(bundle, version.digest)
-        _check_inputs(use_case, manifest, version)
+        check_declared(use_case, manifest)
         report("read", 0.0)
         dataset = read_dataset(use_case, lake)
-        held = _held_out(dataset, plan.least_rows)
+        held, users = _held_out(dataset, plan.least_rows)
         np.savez(home / "rows.npz", ids=held.ids, dense=held.dense)
         first = Job(
             "onnx", str(bundle), str(home / "rows.npz"), str(home / f"{OWN}.npy"), plan.calls,
@@ -78,8 +78,9 @@ def measure_variants(
         made, reasons = make(plan.names, first, _sample(use_case, dataset), home)
         reasons |= run_in_turn(made, plan.runs, report)
         scores = {name: np.load(each.job.scores) for name, each in made.items()}
+        own = scores[OWN][0]
         figures = {
-            name: _figures(each, scores[name], scores[OWN], held.labels, gates.confidence)
+            name: _figures(each, scores[name], own, held.labels, users, gates.confidence)
             for name, each in made.items()
         }
         offered: list[str] = []
@@ -118,7 +119,8 @@ def measure_variants(
     }  # fmt: skip
 
 
-def _check_inputs(use_case: UseCase, manifest: Manifest, version: Version) -> None:
+def check_declared(use_case: UseCase, manifest: Manifest) -> None:
+    """ValueError where a bundle takes other inputs than its use case declares now."""
     declared = {
         "features": digests_of(use_case.groups),
         "categorical": tuple((c.field, c.buckets) for c in use_case.model.categorical),
@@ -131,33 +133,42 @@ def _check_inputs(use_case: UseCase, manifest: Manifest, version: Version) -> No
     }
     if differ := [name for name, value in declared.items() if value != own[name]]:
         raise ValueError(
-            f"model {version.name} version {version.version}: takes other inputs ({differ[0]}) "
-            "than its use case declares now: name a version of today's declaration"
+            f"model {manifest.use_case}: the version takes other inputs ({differ[0]}) than its use "
+            "case declares now: name a version of today's declaration"
         )
 
 
-def _held_out(dataset: Dataset, least: int) -> Rows:
-    """The test rows, with the validation rows before them where they are fewer than `least`."""
-    test = dataset.splits["test"]
-    rows = test if len(test.labels) >= least else joined([dataset.splits["validation"], test])
+def _held_out(dataset: Dataset, least: int) -> tuple[Rows, np.ndarray | None]:
+    """The test rows, with the validation rows before them where they are fewer than `least`, and
+    their users."""
+    enough = len(dataset.splits["test"].labels) >= least
+    splits = ("test",) if enough else ("validation", "test")
+    rows = joined([dataset.splits[split] for split in splits])
     if len(rows.labels) < max(SIZES):
         raise ValueError(f"{len(rows.labels)} held-out rows: needs {max(SIZES)}: ingest more")
-    return _spread(rows, MOST_ROWS)
+    at = _spread(rows, MOST_ROWS)
+    users = [dataset.users[split] for split in splits if split in dataset.users]
+    return rows.take(at), np.concatenate(users)[at] if users else None
 
 
 def _sample(use_case: UseCase, dataset: Dataset) -> Sample:
     train = dataset.splits["train"]
-    some = _spread(train, CALIBRATION_ROWS)
+    some = train.take(_spread(train, CALIBRATION_ROWS))
     return Sample(some.ids, some.dense, dataset.seen(use_case.model).counts)
 
 
-def _spread(rows: Rows, most: int) -> Rows:
+def _spread(rows: Rows, most: int) -> np.ndarray:
     count = min(len(rows.labels), most)
-    return rows.take(np.linspace(0, len(rows.labels) - 1, count).astype(int))
+    return np.linspace(0, len(rows.labels) - 1, count).astype(int)
 
 
 def _figures(
-    each: Made, scores: np.ndarray, own: np.ndarray, labels: np.ndarray, confidence: float
+    each: Made,
+    scores: np.ndarray,
+    own: np.ndarray,
+    labels: np.ndarray,
+    users: np.ndarray | None,
+    confidence: float,
 ) -> Figures:
     together, alone = scores
     late = [run["p99_ms"][SIZES.index(21)] for run in each.runs]
@@ -166,7 +177,7 @@ def _figures(
         p99_ms=min(late),
         swing=max(late) / min(late),
         bytes=each.bytes,
-        above=paired_difference(labels, together, own[0], confidence),
+        above=paired_difference(labels, together, own, confidence, users=users),
         alone=_logit_gap(alone, together),
         storable=each.job.kind == "onnx",
     )

@@ -1,5 +1,5 @@
 """`headrace models list | show | compare | promote | demote | history | verify | plan |
-variants`."""
+retrieve | variants`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dagster_project.cli import DebugOption, JobFailed, JsonOption, RootOption, UseCaseOption, run
 from dagster_project.commands.plan import plan
+from dagster_project.commands.retrieve import retrieve
 from dagster_project.commands.variants import variants
 from dagster_project.deployment import Deployment
 
@@ -22,7 +23,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands."""
     models = typer.Typer(help="Registered versions: what they are, how they move, and the ledger.")
     models.command("list")(list_)
-    for command in (show, compare, promote, demote, history, verify, plan, variants):
+    for command in (show, compare, promote, demote, history, verify, plan, retrieve, variants):
         models.command()(command)
     app.add_typer(models, name="models")
 
@@ -186,9 +187,13 @@ def _version(found: dict[str, Any]) -> None:
     console = Console()
     for name in ("version", "aliases", "model", "verdict", "bundle", "run_id", "features"):
         console.print(f"{name:10} {_cell(found[name])}", highlight=False)
-    table = Table("metric", "value", "interval", box=None, pad_edge=False)
-    for name, figure in found["metrics"].items():
-        table.add_row(name, *_figure(figure))
+    others = found["baselines"]
+    table = Table("metric", "value", "interval", *others, box=None, pad_edge=False)
+    for name in dict.fromkeys(
+        name for each in (found["metrics"], *others.values()) for name in each
+    ):
+        beside = (" ".join(_figure(each.get(name))) for each in others.values())
+        table.add_row(name, *_figure(found["metrics"].get(name)), *beside)
     console.print(table)
     checks = Table("gate", "counts as", "verdict", "value", "limit", box=None, pad_edge=False)
     for check in (found["decision"] or {"checks": ()})["checks"]:

@@ -48,6 +48,7 @@ def train_model(
         "refused": version.refused,
         "decision": version.decision.as_dict(),
         "metrics": plain(version.metrics),
+        "not_retrieved": version.not_retrieved,
         "slices": plain(version.slices),
         "worst_slice": version.worst_slice,
         "confidence": deployment.use_case.declared.gates.confidence,

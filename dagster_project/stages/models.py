@@ -28,6 +28,7 @@ def show_version(deployment: Deployment, number: str) -> dict[str, Any]:
         "contract_version": manifest.contract_version,
         "features": len(manifest.features),
         "metrics": manifest.metrics.get(version.model, {}),
+        "baselines": {k: v for k, v in manifest.metrics.items() if k != version.model},
         "decision": registry.decided(version.name, version.version),
         "moves": [move for move in moves if move["version"] == number],
     }

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ def without_windows(use_case: UseCase, dataset: Dataset) -> Dataset:
         for name, rows in dataset.splits.items()
     }
     item = tuple(column - features for column in dataset.item if column >= features)
-    return Dataset(splits, dataset.delta_version, dataset.digest, item)
+    return replace(dataset, splits=splits, item=item)
 
 
 def judge(task: Task, models: list[str]) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,7 @@ from tests.integration.sampled import training_set
 from training.code_version import code_version, environment, environment_digest
 from training.data import NoTrainingData, read_dataset
 from training.engine import Engine
-from training.evaluate import BOOTSTRAPPED
+from training.evaluate import BOOTSTRAPPED, read_held
 from training.export import GOLDEN_ROWS, verify_golden
 from training.registry import Registry, Trial
 from training.train import TrainedVersion, train
@@ -207,9 +207,18 @@ def test_the_run_records_data_definitions_environment_and_pictures(trained: Trai
     assert [point.step for point in curve] == list(range(len(curve)))
     artifacts = {file.path for file in client.list_artifacts(trained.version.run_id)}
     assert artifacts == {
-        "bundle", "decision.json", "environment.json", "evaluation.json",
-        "reliability.png", "roc.png", "scores.png", "signature.json", "slices.png",
+        "MLmodel", "bundle", "decision.json", "environment.json", "evaluation.json",
+        "reliability.png", "roc.png", "scores.png", "slices.png",
     }  # fmt: skip
+
+
+def test_a_fit_knows_the_users_by_whom_a_version_is_judged(trained: Trained) -> None:
+    dataset = read_dataset(trained.use_case, trained.lake)
+    labels, users = dataset.splits["test"].labels, dataset.users["test"]
+    held = read_held(trained.use_case, trained.lake, dataset.delta_version, labels).users
+    assert held is not None
+    pairs = {*zip(users.tolist(), held.tolist(), strict=True)}
+    assert len(pairs) == len({*users.tolist()}) == len({*held.tolist()}) < len(labels)
 
 
 def test_a_run_takes_more_figures_than_fit_into_one_batch(history: History) -> None:

@@ -1,11 +1,17 @@
 """`headrace train --model NAME` for every name, and a training that is ended goes on."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
-from deltalake import write_deltalake
+import typer
+from deltalake import DeltaTable, write_deltalake
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
+from dagster_project.commands.models import register
 from data_contracts.lake import Lake
 from data_contracts.use_case import load_use_case
 from tests.integration.sampled import training_set
@@ -19,7 +25,7 @@ CLICKS = load_use_case("clicks")
 
 def lake_at(root: pytest.TempPathFactory) -> Lake:
     lake = Lake(root.mktemp("lake"), "clicks")
-    write_deltalake(lake.training_set, training_set(CLICKS, every=12))
+    write_deltalake(lake.training_set, training_set(CLICKS, every=10))
     return lake
 
 
@@ -38,7 +44,10 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 def test_every_model_of_the_zoo_becomes_a_version(name: str, lake: Lake) -> None:
     version = train(CLICKS, lake, name)
     assert (name, name) == (version.model, Registry(lake).version("clicks", version.version).model)
-    assert {name, "logistic", "constant"} == set(version.metrics)
+    two_towers = name == "two_tower"
+    beside = {"popularity"} if two_towers else set[str]()
+    assert {name, "logistic", "constant", *beside} == set(version.metrics)
+    assert two_towers == ("recall_at_10" in version.metrics[name])
     assert version.alias in ("champion", "challenger")
     client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
     params = client.get_run(version.run_id).data.params
@@ -46,6 +55,42 @@ def test_every_model_of_the_zoo_becomes_a_version(name: str, lake: Lake) -> None
     told = {**PARAMETERS, "rounds": MOST_ROUNDS} if name == "lightgbm" else {"learning_rate": 5e-4}
     assert {key: str(value) for key, value in told.items()}.items() <= params.items()
     assert ("hidden" in params) == (name != "lightgbm")
+
+
+def asked(lake: Lake, *arguments: str) -> tuple[int, str]:
+    app = typer.Typer()
+    register(app)
+    done = CliRunner().invoke(app, ["models", *arguments, "--root", str(lake.root)])
+    return done.exit_code, done.output
+
+
+def test_a_version_of_two_towers_gives_a_user_items_and_all_vectors(
+    lake: Lake, tmp_path: Path
+) -> None:
+    version = train(CLICKS, lake, "two_tower")
+    assert version.not_retrieved is None
+    recalled, popular = (version.metrics[name] for name in ("two_tower", "popularity"))
+    for found in (recalled["recall_at_10"], recalled["in_index"], popular["recall_at_10"]):
+        assert 0 <= found.low <= found.value <= found.high <= 1
+    gain = popular["recall_at_10_gain"].value
+    assert recalled["recall_at_10"].value - popular["recall_at_10"].value == pytest.approx(gain)
+    table = DeltaTable(lake.training_set).to_pyarrow_table(columns=["user_id", "item_id"])
+    user, out = table["user_id"][0].as_py(), tmp_path / "vectors.npz"
+    command = ("retrieve", version.version, "--user", user)
+    code, output = asked(lake, *command, "--top", "3", "--vectors", str(out), "--json")
+    assert 0 == code, output
+    told = json.loads(output)
+    held = np.load(out)
+    assert sorted(held["item"]) == sorted(set(table["item_id"].to_pylist()))
+    assert len(held["item"]) == told["of"]
+    logits = held["vectors"] @ held["user"]
+    best = np.argsort(-logits, kind="stable")[:3]
+    assert [row["item"] for row in told["items"]] == held["item"][best].tolist()
+    assert [row["logit"] for row in told["items"]] == pytest.approx(logits[best].tolist())
+    code, output = asked(lake, "retrieve", version.version, "--user", "nobody")
+    assert (1, True) == (code, "'nobody': has no row in" in " ".join(output.split())), output
+    code, output = asked(lake, "show", version.version)
+    assert (0, True) == (code, "recall_at_10_gain" in output), output
 
 
 class Ended(Exception):

@@ -1,9 +1,11 @@
 """What a spec says of a fit is done: when it stops, its steps, their precision."""
 
 import re
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -13,11 +15,12 @@ from data_contracts.encoding import Categorical
 from data_contracts.evidence import log_loss
 from data_contracts.model_spec import ModelSpec
 from data_contracts.use_case import load_use_case
-from tests.unit.test_models import SPEC, against_it, data, rows, signal
+from tests.unit.test_models import SPEC, against_it, data, rows, signal, untrained
 from training.best_epoch import Checkpoint
 from training.data import TrainingData
 from training.evaluate import predict
 from training.fit import fit
+from training.fitted import better_untrained
 from training.models.inputs import dimensions, one_dimension
 from training.models.zoo import build_model
 from training.module import CtrModule
@@ -128,3 +131,16 @@ def test_a_spec_that_cannot_be_fitted_is_refused_by_field(
     spec = replace(clicks.model, **wrong)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
         spec.check(clicks.contract, [group.name for group in clicks.groups])
+
+
+def test_rows_of_one_user_cannot_show_that_training_made_things_worse() -> None:
+    validation = rows(800, 1, signal)
+    base = untrained("logistic", TRAIN)
+    worse = deepcopy(base)
+    state = base.state_dict()
+    worse.load_state_dict({**state, "linear.bias": state["linear.bias"] + 1})
+    apart = data(TRAIN, validation).dataset
+    assert better_untrained(worse, base, apart)
+    users = np.empty(800, np.int64)
+    users[np.argsort(validation.labels)] = np.arange(800) // 200
+    assert not better_untrained(worse, base, replace(apart, users={"validation": users}))

@@ -70,8 +70,6 @@ class Tower(nn.Module):
 class TwoTower(nn.Module):
     """The inner product of an item's vector and everything else's (Yi et al. 2019).
 
-    It scores the rows it is given, as the others do; nothing here looks items up by their vectors.
-
     The item's side is `ModelSpec.item`; ValueError where that leaves either side without inputs.
     """
 
@@ -94,6 +92,11 @@ class TwoTower(nn.Module):
         nn.init.zeros_(self.item.vector.weight)
         nn.init.zeros_(self.item.vector.bias)
 
-    def forward(self, ids: Tensor, dense: Tensor) -> Tensor:
+    def vectors(self, ids: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows' user and item vectors, float32[n, width] each."""
         numbers = self.numerics(dense)
-        return (self.user(ids, numbers) * self.item(ids, numbers)).sum(dim=1) + self.base
+        return self.user(ids, numbers), self.item(ids, numbers)
+
+    def forward(self, ids: Tensor, dense: Tensor) -> Tensor:
+        user, item = self.vectors(ids, dense)
+        return (user * item).sum(dim=1) + self.base

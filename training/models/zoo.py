@@ -13,7 +13,7 @@ from training.models.crossed import DCNv2, MaskNet
 from training.models.dots import DLRM, TwoTower
 from training.models.factorised import FM, DeepFM
 from training.models.linear import Logistic
-from training.models.names import MODELS
+from training.models.names import MODELS, TWO_TOWER
 from training.statistics import Seen
 
 BUILD: dict[str, Callable[[ModelSpec, Seen], nn.Module]] = {
@@ -23,7 +23,7 @@ BUILD: dict[str, Callable[[ModelSpec, Seen], nn.Module]] = {
     "fm": FM,
     "logistic": Logistic,
     "masknet": MaskNet,
-    "two_tower": TwoTower,
+    TWO_TOWER: TwoTower,
 }
 
 
