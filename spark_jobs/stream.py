@@ -45,15 +45,9 @@ from spark_jobs.view_keeper import ViewKeeper
 from spark_jobs.visibility import note_visible
 from spark_jobs.writer import BatchWriter
 
-SMALL = 5_000
-"""Events of a micro-batch under which its append is not compiled."""
-
 
 class MicroBatches:
-    """`process` is the body of foreachBatch; one instance per running query.
-
-    With `widen` the events table gains the declared fields that it lacks.
-    """
+    """`process` is the body of foreachBatch; one instance per running query."""
 
     def __init__(
         self,
@@ -61,21 +55,15 @@ class MicroBatches:
         use_case: UseCase,
         lake: Lake,
         begun: bool = True,
-        widen: bool = False,
     ) -> None:
         self.done = self.events = 0
         """Micro-batches processed, and the events in them."""
         self.failure: Exception | None = None
         """What ended the query."""
-        self._widen = widen
         self._epoch = read_epoch(epoch_file(lake))
         self._spark = spark
         self._use_case = use_case
         self._lake = lake
-        self._small = spark.newSession()
-        # Compiling the projections of a few rows costs more than the rows: 19 against 13 CPU s
-        # for ten appends; above SMALL rows it is the other way round.
-        self._small.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         self.online = OnlineStates(use_case, lake)
         self._keeper = ViewKeeper(spark, use_case, lake, self.online)
         if not begun or not self._keeper.live():
@@ -120,18 +108,14 @@ class MicroBatches:
             schema = events_schema(contract)
             table = admission.events.select(schema.names)
             table = table.cast(to_arrow_schema(schema, timezone="UTC"))
-            spark = self._small if len(table) < SMALL else self._spark
-            frame = spark.createDataFrame(table, schema)
-            name = self._named("events")
-            append_once(frame.coalesce(1), self._lake.events, name, seq, self._widen)
+            append_once(table, self._lake.events, self._named("events"), seq)
         self._append_rows(admission.duplicates, DUPLICATES, "duplicates", seq)
         self._append_rows(admission.quarantine, QUARANTINE, "quarantine", seq)
 
     def _append_rows(self, rows: list[Row], schema: StructType, table: str, seq: int) -> None:
         if rows:
-            frame = self._small.createDataFrame(rows, schema).coalesce(1)
-            path = getattr(self._lake, table)
-            append_once(frame, path, self._named(table), seq, widen=True)
+            columns = pa.Table.from_pylist(rows, to_arrow_schema(schema, timezone="UTC"))
+            append_once(columns, getattr(self._lake, table), self._named(table), seq)
 
     def _named(self, table: str) -> str:
         """The writer that this epoch is to that table."""
@@ -273,14 +257,15 @@ def _batches(spark: SparkSession, use_case: UseCase, lake: Lake) -> MicroBatches
                 "checkpoint, or start another with `headrace ingest --new-epoch`"
             )
     begun = lake.events in written
-    widen = begun and bool(lacking(use_case, lake, load(spark, lake.events).schema))
+    if begun:
+        lacking(use_case, lake, load(spark, lake.events).schema)  # refuses what it cannot gain
     if begun and (lacking_groups := lacking_views(use_case.groups, ViewRegistry(lake).live())):
         names = [name for group in lacking_groups for name in group.feature_names]
         raise ValueError(
             f"{lake.online}: lacks {len(names)} features of earlier events ({', '.join(names[:3])} "
             "…: a feature group changed, or the store was deleted): run `headrace materialize`"
         )
-    batches = MicroBatches(spark, use_case, lake, begun, widen)
+    batches = MicroBatches(spark, use_case, lake, begun)
     if begun:
         batches.online.require(consumed(lake).seq)
     return batches

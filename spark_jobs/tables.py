@@ -1,9 +1,12 @@
 """Delta tables by path: does it exist, load it, append to it exactly once."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import deltalake
+import pyarrow as pa
 from delta.exceptions import (
     ConcurrentAppendException,
     ConcurrentDeleteDeleteException,
@@ -11,6 +14,7 @@ from delta.exceptions import (
     ConcurrentWriteException,
 )
 from delta.tables import DeltaTable
+from deltalake.exceptions import DeltaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
@@ -73,21 +77,31 @@ def newest_seq(spark: SparkSession, path: Path) -> int:
     return int(found[0]) if found and found[0] is not None else 0
 
 
-def append_once(
-    frame: DataFrame, path: Path, writer: str, version: int, widen: bool = False
-) -> None:
+def append_once(rows: pa.Table, path: Path, writer: str, version: int) -> None:
     """Append unless `writer` (one per query, table and step) already wrote `version`.
 
-    With `widen` the table gains the columns that it lacks, null in its older rows.
+    The table gains the columns that it lacks, null in its older rows. By delta-rs: before an append
+    that bears a writer's version, Spark makes the table's whole state anew, and with that and the
+    plan of a write the append was over half of a micro-batch's time. RuntimeError naming the table
+    where it cannot be written.
     """
-    (
-        frame.write.format("delta")
-        .mode("append")
-        .option("txnAppId", writer)
-        .option("txnVersion", version)
-        .option("mergeSchema", widen)
-        .save(str(path))
-    )
+    # What stands in a table may be null: Spark makes tables so.
+    rows = rows.cast(pa.schema([field.with_nullable(True) for field in rows.schema]))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table: deltalake.DeltaTable | Path = path
+        if deltalake.DeltaTable.is_deltatable(str(path)):
+            table = deltalake.DeltaTable(path)
+            written = table.transaction_version(writer)
+            if written is not None and written >= version:
+                return
+        mark = deltalake.CommitProperties(app_transactions=[deltalake.Transaction(writer, version)])
+        deltalake.write_deltalake(
+            table, rows, mode="append", schema_mode="merge", commit_properties=mark
+        )
+    except (DeltaError, OSError) as error:
+        said = " ".join(re.sub(r"\x1b\[\d+m|↳", "", str(error)).split())
+        raise RuntimeError(f"{path}: could not be appended to: {said}") from error
 
 
 def replace(

@@ -1,5 +1,6 @@
 """`headrace maintain`: compaction, old tiles, idle states and files that nothing names any more."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +9,8 @@ import typer
 from dagster_project.cli import DebugOption, JsonOption, RootOption, UseCaseOption, run
 from dagster_project.deployment import Deployment
 from data_contracts.clock import duration
+
+_NICE = 10
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +30,8 @@ def maintain(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Keep the lake small and fast, also while its stream runs; no feature value changes."""
+    """Keep the lake small and fast, also beside its stream, to which it gives way (niceness 10);
+    no feature value changes."""
     if vacuum_after is not None:
         try:
             duration(vacuum_after)
@@ -37,6 +41,8 @@ def maintain(
     def work(deployment: Deployment) -> dict[str, Any]:
         from dagster_project.stages.maintenance import maintain_lake
 
+        # A stream beside it goes first; the JVM inherits this.
+        os.nice(_NICE)
         return maintain_lake(deployment, vacuum_after, force_vacuum)
 
     run(work, Deployment(use_case, root), json, debug)

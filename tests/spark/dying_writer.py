@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
@@ -133,10 +134,15 @@ def lake_of(path: Path) -> Lake:
     return Lake(path.parents[1], path.parent.name)
 
 
-def append_or_die(frame: DataFrame, path: Path, *rest: object, **more: bool) -> None:
-    """As `append_once`; stalled where the append of the events is the place."""
-    dying = lake_of(path).root.name == "amid the append" and path == lake_of(path).events
-    append_once(stalled(frame) if dying else frame, path, *rest, **more)  # type: ignore[arg-type]
+def append_or_die(rows: pa.Table, path: Path, writer: str, version: int) -> None:
+    """As `append_once`; where the append of the events is the place, its file is there and its
+    commit is not."""
+    lake = lake_of(path)
+    if lake.root.name == "amid the append" and path == lake.events:
+        path.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows, path / "part-00000-never-committed.parquet")
+        stand_at(lake, "amid the append")
+    append_once(rows, path, writer, version)
 
 
 def replace_or_die(frame: DataFrame, path: Path, *rest: str) -> None:
@@ -177,7 +183,7 @@ def main(name: str, folder: Path, places: list[str]) -> None:
     for place in places:
         lake = Lake(folder / place, use_case.name)
         of_its_own(lake)
-        table = {"amid the append": lake.events, "amid a backfill": lake.tiles}.get(place)
+        table = {"amid a backfill": lake.tiles}.get(place)
         before = files_of(table) if table else 0
         reached[place] = threading.Event()
         worker = threading.Thread(target=work_of(spark, use_case, lake), daemon=True)

@@ -68,7 +68,7 @@ def test_an_error_in_a_worker_of_spark_is_its_last_line(
 
 
 @pytest.mark.parametrize("where", ["in the batch", "before the stream"])
-def test_an_error_of_spark_itself_is_its_first_line(
+def test_an_error_of_spark_or_of_a_table_is_one_line(
     spark: SparkSession, clicks: UseCase, begun: Lake, tmp_path: Path, where: str
 ) -> None:
     if where == "in the batch":
