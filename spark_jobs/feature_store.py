@@ -5,7 +5,7 @@ import os
 import secrets
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from feast import (
@@ -300,7 +300,7 @@ class OnlineStates:
         self, view: str, feature: str, rows: Sequence[JoinKeys], values: Sequence[Value]
     ) -> None:
         at = self._clock.tick()
-        written = [
+        written: list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]] = [
             (_entity_key(row), {feature: value}, at, None)
             for row, value in zip(rows, values, strict=True)
         ]
