@@ -294,7 +294,9 @@ class OnlineStates:
         with named_errors(self._lake):
             config, table = self._store.config, self._views[view]
             found = self._provider.online_read(config, table, asked, [feature])
-        return [held[feature] if held else None for _, held in found]
+        # Of what it does not hold SQLite says nothing, Redis a value that is none.
+        values = [held[feature] if held else None for _, held in found]
+        return [value if value and value.WhichOneof("val") else None for value in values]
 
     def _put(
         self, view: str, feature: str, rows: Sequence[JoinKeys], values: Sequence[Value]
