@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from dagster_project.cli import DebugOption, JobFailed, JsonOption, RootOption, UseCaseOption, run
 from dagster_project.commands.plan import plan
@@ -188,7 +188,8 @@ def _version(found: dict[str, Any]) -> None:
     for name in ("version", "aliases", "model", "verdict", "bundle", "run_id", "features"):
         console.print(f"{name:10} {_cell(found[name])}", highlight=False)
     others = found["baselines"]
-    table = Table("metric", "value", "interval", *others, box=None, pad_edge=False)
+    metric = Column("metric", no_wrap=True)
+    table = Table(metric, "value", "interval", *others, box=None, pad_edge=False)
     for name in dict.fromkeys(
         name for each in (found["metrics"], *others.values()) for name in each
     ):
