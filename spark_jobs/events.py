@@ -2,7 +2,7 @@
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as sf
-from pyspark.sql.types import StructField, StructType
+from pyspark.sql.types import StructType
 
 from data_contracts.lake import Lake
 from data_contracts.use_case import CONTRACT, UseCase
@@ -16,11 +16,13 @@ def load_events(
     """The events, as they are or were at a `version` of their table, with every declared field;
     null in rows that are older than their field.
 
-    Raises ValueError when there is no table yet, and as `lacking` does.
+    Raises ValueError when there is no table yet, and as `check_fields` does.
     """
     events = load(spark, lake.events, version)
-    for field in lacking(use_case, lake, events.schema):
-        events = events.withColumn(field.name, sf.lit(None).cast(field.dataType))
+    check_fields(use_case, lake, events.schema)
+    for field in events_schema(use_case.contract):
+        if field.name not in events.columns:
+            events = events.withColumn(field.name, sf.lit(None).cast(field.dataType))
     return events
 
 
@@ -30,11 +32,9 @@ def arrival(events: DataFrame) -> Column:
     return sf.coalesce("arrived_at", time) if "arrived_at" in events.columns else time
 
 
-def lacking(use_case: UseCase, lake: Lake, table: StructType) -> list[StructField]:
-    """The declared fields that the events table (of schema `table`) does not hold yet.
-
-    Raises ValueError naming a field that it holds under another type, or that the contract dropped.
-    """
+def check_fields(use_case: UseCase, lake: Lake, table: StructType) -> None:
+    """Raises ValueError naming a field that the events table (of schema `table`) holds under
+    another type than the declared, or that the contract dropped; one that it lacks it may gain."""
     declared = {field.name: field for field in events_schema(use_case.contract)}
     held = {field.name: field for field in table}
     contract = use_case.folder / CONTRACT
@@ -51,7 +51,6 @@ def lacking(use_case: UseCase, lake: Lake, table: StructType) -> list[StructFiel
                 f"but {lake.events} holds it as {kind}: declare it as {kind} again and name the "
                 "other one anew, or start from an empty root"
             )
-    return [field for name, field in declared.items() if name not in held]
 
 
 def with_day(events: DataFrame) -> DataFrame:

@@ -32,7 +32,7 @@ from spark_jobs.checkpoint import (
     read_epoch,
 )
 from spark_jobs.conservation import waiting
-from spark_jobs.events import lacking
+from spark_jobs.events import check_fields
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.gate import with_verdict
 from spark_jobs.kafka import MAX_BATCH_RECORDS, BrokerSilent, check_held, kafka_records
@@ -258,7 +258,7 @@ def _batches(spark: SparkSession, use_case: UseCase, lake: Lake) -> MicroBatches
             )
     begun = lake.events in written
     if begun:
-        lacking(use_case, lake, load(spark, lake.events).schema)  # refuses what it cannot gain
+        check_fields(use_case, lake, load(spark, lake.events).schema)
     if begun and (lacking_groups := lacking_views(use_case.groups, ViewRegistry(lake).live())):
         names = [name for group in lacking_groups for name in group.feature_names]
         raise ValueError(

@@ -83,9 +83,12 @@ def append_once(rows: pa.Table, path: Path, writer: str, version: int) -> None:
     The table gains the columns that it lacks, null in its older rows. By delta-rs: before an append
     that bears a writer's version, Spark makes the table's whole state anew, and with that and the
     plan of a write the append was over half of a micro-batch's time. RuntimeError naming the table
-    where it cannot be written.
+    where it cannot be written; ValueError naming a column that holds a null against its schema.
     """
-    # What stands in a table may be null: Spark makes tables so.
+    for field in rows.schema:
+        if not field.nullable and rows[field.name].null_count:
+            raise ValueError(f"{path}: {field.name} would be null in a row, and never may be")
+    # In the table itself every column may be null: Spark makes tables so.
     rows = rows.cast(pa.schema([field.with_nullable(True) for field in rows.schema]))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
