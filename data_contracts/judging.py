@@ -17,6 +17,10 @@ Answer = tuple[Verdict, str, str, int, Interval]
 Evidence = Mapping[str, Any]
 
 
+NO_FIGURE = "no figure"
+"""Of what could not be computed."""
+
+
 def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
@@ -31,9 +35,10 @@ def _interval(estimate: Estimate) -> Interval:
     return (low, high) if abs(low) < float("inf") and abs(high) < float("inf") else None
 
 
-def _shown(estimate: Estimate, digits: int = 5) -> str:
-    parts = (f"{v:+.{digits}f}" for v in (estimate.value, estimate.low, estimate.high))
-    return "{} [{}, {}]".format(*parts)
+def _shown(estimate: Estimate, form: str = "+.5f") -> str:
+    if estimate.value != estimate.value:
+        return NO_FIGURE
+    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
 
 
 def not_worse(estimate: Estimate, margin: float) -> Verdict:
@@ -66,7 +71,8 @@ def _at_most(e: Evidence) -> Answer:
     verdict: Verdict = "pass" if value <= limit else "fail"
     if int(e["n"]) < int(e.get("least", 0)):
         verdict = "cannot judge"
-    return verdict, f"{value:.4g}{unit}", f"<= {limit:.4g}{unit}", int(e["n"]), None
+    shown = NO_FIGURE if value != value else f"{value:.4g}{unit}"
+    return verdict, shown, f"<= {limit:.4g}{unit}", int(e["n"]), None
 
 
 def _difference(e: Evidence) -> Answer:
@@ -101,8 +107,8 @@ def _between(e: Evidence) -> Answer:
         verdict = "pass"
     elif estimate.high < 1 / most or estimate.low > most:
         verdict = "fail"
-    shown = f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
-    return verdict, shown, f"{1 / most:.3g} … {most:.3g}", estimate.n, _interval(estimate)
+    limit = f"{1 / most:.3g} … {most:.3g}"
+    return verdict, _shown(estimate, ".3f"), limit, estimate.n, _interval(estimate)
 
 
 def _sequence(e: Evidence) -> Answer:

@@ -97,11 +97,20 @@ class LandingLog:
         return Position(self.path.name, start)
 
     def _open(self) -> None:
-        self.path = self._folder / f"{self._stem}-{self._generation}.jsonl"
+        path = self._folder / f"{self._stem}-{self._generation}.jsonl"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
-        self._descriptor = os.open(self.path, flags, 0o644)
-        self._end = 0
-        self._failed = False
-        directory = os.open(self._folder, os.O_RDONLY)
-        os.fsync(directory)
-        os.close(directory)
+        descriptor = os.open(path, flags, 0o644)
+        try:
+            _sync_folder(self._folder)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self.path, self._descriptor, self._end, self._failed = path, descriptor, 0, False
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

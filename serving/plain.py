@@ -1,5 +1,6 @@
 """The server without Ray: one process, uvicorn, the same application."""
 
+import logging
 from collections.abc import Callable
 from socket import socket
 
@@ -13,12 +14,20 @@ _GRACE_S = 10
 """How long what is under way may take once the server shall end."""
 
 
-class _Server(uvicorn.Server):
-    """Says when it listens."""
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Of an answer that failed, uvicorn would show the error's text, which may quote inputs; its
+    kind and place are in the server's own log."""
+    record.exc_info = None
+    return True
+
+
+class Server(uvicorn.Server):
+    """Says when it listens, and shows no error's text."""
 
     def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
         super().__init__(config)
         self._listening = listening
+        logging.getLogger("uvicorn.error").addFilter(_without_traceback)
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)
@@ -44,4 +53,4 @@ def serve(settings: Settings, port: int, ready: Callable[[str], None]) -> None:
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
     )
-    _Server(config, lambda: ready(f"{scheme}://{settings.host}:{port}")).run()
+    Server(config, lambda: ready(f"{scheme}://{settings.host}:{port}")).run()

@@ -66,6 +66,8 @@ class Controller:
         self.leads = False
         self.waits = ""
         """Why the release does not go on, for people."""
+        self._refused = ""
+        """Why aliases and plan cannot be brought together: told to the log once."""
         self.registry_failures = 0
 
     def tick(self) -> Plan | None:
@@ -99,9 +101,12 @@ class Controller:
             return
         try:
             self._alignment.turn()
+            self._refused = ""
         except MoveRefused as refused:
             self.waits = str(refused)
-            _log.warning("rollout: aliases and plan are not aligned", exc_info=True)
+            if self._refused != self.waits:
+                _log.warning("rollout: aliases and plan are not aligned", exc_info=True)
+            self._refused = self.waits
         except Exception:
             # MLflow and its database raise many things when they are away.
             self.registry_failures += 1

@@ -53,7 +53,9 @@ class Replica:
     watch: Watch | None = field(default=None, init=False)
 
     def status(self) -> dict[str, Any]:
-        """Model, version, plan and counters since the start; JSON-ready."""
+        """Model, version, plan and counters since the start; JSON-ready.
+
+        Anyone may read it: of a breaker it does not say why it is open."""
         predictor, arms = self.predictor, self.predictor.arms
         bundle, plan = arms.now.champion.bundle, arms.now.plan
         return {
@@ -66,7 +68,7 @@ class Replica:
             "epoch": plan.epoch,
             "stage": plan.stage,
             "candidate": plan.candidate and plan.candidate.version,
-            "breaker": next(iter(arms.broken().values()), None),
+            "breaker": "open" if arms.broken() else "closed",
             "predictions": predictor.answered,
             "refused": self.admission.refused,
             "prediction_log_failures": predictor.log_failures,

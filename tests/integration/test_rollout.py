@@ -113,7 +113,9 @@ def test_a_score_that_is_no_probability_is_never_answered(release: Release) -> N
     assert "2" == release.predict(unit, "good").json()["version"]
     answer = release.predict(unit, "bad", candidates=[{"item_id": "i1", "affinity": 2 * MOST}])
     assert (200, "1") == (answer.status_code, answer.json()["version"])
-    assert "not all of them in [0, 1]" in str(release.replica.status()["breaker"])
+    (why,) = release.replica.predictor.arms.broken().values()
+    assert "not all of them in [0, 1]" in why
+    assert "open" == release.replica.status()["breaker"]
     assert "1" == release.predict(unit, "later").json()["version"]
 
 

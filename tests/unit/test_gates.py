@@ -78,7 +78,8 @@ def test_a_limit_may_be_reached_but_not_passed(value: float, verdict: Verdict) -
 
 
 def test_not_a_number_is_over_every_limit_and_too_few_requests_are_under_none() -> None:
-    assert limit_check(RULE, "latency p99", float("nan"), 2.0, 200).verdict == "fail"
+    unknown = limit_check(RULE, "latency p99", float("nan"), 2.0, 200)
+    assert ("fail", "no figure") == (unknown.verdict, unknown.value)
     rule = Rule("errors", "canary", limit=0.001, least=1000)
     assert limit_check(rule, "errors", 0.5, 0.001, 999).verdict == "cannot judge"
 
