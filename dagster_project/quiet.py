@@ -23,7 +23,7 @@ def quiet() -> None:
     warnings.simplefilter("ignore")
     for name in _LOUD:
         logging.getLogger(name).setLevel(logging.ERROR)
-    # py4j raises what it logs as an error. Its gateway tells the root logger, of every Ctrl-C and of
-    # every JVM that one ended; the command says in one line what it was.
+    # py4j raises what it logs as an error. Its gateway tells the root logger, of every Ctrl-C and
+    # of every JVM that one ended; the command says in one line what it was.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
     logging.getLogger().addFilter(lambda told: told.module != "java_gateway")

@@ -207,7 +207,7 @@ def test_a_batch_that_dies_again_wherever_it_comes_to_ends_the_same(
     done = IN_A_BATCH.index("amid the append")
     begins = done if IN_A_BATCH.index(first) > done else -1
     again = [p for i, p in enumerate(IN_A_BATCH) if p != first and i != begins]
-    # A third of the pairs: every place is the second one after three or four others.
+    # A third of the pairs: every place is the second one, after two to four others.
     again = again[IN_A_BATCH.index(first) % 3 :: 3]
     for place in again:
         copy_of(Lake(tmp_path / first, clicks.name), tmp_path / place)
