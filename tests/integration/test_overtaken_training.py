@@ -1,5 +1,6 @@
 """What becomes of a version when the champion changes while it is trained."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,12 +49,16 @@ def test_training_ends_with_a_challenger_when_another_became_champion(tmp_path: 
     use_case = load_use_case(NAME)
     lake = Lake(tmp_path, NAME)
     write_deltalake(lake.training_set, training_set(use_case, every=6))
+    other = replace(use_case.model, seed=use_case.model.seed + 1)
+    beside = replace(use_case, declared=replace(use_case.declared, model=other))
     told: list[str] = []
 
     def meanwhile(step: str, _: float) -> None:
         told.append(step)
         if step == "register" and told.count(step) == 1:
-            rival = train(use_case, lake, "logistic")
+            with pytest.raises(ValueError, match="the same training is under way"):
+                train(use_case, lake, "logistic")
+            rival = train(beside, lake, "logistic")
             assert ("1", "champion", None) == (rival.version, rival.alias, rival.refused)
 
     version = train(use_case, lake, "logistic", meanwhile)
