@@ -17,7 +17,8 @@ _GRACE_S = 10
 def _without_traceback(record: logging.LogRecord) -> bool:
     """Of an answer that failed, uvicorn would show the error's text, which may quote inputs; its
     kind and place are in the server's own log."""
-    record.exc_info = None
+    if record.getMessage().startswith("Exception in ASGI application"):
+        record.exc_info = None
     return True
 
 
