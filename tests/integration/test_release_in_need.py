@@ -210,3 +210,19 @@ def test_while_mlflow_is_away_a_bad_candidate_is_out_and_stays_out_when_it_is_ba
     assert {"champion": "1"} == Registry(release.lake).aliases("clicks")
     assert "1" == release.predict(unit, "later").json()["version"]
     assert [] == Moves(Registry(release.lake), release.lake, release.world.use_case).verify()
+
+
+def test_why_aliases_and_plan_are_not_brought_together_is_told_once(
+    release: Release, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "epoch" in release.ask("start", "2")
+    name, lake = release.world.use_case.name, release.lake
+    client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+    head = client.get_registered_model(name).tags["ledger_head"]
+    told = list[int]()
+    for stamp in ("cut", head, "cut"):
+        client.set_registered_model_tag(name, "ledger_head", stamp)
+        for _ in range(3):
+            release.controller.align()
+        told.append(sum("are not aligned" in each.message for each in caplog.records))
+    assert [1, 1, 2] == told
