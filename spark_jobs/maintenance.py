@@ -56,11 +56,11 @@ def maintain(
     """
     if not forced:
         check_vacuum(vacuum_after)
-    events = load_events(spark, use_case, lake)
-    newest = events.agg(sf.max("seq"), sf.unix_micros(sf.max(arrival(events)))).first()
     found = Maintained()
     for name in APPENDED:
         _unless_busy(found, f"compaction of {name}", lambda n=name: _compact(spark, lake, n, found))
+    events = load_events(spark, use_case, lake)
+    newest = events.agg(sf.max("seq"), sf.unix_micros(sf.max(arrival(events)))).first()
     if newest and newest[0] is not None:
         seq, as_of = int(newest[0]), int(newest[1])
 

@@ -110,11 +110,9 @@ def packed_and_later(
     base = load_packed(spark, lake.tile_bases, group, of=of)
     folded = base["day"][0].as_py() if len(base) else ""
     if (base_seq := base["seq"][0].as_py() if len(base) else 0) > seq:
-        raise ValueError(
-            f"{lake.tile_bases}: group {group.name} holds seq {base_seq}, events end at {seq}: "
-            "the events table was rolled back; restore it or delete the bases and the tiles"
-        )
-    span = f"day >= '{max(first, folded)}' AND day < '{today}'"
+        raise _ahead(spark, lake, group, base_seq, seq)
+    # Tiles that a backfill wrote since hold events above `seq`: their days come from the events.
+    span = f"day >= '{max(first, folded)}' AND day < '{today}' AND seq <= {seq}"
     # Read once: the days that count as built are those of the very rows that are merged.
     tiles = load_packed(spark, lake.tiles, group, span, of)
     days = tiles.group_by("day").aggregate([("seq", "max")]).rename_columns(["day", "built_seq"])
@@ -127,6 +125,19 @@ def packed_and_later(
     events = events.transform(with_day).where(day >= first).join(sf.broadcast(built), "day", "left")
     held = sf.when(day < folded, sf.lit(base_seq)).otherwise(sf.coalesce("built_seq", sf.lit(0)))
     return pa.concat_tables([base, tiles]), events.where(later_seq > held)
+
+
+def _ahead(
+    spark: SparkSession, lake: Lake, group: FeatureGroup, base_seq: int, seq: int
+) -> Exception:
+    """Why a base that holds more than the events up to `seq` is of no use."""
+    held = f"{lake.tile_bases}: group {group.name} holds seq {base_seq}"
+    if base_seq <= (newest := newest_seq(spark, lake.events)):
+        return RuntimeError(f"{held} since tiles were folded amid this read up to {seq}: run again")
+    return ValueError(
+        f"{held}, events end at {newest}: the events table was rolled back; restore it or delete "
+        "the bases and the tiles"
+    )
 
 
 def load_packed(

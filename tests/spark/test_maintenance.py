@@ -8,6 +8,7 @@ from shutil import copytree
 from typing import Any
 
 import pytest
+from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 
@@ -144,8 +145,12 @@ def test_an_upkeep_merges_files_folds_old_tiles_and_changes_no_row_and_no_state(
     assert 0 == again.tiles_deleted
     assert (0, 0, {(0, 0)}) == (again.bases, again.states_removed, {*again.compacted.values()})
     assert states == tables_of(use_case, rebuilt(spark, use_case, lake))
+    as_of = seq_and_as_of(spark, lake)[1]
+    with pytest.raises(RuntimeError, match="tiles were folded amid this read up to 2: run again"):
+        rebuild(spark, use_case, lake, USER, 2, as_of)
+    DeltaTable.forPath(spark, str(lake.events)).restoreToVersion(1)
     with pytest.raises(ValueError, match="group user holds seq 3, events end at 2: the events ta"):
-        rebuild(spark, use_case, lake, USER, 2, seq_and_as_of(spark, lake)[1])
+        rebuild(spark, use_case, lake, USER, 2, as_of)
 
 
 @pytest.mark.full

@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 
 from data_contracts.aggregates import Count
-from data_contracts.clock import DAY, MINUTE
+from data_contracts.clock import DAY, HOUR, MINUTE, format_time
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
 from data_contracts.online import view_name
@@ -21,6 +21,7 @@ from spark_jobs.materialize import rebuild
 from spark_jobs.rebuilt_states import keep_rebuilt
 from spark_jobs.stream import ingest_available
 from spark_jobs.tables import load
+from spark_jobs.tiles import backfill_tiles
 from spark_jobs.view_keeper import retire
 from tests.spark.lakes import ARRIVAL, NOON, impression, land_at, to_file
 
@@ -78,6 +79,29 @@ def test_rebuilt_states_are_caught_up_from_the_seq_in_their_file(
     ingest_available(spark, clicks, filled)
     loaded = registry.views()[view_name(group)]
     assert (None, 2, 0) == (loaded.rebuilt, loaded.keys, loaded.mismatches)
+    assert loaded.compared > 0
+
+
+def test_an_event_in_tiles_that_were_built_since_is_counted_once(
+    spark: SparkSession, clicks: UseCase, lake: Lake
+) -> None:
+    """A backfill of a closed day comes between a rebuild's look at the events and at the tiles."""
+    day = NOON - 13 * HOUR
+    for i, event in enumerate([
+        impression("closed", day),
+        impression("today", NOON),
+        impression("late", day + MINUTE, arrived_at=format_time(NOON + MINUTE)),
+    ]):  # fmt: skip
+        land_at(lake, to_file(lake.root / f"{i}.jsonl", [event]), at=ARRIVAL + i)
+        ingest_available(spark, clicks, lake)
+    backfill_tiles(spark, clicks, lake, clicks.groups)
+    assert {3} == {tile["seq"] for tile in load(spark, lake.tiles).collect()}
+    registry, group = ViewRegistry(lake), clicks.groups[0]
+    keep_rebuilt(lake, group, rebuild(spark, clicks, lake, group, 2, NOON), view_name(group), 2)
+    registry.put(View(group, "ready", rebuilt=1))
+    ingest_available(spark, clicks, lake)
+    loaded = registry.views()[view_name(group)]
+    assert (None, 1, 0) == (loaded.rebuilt, loaded.keys, loaded.mismatches)
     assert loaded.compared > 0
 
 
