@@ -19,6 +19,7 @@ from data_contracts.use_case import UseCase
 from spark_jobs.rehearsal import Loads, MemoryRehearsal, Record, Rehearsal
 from spark_jobs.schedules import Schedule, exits
 
+_EDGES = 9
 DENSE, SPARSE = 0.35, 16
 """A key's row is compared where this share of its values is not the default, or the feature that
 the schedule is drawn around is not; of the other rows one in SPARSE."""
@@ -62,7 +63,7 @@ class Outcome:
     """Per feature: values compared (one for each engine beside the oracle)."""
     non_default: Counter[str] = field(default_factory=Counter[str])
     boundary: int = 0
-    """Query times within 1 µs of an event entering or leaving a window, or of the as-of."""
+    """Query times within 1 µs of an event entering or leaving a window of the group asked for."""
     moments: int = 0
     mismatches: list[Mismatch] = field(default_factory=list[Mismatch])
 
@@ -148,13 +149,14 @@ def _compare(
         asked_of = schedule.keys[group.key_fields]
         keys = [text_of(key) for key in asked_of]
         mine = [event for event in events if key_in(group.key_fields, event) in asked_of]
+        focal = [i for i, f in enumerate(group.feature_names) if f == schedule.feature]
         boundary = _boundaries(group, mine, as_of)
+        boundary |= {q for q in schedule.edges if focal and q > as_of + 1}
         later = (q for q in schedule.moments if q > as_of + 1)
         moments = sorted({*boundary, as_of, as_of + 1, *later})
         rebuilt = lake.rebuilt(group)
         trained = lake.trained(group, keys, moments)
         defaults = group.default_values()
-        focal = [i for i, f in enumerate(group.feature_names) if f == schedule.feature]
         for j, q in enumerate(moments):
             wanted = np.array([oracle_features(group, mine, key, q) for key in asked_of])
             # Where nearly every window is empty little can go wrong: one in SPARSE is looked at.
@@ -164,7 +166,7 @@ def _compare(
             if not len(asked):
                 continue
             outcome.moments += 1
-            outcome.boundary += q in boundary or q <= as_of + 1 or q in schedule.moments[:3]
+            outcome.boundary += q in boundary
             found = {
                 "online": lake.served(group, keys, q),
                 "tiles": read(group, [rebuilt.get(key) for key in keys], q),
@@ -182,7 +184,7 @@ def _compare(
 
 
 def _boundaries(group: FeatureGroup, events: Sequence[Event], as_of: int) -> set[int]:
-    """Up to six moments from the as-of on: an event entering or leaving some window, ±1 µs."""
+    """Up to nine moments from the as-of on: an event entering or leaving some window, ±1 µs."""
     found: set[int] = set()
     for i, event in enumerate(sorted(events, key=lambda e: -e["event_time"])):
         window = group.windows[i % len(group.windows)]
@@ -190,6 +192,6 @@ def _boundaries(group: FeatureGroup, events: Sequence[Event], as_of: int) -> set
         edges = [t, *exits(window, t)] if t >= as_of else exits(window, t)[1:]
         for edge in edges:
             found |= {q for q in (edge - 1, edge, edge + 1) if q >= as_of}
-        if len(found) >= 6:
+        if len(found) >= _EDGES:
             break
-    return set(sorted(found)[:6])
+    return set(sorted(found)[:_EDGES])

@@ -32,9 +32,11 @@ WHOLE = 200
 NON_DEFAULT_SHARE = 0.3
 """Of the values compared, how many must differ from their default."""
 BOUNDARY_SHARE = 0.5
-"""Of the query times, how many must be at a boundary, or 1 µs from one."""
+"""Of the query times, how many must be within 1 µs of an event entering or leaving a window."""
 LEAST_SEEN = 500
 """Values other than the default of every aggregate over every window that the log can move."""
+REAL, KILLED = 20, 5
+"""Schedules through Spark, Delta and Feast, and writers killed by signal amid these."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Proof:
                                   NON_DEFAULT_SHARE),
             "boundary_share": (_share(outcome.boundary, outcome.moments), BOUNDARY_SHARE),
             "least_seen": (outcome.non_default[least], LEAST_SEEN),
+            "spark_schedules": (self.spark_schedules, REAL),
+            "kill_signals": (self.kill_signals, KILLED),
         }  # fmt: skip
         said: dict[str, dict[str, Any]] = {
             name: {"value": value, "at_least": limit, "met": value >= limit}

@@ -54,8 +54,10 @@ class Schedule:
     batches: tuple[Batch, ...]
     keys: Mapping[tuple[str, ...], tuple[Key, ...]]
     """Key fields -> keys, one of them unknown."""
+    edges: tuple[int, ...]
+    """µs at which the event that it is drawn around leaves its window, ±1 µs."""
     moments: tuple[int, ...]
-    """µs at which to ask, from the as-of on, beside the boundaries of the time."""
+    """µs at which to ask of every group, from the as-of on, beside the boundaries of the time."""
     feature: str
     """The first of the features that it is drawn around."""
 
@@ -113,9 +115,9 @@ def draw(
         events = [{**log.events[i], "event_time": at} for i, at in pairs]
         batches, met = _loaded(rng, use_case, log, batches, events, chosen.index(centre), fields)
         keys[fields] = tuple(dict.fromkeys((*keys[fields], *met)))
-    inside = [end + _soon(rng, leaves - moment) for _ in range(8)]
-    moments = (leaves - 1, leaves, leaves + 1, *inside)
-    return Schedule(tuple(batches), keys, moments, feature_of(focus))
+    inside = tuple(end + _soon(rng, leaves - moment) for _ in range(3))
+    edges = (leaves - 1, leaves, leaves + 1)
+    return Schedule(tuple(batches), keys, edges, inside, feature_of(focus))
 
 
 def _moved(rng: np.random.Generator, times: np.ndarray, end: int) -> np.ndarray:

@@ -24,6 +24,8 @@ MISSED = {
     "non_default_share": "{value:.0%} of the values are not the default, {at_least:.0%} needed",
     "boundary_share": "{value:.0%} of the query times are at a boundary, {at_least:.0%} needed",
     "least_seen": "{feature} has {value} values not the default, {at_least} needed",
+    "spark_schedules": "{value} schedules ran through Spark, {at_least} needed",
+    "kill_signals": "{value} writers were killed by signal, {at_least} needed",
 }
 """How a threshold that was missed is told."""
 

@@ -103,7 +103,7 @@ def dying() -> Schedule:
         Batch(records(events[5:], "two"), again=True),
     )
     keys = {("user_id",): ("u1",), PAIR.key_fields: (("u1", "a"), ("u1", "b"), ("u1", "c"))}
-    return Schedule(batches, keys, (NOON + 9 * MINUTE,), "taste_shown_1h")
+    return Schedule(batches, keys, (), (NOON + 9 * MINUTE,), "taste_shown_1h")
 
 
 def test_engines_agree_while_rows_are_loaded_between_and_amid_batches() -> None:
