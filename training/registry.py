@@ -218,16 +218,16 @@ class Registry:
 
     def attach_certificate(self, version: Version, certificate: Mapping[str, Any]) -> bool:
         """Attach a parity certificate (`spark_jobs.proof`) to a version, as an artifact of its run
-        and tags; returns whether it was of the version's definitions and without a mismatch.
+        and tags; returns whether it was of the version's definitions and holds.
 
-        A certificate of other definitions, or one that a mismatch denies, is not attached.
+        One of other definitions, of a mismatch, or of too little compared is not attached.
         """
-        if self.features(version) != certificate["feature_digests"] or certificate["mismatches"]:
+        if self.features(version) != certificate["feature_digests"] or not certificate["holds"]:
             return False
         text = json.dumps(certificate, sort_keys=True)
         self._client.log_dict(version.run_id, dict(certificate), CERTIFICATE)
-        figures = ("log_digest", "schedules", "spark_schedules", "compared", "mismatches")
-        said = {name: str(certificate[name]) for name in figures}
+        figures = ("log_digest", "schedules", "spark_schedules", "kill_signals", "compared")
+        said = {name: str(certificate[name]) for name in (*figures, "mismatches", "holds")}
         said["sha256"] = hashlib.sha256(text.encode()).hexdigest()
         for name, value in said.items():
             self._client.set_model_version_tag(

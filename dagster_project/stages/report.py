@@ -175,6 +175,11 @@ def _problems(found: dict[str, Any]) -> list[str]:
         "engines differ from the oracle": any(
             found[stage]["mismatches"] for stage in PROOFS.values() if stage in found
         ),
+        "too little was compared with the oracle": any(
+            not found[stage]["mismatches"] and not found[stage]["holds"]
+            for stage in PROOFS.values()
+            if stage in found
+        ),
         "served features differ": found["outcomes"]["parity"]["mismatches"] > 0,
         "nothing of stream and backfill was compared": found["online_state"]["compared"] == 0,
         "the online store failed while serving": found["outcomes"]["store_failures"] > 0,

@@ -62,8 +62,10 @@ CERTIFICATE = {
     "log_digest": "ab12",
     "schedules": 200,
     "spark_schedules": 20,
+    "kill_signals": 5,
     "compared": 100_000,
     "mismatches": 0,
+    "holds": True,
 }
 
 
@@ -336,5 +338,5 @@ def test_a_version_carries_the_certificate_of_its_own_definitions_and_no_other(
     own = registry.version(name, history.other.version)
     manifest = open_bundle(registry.download(own, history.lake.root / "own"), own.digest)
     mine = {**CERTIFICATE, "feature_digests": dict(manifest.feature_digests)}
-    assert not registry.attach_certificate(own, {**mine, "mismatches": 1})
+    assert not registry.attach_certificate(own, {**mine, "holds": False})
     assert registry.attach_certificate(own, mine)
