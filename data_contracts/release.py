@@ -41,6 +41,9 @@ class Evidence:
     """Replica -> why its breaker has opened."""
     unread: str = ""
     """Why there are no outcomes though there may be; empty where they were read."""
+    lost: tuple[int, ...] = ()
+    """Hours (of the query time, since 1970) in which a replica's log took no record of some answer:
+    no outcome of theirs is judged."""
 
 
 def judged(plan: Plan, rules: Sequence[Rule], alpha: float, seen: Evidence, last: bool) -> Decision:
@@ -51,6 +54,8 @@ def judged(plan: Plan, rules: Sequence[Rule], alpha: float, seen: Evidence, last
     """
     champion = plan.champion.version
     title = f"{plan.stage} {plan.share} against champion {champion}"
+    if seen.lost:
+        title += f", without {len(seen.lost)} h whose records were lost"
     checks = [_broken(seen.broken)] if seen.broken else []
     if seen.unread:
         checks.append(made(_ALWAYS, "outcomes", "absent", {"absent": True, "reason": seen.unread}))

@@ -4,6 +4,7 @@ In this order, each said in the prediction log: the features (declared defaults 
 `store_failed`), the candidate (the champion answers, `fallback`), the answer (503, with no record).
 """
 
+import time
 from dataclasses import dataclass
 
 FEATURES = 0.3
@@ -33,3 +34,8 @@ class Budget:
     def candidate_s(self, most_ms: int) -> float:
         """How long the candidate may take for its scores."""
         return min(most_ms / 1000, CANDIDATE * self.within_s)
+
+    def rest(self) -> "Budget":
+        """What is left of it, for an arm that answers in another one's place."""
+        now = time.monotonic()
+        return Budget(now, self.until - now)

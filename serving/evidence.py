@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 from pyarrow.parquet import filters_to_expression
 
+from data_contracts.clock import HOUR
 from data_contracts.evidence import log_losses
 from data_contracts.lake import Lake
 from data_contracts.release import NOTHING, Evidence
@@ -23,18 +25,19 @@ from data_contracts.sequences import Split, Sums, arm_difference, paired_gap
 from data_contracts.splits import splits
 from serving.reports import counted
 
-_HOUR_US = 3_600_000_000
+Hours = Sequence[int]
 Filters = list[tuple[str, str, Any]]
 
 
 def gathered(lake: Lake, plan: Plan, reports: Sequence[Report]) -> Evidence:
     """All that is known of the plan's release now: its matured outcomes, and what replicas say of
     its present step."""
+    told = counted(plan, reports)
     return replace(
-        counted(plan, reports),
-        pairs=_pairs(lake, plan) if plan.stage == "shadow" else NOTHING,
-        arms=_arms(lake, plan) if plan.stage == "canary" else NOTHING,
-        splits=_splits(lake, plan) if plan.stage == "canary" else (),
+        told,
+        pairs=_pairs(lake, plan, told.lost) if plan.stage == "shadow" else NOTHING,
+        arms=_arms(lake, plan, told.lost) if plan.stage == "canary" else NOTHING,
+        splits=_splits(lake, plan, told.lost) if plan.stage == "canary" else (),
     )
 
 
@@ -45,11 +48,11 @@ def base_rate(lake: Lake) -> float | None:
     return rate if 0 < rate < 1 else None
 
 
-def _pairs(lake: Lake, plan: Plan) -> Sums:
+def _pairs(lake: Lake, plan: Plan, lost: Hours) -> Sums:
     """The candidate's log loss beside the champion's on the impressions that both have scored."""
     assert plan.candidate is not None
     of = [("release", "=", plan.release), ("shadow_version", "=", plan.candidate.version)]
-    rows = columns(lake.outcomes, ["unit", "label", "score", "shadow_score"], of)
+    rows = columns(lake.outcomes, ["unit", "label", "score", "shadow_score"], of, lost)
     if not rows or not len(rows["label"]):
         return NOTHING
     theirs = log_losses(rows["label"], rows["score"])
@@ -57,23 +60,23 @@ def _pairs(lake: Lake, plan: Plan) -> Sums:
     return paired_gap(rows["unit"], gaps, np.ones(len(gaps)), theirs)
 
 
-def _arms(lake: Lake, plan: Plan) -> Sums:
+def _arms(lake: Lake, plan: Plan, lost: Hours) -> Sums:
     """CTR of the candidate's arm beside the champion's, in strata of epoch and hour."""
     of = [("release", "=", plan.release), ("canary_bps", ">", 0)]
-    rows = columns(lake.outcomes, ["unit", "label", "arm", "epoch", "q"], of)
+    rows = columns(lake.outcomes, ["unit", "label", "arm", "epoch", "q"], of, lost)
     if not rows or not len(rows["label"]):
         return NOTHING
-    strata = rows["epoch"] * 10_000_000 + rows["q"] // _HOUR_US
+    strata = rows["epoch"] * 10_000_000 + rows["q"] // HOUR
     candidate = rows["arm"] == "candidate"
     return arm_difference(
         rows["unit"], strata, candidate, np.ones(len(strata)), rows["label"].astype(float)
     )
 
 
-def _splits(lake: Lake, plan: Plan) -> tuple[Split, ...]:
+def _splits(lake: Lake, plan: Plan, lost: Hours) -> tuple[Split, ...]:
     of = [("release", "=", plan.release), ("canary_bps", ">", 0)]
     names = ["unit", "canary_bps", "arm"]
-    stored = _stored(lake.predictions, names, of)
+    stored = _stored(lake.predictions, names, of, lost)
     if stored is None:
         return ()
     # There is a row for each candidate that was shown; kept of them is one a unit and share.
@@ -92,17 +95,19 @@ def _distinct(parts: Sequence[Any]) -> Any:
     return pa.concat_tables(parts).group_by(names).aggregate([]).select(names)
 
 
-def columns(table: Path, names: list[str], of: Filters | None = None) -> Mapping[str, np.ndarray]:
+def columns(
+    table: Path, names: list[str], of: Filters | None = None, without: Hours = ()
+) -> Mapping[str, np.ndarray]:
     """Columns of a Delta table, times in µs, units as numbers that stand for them; empty where the
-    table or a column is not there yet."""
-    stored = _stored(table, names, of)
+    table or a column is not there yet. Rows of the hours `without` are left out."""
+    stored = _stored(table, names, of, without)
     if stored is None:
         return {}
     found = stored.to_table()
     return {name: _numpy(name, found[name]) for name in names}
 
 
-def _stored(table: Path, names: list[str], of: Filters | None) -> Any:
+def _stored(table: Path, names: list[str], of: Filters | None, without: Hours) -> Any:
     """A scan of these columns; None where the table or one of them is not there yet."""
     if not DeltaTable.is_deltatable(str(table)):
         return None
@@ -110,7 +115,11 @@ def _stored(table: Path, names: list[str], of: Filters | None) -> Any:
     known = {field.name for field in stored.schema().fields}
     if not {*names, *(name for name, _, _ in of or ())} <= known:
         return None
-    kept = filters_to_expression(of) if of else None
+    kept: Any = filters_to_expression(of) if of else None
+    for hour in without:
+        begin, end = (pa.scalar(h * HOUR, pa.timestamp("us", "UTC")) for h in (hour, hour + 1))
+        other = (pc.field("q") < begin) | (pc.field("q") >= end)
+        kept = other if kept is None else kept & other
     return stored.to_pyarrow_dataset().scanner(columns=names, filter=kept)
 
 

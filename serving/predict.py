@@ -5,13 +5,13 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
 import numpy as np
 
-from data_contracts.clock import Clock, ReplayClock, parse_time
+from data_contracts.clock import HOUR, Clock, ReplayClock, parse_time
 from data_contracts.encoding import encode_dense, encode_ids
 from data_contracts.online import view_name
 from data_contracts.predictions import PredictionLog, digest, off_policy_id, prediction_id
@@ -75,8 +75,8 @@ class Predictor:
     """Whether one request is under way: it needs no other thread, whose turns cost more than its
     work."""
     traces: Untraced = field(default_factory=Untraced)
-    log_failures: int = 0
-    """Answers whose record the prediction log refused."""
+    lost: Counter[str] = field(default_factory=Counter[str])
+    """Hour (of the query time, since 1970) -> answers whose record the prediction log refused."""
     tallies: dict[str, dict[Name, Tally]] = field(default_factory=dict[str, dict[Name, Tally]])
     """Step of a release (`Plan.step`) -> arm -> what was counted."""
     spent_ms: Counter[str] = field(default_factory=Counter[str])
@@ -112,13 +112,14 @@ class Predictor:
         rows = choice.rows if choice else rows
         assigned = snapshot.assigned(unit) if version is None and rows else None
         budget = Budget(started, until - started)
-        found, failure = None, None
+        found, failure, given = None, None, None
         try:
             if assigned == "candidate":
-                found, failure = await self._by_candidate(snapshot, rows, asked, budget)
+                found, failure, given = await self._by_candidate(snapshot, rows, asked, budget)
+                budget = budget.rest()
             if found is None:
                 arm = snapshot.champion if version is None else self._named(snapshot, version)
-                found = await self._by_one(arm, rows, asked, budget)
+                found = await self._by_one(arm, rows, asked, budget, given)
         except (Exception, asyncio.CancelledError) as error:
             failure = failure or _unanswered(error, budget)
             if assigned is not None and failure is not None:
@@ -207,11 +208,11 @@ class Predictor:
 
     async def _by_candidate(
         self, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]], asked: int, budget: Budget
-    ) -> tuple[_Answer | None, str | None]:
-        """The candidate's answer, or why the champion has to give one."""
-        arm, candidate = self.arms.exposed(snapshot), snapshot.candidate
+    ) -> tuple[_Answer | None, str | None, _Asked | None]:
+        """The candidate's answer, or why the champion has to give one; and what it was asked."""
+        arm, candidate, given = self.arms.exposed(snapshot), snapshot.candidate, None
         if arm is None or candidate is None:
-            return None, UNEXPOSED
+            return None, UNEXPOSED, None
         within = budget.candidate_s(self.candidate_timeout_ms)
         try:
             # The store's time is not the candidate's: both arms wait for features as long.
@@ -223,23 +224,34 @@ class Predictor:
             if candidate.engine is not None and candidate.engine.owes_for() > within / 2:
                 said = f"no answer within {within * 1000:.0f} ms"
                 candidate.breaker.failed(said, fatal=False)
-            return None, "timeout"
+            return None, "timeout", given
         except Exception as error:
             # Whatever a bad model raises, the champion answers.
             candidate.breaker.failed(str(error), fatal=True)
             _log.exception("rollout: version %s gave no answer", arm.bundle.version)
-            return None, type(error).__name__
+            return None, type(error).__name__, given
         candidate.breaker.answered(found.ids, found.dense, found.scores.values)
-        return found, None
+        return found, None, given
 
     async def _by_one(
-        self, arm: Arm, rows: Sequence[Mapping[str, Any]], asked: int, budget: Budget
+        self,
+        arm: Arm,
+        rows: Sequence[Mapping[str, Any]],
+        asked: int,
+        budget: Budget,
+        given: _Asked | None = None,
     ) -> _Answer:
-        """What this arm answers; Problem where it does not, for no other one is asked then."""
+        """What this arm answers; Problem where it does not, for no other one is asked then.
+
+        `given`: what another arm was asked; of the same features it is not read again.
+        """
         if not rows:
             return _unasked(arm, asked)
         try:
-            given = await self._asked(arm, rows, asked, budget)
+            if given is not None and given.arm.definitions == arm.definitions:
+                given = replace(given, arm=arm)
+            else:
+                given = await self._asked(arm, rows, asked, budget)
             return await self._scored(given, budget.until, self.alone() and arm.scorer.local)
         except TimeoutError as error:
             detail = f"{error}: send less at once, allow more time, or try again"
@@ -296,7 +308,7 @@ class Predictor:
             self.log.append(record)
         except OSError:
             # The answer stands without its record; the next record's number shows the gap.
-            self.log_failures += 1
+            self.lost[str(record["q"] // HOUR)] += 1
             if not refused:
                 _log.exception("prediction log: %s is not recorded", digest(record["request_id"]))
 

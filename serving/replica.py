@@ -71,7 +71,7 @@ class Replica:
             "breaker": "open" if arms.broken() else "closed",
             "predictions": predictor.answered,
             "refused": self.admission.refused,
-            "prediction_log_failures": predictor.log_failures,
+            "prediction_log_failures": predictor.lost.total(),
             "feature_store_failures": arms.feature_failures,
             "dimension_failures": predictor.dimensions.failures,
             "rule_failures": predictor.choices.failures,

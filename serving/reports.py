@@ -24,15 +24,21 @@ COUNTED = {
 }
 """Entry of a report -> what it counts since the boot."""
 _SUMS = (
-    *COUNTED, "answered", "statuses", "shed", "events", "totals", "spent_ms", "shadow_scored",
-    "shadow_dropped",
+    *COUNTED, "answered", "lost", "statuses", "shed", "events", "totals", "spent_ms",
+    "shadow_scored", "shadow_dropped",
 )  # fmt: skip
 
 
 def counted(plan: Plan, reports: Sequence[Report]) -> Evidence:
     """What replicas know of the plan's present step, without any outcome."""
     champion, candidate = (tally(reports, plan.step, arm) for arm in ("champion", "candidate"))
-    return Evidence(champion=champion, candidate=candidate, broken=broken(reports, plan.step))
+    lost = {int(hour) for report in reports for hour in report.body.get("lost", {})}
+    return Evidence(
+        champion=champion,
+        candidate=candidate,
+        broken=broken(reports, plan.step),
+        lost=tuple(sorted(lost)),
+    )
 
 
 def tally(reports: Iterable[Report], step: str, arm: str) -> Tally:

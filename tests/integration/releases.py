@@ -167,6 +167,9 @@ def released(built: World, root: Path) -> Generator[Release]:
     bundles stay where they were built."""
     copytree(built.root, root)
     world = replace(built, root=root, lake=Lake(root, built.use_case.name))
+    # Feast names its files by their whole path.
+    store = world.lake.online / "feature_store.yaml"
+    store.write_text(store.read_text().replace(str(built.root), str(root)))
     settings = Settings(
         root=root, clock="replay", poll_s=3600.0, lease_s=30.0,
         candidate_timeout_ms=2000, candidate_hang_s=0.3,

@@ -6,16 +6,20 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from data_contracts.aggregates import Count
 from data_contracts.predictions import off_policy_id
 from data_contracts.tally import Tally
 from serving.arms import Name
 from serving.scorer import ScoreFailed
-from tests.integration.releases import Release
+from tests.integration.releases import Release, register_version
+from tests.integration.world import export, write_states
 
 NAMED = "/clicks/v2/models/clicks/versions/2/infer"
 
@@ -74,6 +78,55 @@ def test_what_nobody_answers_in_time_is_a_failure_of_the_arm_that_was_asked(
     assert {"requests": 1, "failures": {"timeout": 1}}.items() <= (
         release.replica.predictor.totals["champion"].as_dict().items()
     )
+
+
+def test_a_champion_that_answers_for_a_late_candidate_has_the_features_that_were_read(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit = units(release)["candidate"]
+    monkeypatch.setattr(release, "key", {**release.key, "x-deadline-ms": "600"})
+    # As one of several requests, whose features are read in a thread, within their time.
+    monkeypatch.setattr(release.replica.predictor, "alone", lambda: False)
+    os.kill(release.candidate_pid, signal.SIGSTOP)
+    answer = release.predict(unit, "late").json()
+    assert ("1", False) == (answer["version"], answer["flags"]["store_failed"])
+    assert "timeout" == release.records()[-1]["fallback"]
+    assert 0 == release.replica.predictor.arms.feature_failures
+
+
+def test_a_candidate_of_other_definitions_is_given_its_own_features(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "epoch" in release.ask("abort")
+    world, user = release.world, release.world.use_case.groups[0]
+    seen = {**user.aggregates, "clicks": Count(where=("impression",))}
+    groups = (replace(user, aggregates=seen), *world.use_case.groups[1:])
+    changed = replace(world.use_case, declared=replace(world.use_case.declared, groups=groups))
+    write_states(changed, release.lake)
+    folder = tmp_path / "export3"
+    register_version(world, folder, export(changed, folder, seed=5))
+    assert "epoch" in release.ask("start", "3")
+    unit = release.unit(100)
+    for use_case in (world.use_case, changed):
+        write_states(use_case, release.lake, unit)
+    clicks = world.use_case.feature_names.index("user_clicks_1h")
+
+    def answered(name: str) -> tuple[str, float, float]:
+        assert 200 == release.predict(unit, name).status_code
+        record = next(r for r in reversed(release.records()) if "shadow" not in r)
+        assert name == record["request_id"] and not record["store_failed"]
+        return record["version"], record["features"][0][clicks], record["scores"][0]
+
+    assert ("1", 1.0) == answered("shadowed")[:2]
+    release.client.run(release.replica.predictor.shadow.close())
+    (block,) = [r["shadow"] for r in release.records() if "shadow" in r]
+    assert "epoch" in release.ask("advance", override=True)
+    *found, score = answered("canary")
+    assert ["3", 5.0] == found
+    assert pytest.approx(block["scores"], abs=1e-6) == [score]
+    monkeypatch.setattr(release.replica.predictor, "alone", lambda: False)
+    os.kill(release.candidate_pid, signal.SIGSTOP)
+    assert ("1", 1.0) == answered("in its place")[:2]
 
 
 def test_a_breaker_that_opens_is_told_of_at_once(release: Release) -> None:

@@ -141,10 +141,10 @@ def export(use_case: UseCase, folder: Path, seed: int = 3, most: float = 1e7) ->
 
 def write_states(use_case: UseCase, lake: Lake, user: str = "u1") -> None:
     """That user and item i1 saw 5 impressions in the last 5 s, one of them clicked."""
-    online = OnlineStates(use_case, lake)
     views = ViewRegistry(lake)
     for group in use_case.groups:
         views.put(View(group, "ready"))
+    online = OnlineStates(use_case, lake)
     for group, key in zip(use_case.groups, (user, "i1"), strict=True):
         fresh = raw_rows(group, np.zeros(6, np.int64), _events())
         online.write(group, advance(group, {}, [key], fresh, SEQ, NOW))

@@ -1,5 +1,6 @@
 """What the tables say of a release, as Delta keeps them: in many files, a row a candidate."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from deltalake import write_deltalake
 
 from data_contracts.lake import Lake
 from data_contracts.rollout import Plan, Target
+from data_contracts.rollout_store import Report
 from data_contracts.sequences import arm_difference
 from data_contracts.splits import splits
 from serving.evidence import gathered
@@ -62,6 +64,23 @@ def test_the_evidence_of_a_canary_is_that_of_its_rows_one_by_one(lake: Lake) -> 
     expected = arm_difference(unit, strata, theirs, np.ones(len(unit)), label.astype(float))
     for name in ("total", "weight", "variance", "level", "units", "impressions"):
         assert pytest.approx(getattr(expected, name)) == getattr(seen.arms, name)
+
+
+def test_hours_of_which_records_were_lost_are_judged_by_nothing(lake: Lake, tmp_path: Path) -> None:
+    rows = shown(np.random.default_rng(3), 3_000, 7)
+    scores = {"score": np.full(3_000, 0.2), "shadow_score": np.full(3_000, 0.3)}
+    rows |= {"shadow_version": np.full(3_000, "2"), **scores}
+    write(lake, [rows])
+    said = {"tallies": {}, "broken": {}}
+    lost = [Report("r", boot, 1, {**said, "lost": {hour: 2}}) for boot, hour in ("a8", "b9")]
+    kept = ~np.isin(rows["q"] // HOUR, [8, 9])
+    sound = Lake(tmp_path / "sound", "clicks")
+    write(sound, [{name: column[kept] for name, column in rows.items()}])
+    for plan in (PLAN, replace(PLAN, stage="shadow")):
+        expected, seen = gathered(sound, plan, []), gathered(lake, plan, lost)
+        assert 0 < max(seen.arms.impressions, seen.pairs.impressions) < 3_000
+        assert (8, 9) == seen.lost
+        assert expected == replace(seen, lost=())
 
 
 def test_without_tables_or_rows_there_is_nothing_to_judge_by(lake: Lake) -> None:
