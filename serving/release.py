@@ -174,6 +174,8 @@ class Controller:
             decision = self._judged(plan, self._store.reports())
             if not decision.promotes and answers is None:
                 raise MoveRefused(f"its gates say {decision.verdict}: {_reasons(decision)}")
+            if answers is None and (busy := self._busy(plan)):
+                raise MoveRefused(busy)
             passed = decision if decision.promotes else None
             return self._plans.write(after, actor, reason, passed, answers), f"epoch {after.epoch}"
         if request.action in ("hold", "resume"):
@@ -236,8 +238,11 @@ class Controller:
         late = [each.replica for each in live if each.body["epoch"] != plan.epoch]
         if late or not live:
             return f"replicas that have not taken up plan {plan.epoch}: {', '.join(late) or 'all'}"
-        busy = self._replicas.without_processors() if plan.stage == "canary" else ""
-        return busy or self._replicas.without_memory()
+        return self._busy(plan) or self._replicas.without_memory()
+
+    def _busy(self, plan: Plan) -> str:
+        """Why a canary would not fit if it grew; empty where it does, or there is none yet."""
+        return self._replicas.without_processors() if plan.stage == "canary" else ""
 
     def _judged(self, plan: Plan, reports: list[Report]) -> Decision:
         gates = self._use_case.declared.gates
