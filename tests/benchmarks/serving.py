@@ -128,7 +128,7 @@ class Bench:
         parts = parts_row(self._parts)
         rows = [row(name, found, parts) for name, found in self._runs.items()]
         rows += [{"server": name, "gave_up": why} for name, why in self._gave_up.items()]
-        told = {"rows": rows, "parts": parts, "verdicts": verdicts(rows)}
+        told = {"rows": rows, "parts": parts, "verdicts": verdicts(rows, parts)}
         return {**told, "environments": self._about}
 
     def measure(self, name: str, server: Server) -> None:

@@ -10,7 +10,7 @@ COLUMNS = ("server", "start_s", "rps_1", "rps", "rps_spread", "cpu_ms", "cpu_spr
 PARTS = ("features_ms", "kept_features_ms", "encoding_ms", "model_ms")
 _SPENT = PARTS[1:]
 """What a server under the benchmark's load spends: its store stands still."""
-_HALF_P99_MS = 40
+_HALF_P99_MS, _FEATURES_MS = 40, 2.5
 _PLAIN, _RAY, _ONNX = "headrace, plain", "headrace, Ray Serve", "uvicorn, ONNX"
 _STEADY, _SHADOW, _CANARY = (
     f"{_PLAIN}, {phase}" for phase in ("no release", "shadow of every request", "canary of 5 %")
@@ -61,9 +61,9 @@ def row(
     }
 
 
-def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def verdicts(rows: Sequence[Mapping[str, Any]], parts: Mapping[str, Any]) -> list[str]:
     """The ratios that the targets name, round by round and then their median, as far as both sides
-    were measured."""
+    were measured; and what features cost."""
     found = {each["server"]: each["rounds"] for each in rows if "rounds" in each}
     pairs = (
         (_PLAIN, _ONNX, "rps", "at least 0.5"),
@@ -81,12 +81,17 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for a, b, name, target in pairs
         if a in found and b in found
     ]
-    return ratios + [
-        f"half_p99_ms of {each} = {median(one['half_p99_ms'] for one in found[each]):.1f} "
-        f"(at most {_HALF_P99_MS})"
-        for each in (_PLAIN, _RAY)
-        if each in found
-    ]
+    told = [f"features_ms = {parts['features_ms']:.2f} (at most {_FEATURES_MS})"] if parts else []
+    return (
+        told
+        + ratios
+        + [
+            f"half_p99_ms of {each} = {median(one['half_p99_ms'] for one in found[each]):.1f} "
+            f"(at most {_HALF_P99_MS})"
+            for each in (_PLAIN, _RAY)
+            if each in found
+        ]
+    )
 
 
 def _ratio(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], name: str) -> float:

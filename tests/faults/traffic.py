@@ -9,6 +9,7 @@ from typing import Any
 
 from data_contracts.lake import Lake
 from data_contracts.predictions import SUFFIX, read_log
+from data_contracts.rollout import bucket
 
 USERS = 2_000
 
@@ -64,9 +65,12 @@ def repeated_ids(found: list[dict[str, Any]]) -> list[str]:
 
 
 def strays(found: list[dict[str, Any]]) -> list[tuple[int, int, str]]:
-    """(release, share, unit) of units that were assigned to both arms at one share."""
-    arms: dict[tuple[int, int, str], set[str]] = {}
-    for record in found:
-        place = (record["release"], record["canary_bps"], record["unit"])
-        arms.setdefault(place, set()).add(record["arm"])
-    return [place for place, seen in arms.items() if len(seen) > 1]
+    """(release, share, unit) of units that are in another arm than the plan of that share says, so
+    that some would leave the candidate while it grows, or come back to it."""
+    return [
+        (record["release"], record["canary_bps"], record["unit"])
+        for record in found
+        if (record["arm"] == "candidate")
+        != (bucket(f"{record['use_case']}\x1f{record['release']}", record["unit"])
+            < record["canary_bps"])
+    ]  # fmt: skip

@@ -108,9 +108,10 @@ def test_the_ratios_of_the_servers_are_taken_round_by_round() -> None:
         rows[0][name] for name in ("rps", "rps_spread", "rest_ms")
     )
     assert [
+        "features_ms = 2.00 (at most 2.5)",
         "rps of headrace, plain / uvicorn, ONNX = 0.60 (at least 0.5)",
         "half_p99_ms of headrace, plain = 60.0 (at most 40)",
-    ] == serving_rows.verdicts(rows)
+    ] == serving_rows.verdicts(rows, parts)
 
 
 @pytest.mark.full

@@ -319,6 +319,7 @@ def load(url: str, bodies: Path, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.full
+@pytest.mark.faults
 def test_at_three_times_its_capacity_a_server_answers_most_of_it_within_the_deadline(
     world: World, tmp_path: Path
 ) -> None:
