@@ -95,19 +95,23 @@ def run(
 ) -> None:
     """Run `work` with progress on standard error and its result on standard output.
 
-    `present` shows the result to people in place of a plain table.
+    `present` shows the result to people in place of a plain table. Of a simulated use case the
+    first line, or an entry of the JSON, says that it is.
     """
     errors = Console(stderr=True)
     try:
         deployment.lake  # noqa: B018 - wrong use is told before any work begins
+        simulated = deployment.use_case.declared.simulated
         if deployment.root.exists() and not deployment.root.is_dir():
             raise ValueError(f"--root {deployment.root}: is a file: name a folder")
     except Exception as error:
         _fail(errors, error, WRONG_USE, debug)
     try:
         if as_json:
-            result = work(deployment)
+            result = {**({"simulated": True} if simulated else {}), **work(deployment)}
         else:
+            if simulated:
+                Console().print(f"{deployment.use_case.title}: of no real user or item")
             with shown(errors):
                 result = work(deployment)
         if present and not as_json:

@@ -51,6 +51,19 @@ def test_debug_shows_the_traceback(tmp_path: Path):
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.parametrize(("use_case", "simulated"), [("world", True), ("clicks", False)])
+def test_whatever_is_shown_of_a_simulated_use_case_says_so(
+    use_case: str, simulated: bool, tmp_path: Path
+):
+    asked = ("features", "list", "--use-case", use_case, "--root", str(tmp_path))
+    said = headrace(*asked).stdout.splitlines()
+    assert simulated == (said[0] == "world (simulated): of no real user or item")
+    assert ({"simulated": True} if simulated else {}) == {
+        name: value for name, value in json.loads(headrace(*asked, "--json").stdout).items()
+        if name == "simulated"
+    }  # fmt: skip
+
+
 def test_the_doctor_answers_in_json():
     done = headrace("doctor", "--json")
     assert 0 == done.returncode, done.stdout
