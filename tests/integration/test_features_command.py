@@ -27,6 +27,7 @@ from data_contracts.oracle import oracle_features
 from data_contracts.use_case import UseCase, load_use_case
 from data_contracts.views import View, ViewRegistry
 from spark_jobs.stream import ingest_available
+from tests.integration.world import build
 from tests.spark.lakes import NOON, click, impression, land_at, to_file, typed
 
 LOG = [
@@ -82,6 +83,19 @@ def test_the_list_says_what_each_feature_is_and_how_fresh_its_group(root: Path) 
     shown = run(root, "features", "list")
     assert CLICKS.groups[0].description in shown
     assert "user_affinity_1h" in shown
+
+
+def test_the_list_says_who_takes_a_feature_and_how_often_it_is_its_default(tmp_path: Path) -> None:
+    world = build(tmp_path / "root")
+    defaults = [group.default_values() for group in CLICKS.groups]
+    names = [name for group in CLICKS.groups for name in group.feature_names]
+    rows = dict(zip(names, ([value] * 4 for values in defaults for value in values), strict=True))
+    rows["user_clicks_1h"] = [0.0, 1.0, 2.0, 3.0]
+    write_deltalake(str(world.lake.training_set), pa.table(rows))
+    found = run(world.root, "features", "list", "--json")["features"]
+    rates = {entry["name"]: entry["default_rate"] for entry in found}
+    assert {**dict.fromkeys(names, 1.0), "user_clicks_1h": 0.25} == rates
+    assert {("champion 1",)} == {tuple(entry["models"]) for entry in found}
 
 
 def test_a_group_is_as_fresh_as_the_latest_event_that_it_counts(

@@ -22,6 +22,7 @@ from data_contracts.use_case import UseCase
 from data_contracts.windows import Lifetime, Session, Sliding, Tumbling
 from spark_jobs.conservation import conservation
 from spark_jobs.feature_store import OnlineStates
+from spark_jobs.folding import fold_tiles
 from spark_jobs.maintenance import Maintained, maintain
 from spark_jobs.materialize import materialize, rebuild
 from spark_jobs.schemas import RAW
@@ -151,6 +152,25 @@ def test_an_upkeep_merges_files_folds_old_tiles_and_changes_no_row_and_no_state(
     DeltaTable.forPath(spark, str(lake.events)).restoreToVersion(1)
     with pytest.raises(ValueError, match="group user holds seq 3, events end at 2: the events ta"):
         rebuild(spark, use_case, lake, USER, 2, as_of)
+
+
+def test_a_fold_that_dies_before_old_tiles_are_gone_counts_no_event_twice(
+    spark: SparkSession, use_case: UseCase, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = tables_of(use_case, rebuilt(spark, use_case, lake))
+
+    def dies(table: DeltaTable, condition: str) -> None:
+        raise RuntimeError(f"killed before {condition}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DeltaTable, "delete", dies)
+        with pytest.raises(RuntimeError, match="killed before `group` = 'user'"):
+            fold_tiles(spark, use_case, lake, *seq_and_as_of(spark, lake))
+    assert 3 == load(spark, lake.tile_bases).count()
+    assert day_of(NOON - 3 * DAY) > min(tile["day"] for tile in load(spark, lake.tiles).collect())
+    assert states == tables_of(use_case, rebuilt(spark, use_case, lake))
+    assert fold_tiles(spark, use_case, lake, *seq_and_as_of(spark, lake)).deleted
+    assert states == tables_of(use_case, rebuilt(spark, use_case, lake))
 
 
 @pytest.mark.full
