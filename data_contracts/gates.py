@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from data_contracts.evidence import Estimate, paired_difference
-from data_contracts.gate_rules import Level, Mode, Rule, Stage, alpha_of
+from data_contracts.gate_rules import Level, Mode, RuleInForce, Stage, alpha_of
 from data_contracts.judging import KINDS, Evidence, Interval, Verdict
 from data_contracts.sequences import Split, Sums
 
@@ -105,7 +105,7 @@ def recompute(decided: Mapping[str, Any]) -> Decision:
     return Decision(decided["stage"], tuple(checks))
 
 
-def unanswered(decided: Mapping[str, Any], rules: Iterable[Rule], stage: Stage) -> list[str]:
+def unanswered(decided: Mapping[str, Any], rules: Iterable[RuleInForce], stage: Stage) -> list[str]:
     """The rules of a stage without which no move is made, and that no check of a decision, as
     `as_dict` gave it, answers with their level, mode and margin.
 
@@ -120,14 +120,14 @@ def unanswered(decided: Mapping[str, Any], rules: Iterable[Rule], stage: Stage) 
     ]
 
 
-def _answers(check: Mapping[str, Any], rule: Rule) -> bool:
+def _answers(check: Mapping[str, Any], rule: RuleInForce) -> bool:
     margin = check["evidence"].get("margin", rule.margin)
     found = check["level"], check["mode"], margin
     same = found == (rule.level, rule.mode, rule.margin)
     return same and rule.covers(check["name"]) and check["kind"] != "no harm"
 
 
-def made(rule: Rule, name: str, kind: str, evidence: Evidence) -> Check:
+def made(rule: RuleInForce, name: str, kind: str, evidence: Evidence) -> Check:
     """The check that this evidence leads to, as the rule lets it count."""
     return _made(name, kind, evidence, rule.level, rule.mode)
 
@@ -136,7 +136,9 @@ def _made(name: str, kind: str, evidence: Evidence, level: Level, mode: Mode) ->
     return Check(name, *KINDS[kind](evidence), level, mode, kind, evidence)
 
 
-def limit_check(rule: Rule, name: str, value: float, limit: float, n: int, unit: str = "") -> Check:
+def limit_check(
+    rule: RuleInForce, name: str, value: float, limit: float, n: int, unit: str = ""
+) -> Check:
     """Pass when `value` is at most `limit`; not judged below the rule's `least`."""
     known = None if value != value else float(value)
     evidence = {"value": known, "limit": float(limit), "n": n, "unit": unit, "least": rule.least}
@@ -144,7 +146,7 @@ def limit_check(rule: Rule, name: str, value: float, limit: float, n: int, unit:
 
 
 def better_than(
-    rule: Rule,
+    rule: RuleInForce,
     name: str,
     labels: np.ndarray,
     candidate: np.ndarray,
@@ -165,7 +167,7 @@ def better_than(
 
 
 def worst_part(
-    rule: Rule,
+    rule: RuleInForce,
     labels: np.ndarray,
     candidate: np.ndarray,
     baseline: np.ndarray,
@@ -193,7 +195,7 @@ def worst_part(
 
 
 def sequence_check(
-    rules: Sequence[Rule], name: str, sums: Sums, tuned_at: float, alpha: float
+    rules: Sequence[RuleInForce], name: str, sums: Sums, tuned_at: float, alpha: float
 ) -> Check:
     """`paired log loss` or `CTR` at a look, with its part of the release's `alpha`.
 
@@ -213,7 +215,7 @@ def sequence_check(
     return made(rule, name, "sequence", evidence)
 
 
-def ratio_check(rules: Sequence[Rule], splits: Sequence[Split], alpha: float) -> Check:
+def ratio_check(rules: Sequence[RuleInForce], splits: Sequence[Split], alpha: float) -> Check:
     """`sample ratio` at a look, with its part of the release's `alpha`."""
     name = "sample ratio"
     rule = next(rule for rule in rules if rule.check == name)
@@ -221,7 +223,9 @@ def ratio_check(rules: Sequence[Rule], splits: Sequence[Split], alpha: float) ->
     return made(rule, name, "ratio", {"splits": raw, "alpha": alpha_of(name, rules, alpha)})
 
 
-def decision(stage: Stage, title: str, rules: Iterable[Rule], checks: Iterable[Check]) -> Decision:
+def decision(
+    stage: Stage, title: str, rules: Iterable[RuleInForce], checks: Iterable[Check]
+) -> Decision:
     """The checks of a stage under its rules: without those that are off, and with those missing.
 
     A rule that counts and that no check answers cannot be judged.

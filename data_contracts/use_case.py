@@ -21,7 +21,7 @@ from data_contracts.evaluation import Evaluation
 from data_contracts.exploration import Exploration
 from data_contracts.feature_rules import check_group
 from data_contracts.features import FeatureGroup
-from data_contracts.gate_rules import Rule, check_rules, effective
+from data_contracts.gate_rules import Rule, RuleInForce, check_rules, effective
 from data_contracts.labels import Label
 from data_contracts.model_spec import ModelSpec
 from data_contracts.rollout import Rollout
@@ -58,7 +58,7 @@ class Gates:
     """Rules that differ from `gate_rules.DEFAULTS`."""
 
     @property
-    def rules(self) -> tuple[Rule, ...]:
+    def rules(self) -> tuple[RuleInForce, ...]:
         """All rules in force."""
         return effective(self.changed)
 

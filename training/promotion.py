@@ -15,7 +15,7 @@ from data_contracts.bundle import (
     open_bundle,
 )
 from data_contracts.evidence import bootstrap, predicted_over_observed
-from data_contracts.gate_rules import BETTER, Rule
+from data_contracts.gate_rules import BETTER, RuleInForce
 from data_contracts.gates import (
     Check,
     Decision,
@@ -121,7 +121,7 @@ def _inputs(manifest: Manifest) -> tuple[object, ...]:
     return (manifest.features, manifest.categorical, manifest.numeric, digests)
 
 
-def _definitions(use_case: UseCase, manifest: Manifest, rule: Rule) -> Check:
+def _definitions(use_case: UseCase, manifest: Manifest, rule: RuleInForce) -> Check:
     theirs, ours = dict(manifest.feature_digests), digests_of(use_case.groups)
     differ = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
 
@@ -138,7 +138,7 @@ def _definitions(use_case: UseCase, manifest: Manifest, rule: Rule) -> Check:
     return made(rule, "definitions", "same", evidence)
 
 
-def _golden(folder: Path, manifest: Manifest, engine: Engine, rule: Rule) -> Check:
+def _golden(folder: Path, manifest: Manifest, engine: Engine, rule: RuleInForce) -> Check:
     evidence: dict[str, Any] = {"limit": f"logits within {LOGIT_TOLERANCE:g}"}
     try:
         rows = verify_golden(folder, manifest, engine)
@@ -150,7 +150,7 @@ def _golden(folder: Path, manifest: Manifest, engine: Engine, rule: Rule) -> Che
 
 
 def _calibration(
-    rule: Rule,
+    rule: RuleInForce,
     labels: np.ndarray,
     scores: np.ndarray,
     confidence: float,
@@ -160,12 +160,12 @@ def _calibration(
     return made(rule, rule.check, "between", {**found.as_dict(), "limit": rule.limit})
 
 
-def _itself(rule: Rule, rows: int) -> Check:
+def _itself(rule: RuleInForce, rows: int) -> Check:
     """Of a baseline that is the version itself."""
     evidence = {"holds": True, "value": "is that baseline", "limit": "its equal", "n": rows}
     return made(rule, rule.check, "fact", evidence)
 
 
-def _incomparable(rule: Rule, name: str, rows: int, reason: str) -> Check:
+def _incomparable(rule: RuleInForce, name: str, rows: int, reason: str) -> Check:
     evidence = {"of": "log loss", "margin": rule.margin, "n": rows, "reason": reason}
     return made(rule, name, "difference", evidence)

@@ -171,7 +171,7 @@ def test_a_release_that_could_not_end_is_refused_naming_its_longest_gate() -> No
 
 def test_a_required_sequence_without_a_margin_is_refused() -> None:
     with pytest.raises(ValueError, match="'CTR': required without a margin"):
-        planned(effective([Rule("CTR", "canary")]))
+        planned(effective([Rule("CTR", "canary", margin=0.0)]))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from data_contracts.gate_rules import (
     DEFAULTS,
     SEQUENTIAL,
     Rule,
+    RuleInForce,
     Stage,
     alpha_of,
     check_rules,
@@ -33,7 +34,7 @@ from data_contracts.sequences import Split, Sums, arm_difference, paired_gap
 GOOD = Check("a", "pass", "1", "<= 2", 10)
 BAD = Check("b", "fail", "3", "<= 2", 10)
 UNSURE = Check("c", "cannot judge", "?", "<= 2", 10)
-RULE = Rule("better than constant", "offline")
+RULE = RuleInForce("better than constant", "offline")
 
 
 def rows(n: int = 3000) -> tuple[np.ndarray, np.ndarray]:
@@ -80,7 +81,7 @@ def test_a_limit_may_be_reached_but_not_passed(value: float, verdict: Verdict) -
 def test_not_a_number_is_over_every_limit_and_too_few_requests_are_under_none() -> None:
     unknown = limit_check(RULE, "latency p99", float("nan"), 2.0, 200)
     assert ("fail", "no figure") == (unknown.verdict, unknown.value)
-    rule = Rule("errors", "canary", limit=0.001, least=1000)
+    rule = RuleInForce("errors", "canary", limit=0.001, least=1000)
     assert limit_check(rule, "errors", 0.5, 0.001, 999).verdict == "cannot judge"
 
 
@@ -191,7 +192,7 @@ def every_kind() -> list[Check]:
     rng = np.random.default_rng(1)
     gaps = paired_gap(np.arange(2000) % 500, rng.normal(0, 0.1, 2000), np.ones(2000), scores)
 
-    def rule(check: str, stage: Stage = "offline") -> Rule:
+    def rule(check: str, stage: Stage = "offline") -> RuleInForce:
         return rules[stage, check]
 
     same = {"found": {"a": "1"}, "declared": {"a": "2"}, "n": 1, "limit": "equal"}
@@ -273,8 +274,28 @@ def test_a_stage_asks_for_every_required_check_and_leaves_out_what_is_off() -> N
         ([Rule("CTR", "canary"), Rule("CTR", "canary", "advisory")], "declared twice"),
         ([Rule("CTR", "canary", margin=-0.1)], "must not be below 0"),
         ([Rule("CTR", "canary", mode="maybe")], "no such words"),  # pyright: ignore
+        ([Rule("calibration", "offline", limit=1.0)], "limit 1: must be above 1, or nothing pass"),
+        ([Rule("score shift", "canary", limit=0.9)], "limit 0.9: must be above 1"),
+        ([Rule("latency p99", "canary", limit=0.0)], "'latency p99' .* limit 0: must be above 0"),
+        ([Rule("errors", "canary", limit=float("nan"))], "limit nan: must not be below 0"),
     ],
 )
 def test_a_rule_that_cannot_be_is_refused_by_name(rules: list[Rule], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         check_rules(rules)
+
+
+def test_numbers_that_a_rule_does_not_give_are_those_of_the_default() -> None:
+    declared = [
+        Rule("latency p99", "canary", least=5_000),
+        Rule("score shift", "canary", "advisory", "dry_run"),
+        Rule("errors", "canary", limit=0.0),
+    ]
+    check_rules(declared)
+    rules = {(rule.stage, rule.check): rule for rule in effective(declared)}
+    assert [
+        RuleInForce("latency p99", "canary", limit=1.5, least=5_000),
+        RuleInForce("score shift", "canary", "advisory", "dry_run", limit=2.0, least=1_000),
+        RuleInForce("errors", "canary", limit=0.0, least=1_000),
+    ] == [rules["canary", rule.check] for rule in declared]
+    assert DEFAULTS == effective([])
