@@ -11,7 +11,7 @@ from data_contracts.gate_rules import RuleInForce, alpha_of
 from data_contracts.rollout import BUCKETS, Rollout
 from data_contracts.sequences import LEAST_UNITS, boundary
 
-CTR, WEIGHED = "CTR", ("CTR", "paired log loss")
+CTR, RATIO, WEIGHED = "CTR", "sample ratio", ("CTR", "paired log loss")
 SERVICE = ("errors", "latency p99", "score shift")
 """Checks that count requests."""
 COUNTS = ("required", "enforce")
@@ -174,7 +174,8 @@ def _last(
     for rule in rules:
         if rule.stage != "canary" or rule.check in SERVICE:
             continue
-        days = _users(rule, traffic, LEAST_UNITS / min(share, 1 - share))
+        units = LEAST_UNITS / min(share, 1 - share)
+        days = _users(rule, traffic, max(units, rule.least) if rule.check == RATIO else units)
         weight = tuned.get(rule.check, 0.0)
         if rule.check == CTR:
             left = (weight - gained) / (share * (1 - share) * traffic.impressions_per_day)

@@ -31,10 +31,12 @@ class Rule:
     """How much worse still passes. Nats of log loss offline; in a release a share of the
     champion's figure (log loss, CTR)."""
     limit: float | None = None
-    """The most that a figure may be, for gates that limit one; of latency and mean score in a
-    canary how many times the champion's; of the calibration also the least, as 1 / limit."""
+    """The most that a figure may be, for gates that limit one: milliseconds of the offline latency;
+    of latency and mean score in a canary how many times the champion's; of the calibration also the
+    least, as 1 / limit."""
     least: int | None = None
-    """Impressions (of errors, latency and scores: requests) below which nothing is judged."""
+    """Sample below which nothing is judged: held-out rows (of the worst slice: of each part), for
+    errors, latency and scores requests, for the sample ratio units, else impressions."""
 
     def covers(self, check: str) -> bool:
         """Whether the check of this name is under this rule."""
@@ -53,7 +55,7 @@ class RuleInForce(Rule):
 DEFAULTS = (
     RuleInForce("definitions", "offline"),
     RuleInForce("golden rows", "offline"),
-    RuleInForce("latency p99", "offline"),
+    RuleInForce("latency p99", "offline", limit=20.0),
     RuleInForce("better than constant", "offline"),
     RuleInForce("better than logistic", "offline"),
     RuleInForce("calibration", "offline", "advisory", limit=1.25),
@@ -68,6 +70,33 @@ DEFAULTS = (
 )
 """What holds unless a use case declares otherwise. A release's alpha is split over `SEQUENTIAL`."""
 CHECKS = tuple((rule.stage, rule.check) for rule in DEFAULTS)
+KIND_OF = {
+    "definitions": "same",
+    "golden rows": "fact",
+    "latency p99": "at most",
+    "better than constant": "difference",
+    "better than logistic": "difference",
+    "calibration": "between",
+    "worst slice": "slices",
+    BETTER: "difference",
+    "paired log loss": "sequence",
+    "errors": "at most",
+    "score shift": "at most",
+    "sample ratio": "ratio",
+    "CTR": "sequence",
+}
+"""Check -> kind of the evidence that judges it, of `judging.KINDS`."""
+USES = {
+    "same": (),
+    "fact": (),
+    "at most": ("limit", "least"),
+    "difference": ("margin", "least"),
+    "between": ("limit", "least"),
+    "slices": ("margin", "least"),
+    "sequence": ("margin", "least"),
+    "ratio": ("least",),
+}
+"""Kind of evidence -> the numbers of a rule by which it is judged, and which it embeds."""
 ABOVE = {"latency p99": 0.0, "calibration": 1.0, "score shift": 1.0}
 """Check -> what its limit must be above: no figure is below."""
 SEQUENTIAL = ("paired log loss", "sample ratio", "CTR")
@@ -98,7 +127,10 @@ def check_rules(changed: Iterable[Rule]) -> None:
         if rule.level not in get_args(Level) or rule.mode not in get_args(Mode):
             raise ValueError(f"{name}: level {rule.level!r}, mode {rule.mode!r}: no such words")
         for number in NUMBERS:
-            value = getattr(rule, number)
+            value, used = getattr(rule, number), USES[KIND_OF[rule.check]]
+            if value is not None and number not in used:
+                judged = f"is judged by {' and '.join(used) or 'no number'}"
+                raise ValueError(f"{name}: {number} {value:g}: {judged}: leave it out")
             if value is not None and not value >= 0:
                 raise ValueError(f"{name}: {number} {value:g}: must not be below 0")
         if rule.limit is not None and not rule.limit > ABOVE.get(rule.check, -1.0):

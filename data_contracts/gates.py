@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from data_contracts.evidence import Estimate, paired_difference
-from data_contracts.gate_rules import Level, Mode, RuleInForce, Stage, alpha_of
+from data_contracts.gate_rules import USES, Level, Mode, RuleInForce, Stage, alpha_of
 from data_contracts.judging import KINDS, Evidence, Interval, Verdict
 from data_contracts.sequences import Split, Sums
 
@@ -107,7 +107,7 @@ def recompute(decided: Mapping[str, Any]) -> Decision:
 
 def unanswered(decided: Mapping[str, Any], rules: Iterable[RuleInForce], stage: Stage) -> list[str]:
     """The rules of a stage without which no move is made, and that no check of a decision, as
-    `as_dict` gave it, answers with their level, mode and margin.
+    `as_dict` gave it, answers with their level, mode and numbers.
 
     A check that only shows no harm so far answers none.
     """
@@ -121,9 +121,10 @@ def unanswered(decided: Mapping[str, Any], rules: Iterable[RuleInForce], stage: 
 
 
 def _answers(check: Mapping[str, Any], rule: RuleInForce) -> bool:
-    margin = check["evidence"].get("margin", rule.margin)
-    found = check["level"], check["mode"], margin
-    same = found == (rule.level, rule.mode, rule.margin)
+    evidence = check["evidence"]
+    same = (check["level"], check["mode"]) == (rule.level, rule.mode) and all(
+        evidence.get(number) == getattr(rule, number) for number in USES.get(check["kind"], ())
+    )
     return same and rule.covers(check["name"]) and check["kind"] != "no harm"
 
 
@@ -136,12 +137,10 @@ def _made(name: str, kind: str, evidence: Evidence, level: Level, mode: Mode) ->
     return Check(name, *KINDS[kind](evidence), level, mode, kind, evidence)
 
 
-def limit_check(
-    rule: RuleInForce, name: str, value: float, limit: float, n: int, unit: str = ""
-) -> Check:
-    """Pass when `value` is at most `limit`; not judged below the rule's `least`."""
+def limit_check(rule: RuleInForce, name: str, value: float, n: int, unit: str = "") -> Check:
+    """Pass when `value` is at most the rule's limit; not judged below its `least`."""
     known = None if value != value else float(value)
-    evidence = {"value": known, "limit": float(limit), "n": n, "unit": unit, "least": rule.least}
+    evidence = {"value": known, "limit": rule.limit, "n": n, "unit": unit, "least": rule.least}
     return made(rule, name, "at most", evidence)
 
 
@@ -159,7 +158,8 @@ def better_than(
     Fail when it is above 0 with its whole interval; else the data cannot tell. `users` [n]: whose
     rows they are, over whom the interval is.
     """
-    evidence: dict[str, Any] = {"of": "log loss", "margin": rule.margin, "n": len(labels)}
+    numbers = {"margin": rule.margin, "least": rule.least}
+    evidence: dict[str, Any] = {"of": "log loss", **numbers, "n": len(labels)}
     if len(set(np.asarray(labels).tolist())) < 2:
         return made(rule, name, "difference", {**evidence, "reason": "one class only"})
     gap: Estimate = paired_difference(labels, candidate, baseline, confidence, users=users)
@@ -176,14 +176,16 @@ def worst_part(
     least: int,
     users: np.ndarray | None = None,
 ) -> Check:
-    """`better_than` on each part (name -> bool[n]) with `least` rows and both classes.
+    """`better_than` on each part (name -> bool[n]) with both classes and `least` rows, or the
+    rule's where that is more.
 
     The confidence is shared out over the parts (Bonferroni).
     """
+    fewest = max(least, rule.least)
     judged = {
         name: mask
         for name, mask in parts.items()
-        if mask.sum() >= least and 0 < labels[mask].sum() < mask.sum()
+        if mask.sum() >= fewest and 0 < labels[mask].sum() < mask.sum()
     }
     shared = 1 - (1 - confidence) / max(len(judged), 1)
     gaps: dict[str, Any] = {}
@@ -191,7 +193,8 @@ def worst_part(
         own = None if users is None else users[mask]
         rows = (labels[mask], candidate[mask], baseline[mask])
         gaps[name] = paired_difference(*rows, shared, users=own).as_dict()
-    return made(rule, "worst slice", "slices", {"margin": rule.margin, "parts": gaps})
+    evidence = {"margin": rule.margin, "least": rule.least, "parts": gaps}
+    return made(rule, "worst slice", "slices", evidence)
 
 
 def sequence_check(
@@ -220,7 +223,8 @@ def ratio_check(rules: Sequence[RuleInForce], splits: Sequence[Split], alpha: fl
     name = "sample ratio"
     rule = next(rule for rule in rules if rule.check == name)
     raw = [asdict(split) for split in splits]
-    return made(rule, name, "ratio", {"splits": raw, "alpha": alpha_of(name, rules, alpha)})
+    evidence = {"splits": raw, "alpha": alpha_of(name, rules, alpha), "least": rule.least}
+    return made(rule, name, "ratio", evidence)
 
 
 def decision(

@@ -79,7 +79,7 @@ def _service(rules: Mapping[str, RuleInForce], seen: Evidence) -> list[Check]:
         "score shift": shift,
     }
     return [
-        limit_check(rules[name], name, value, rules[name].limit, requests)
+        limit_check(rules[name], name, value, requests)
         for name, value in shares.items()
         if rules[name].mode != "off"
     ]

@@ -44,8 +44,6 @@ class Split:
 class Gates:
     """What a version must show to be moved on."""
 
-    max_latency_ms: float = 20.0
-    """p99 of scoring 21 rows in process."""
     confidence: float = 0.95
     """Of every interval: of the gates, of offline and live metrics, of the off-policy value."""
     variant_margin: float = 0.0005
@@ -61,6 +59,12 @@ class Gates:
     def rules(self) -> tuple[RuleInForce, ...]:
         """All rules in force."""
         return effective(self.changed)
+
+    @property
+    def max_latency_ms(self) -> float:
+        """p99 of scoring 21 rows in process: the limit of the offline rule."""
+        offline = (rule for rule in self.rules if rule.stage == "offline")
+        return next(rule.limit for rule in offline if rule.check == "latency p99")
 
     def check(self) -> None:
         """Raise ValueError naming what cannot be."""

@@ -28,7 +28,7 @@ from data_contracts.gates import (
 from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of, joint_digest
 from training.batches import Rows
-from training.engine import Engine, latency_p99_ms
+from training.engine import CALLS, Engine, latency_p99_ms
 from training.evaluate import Held
 from training.export import verify_golden
 from training.registry import Registry, Version
@@ -64,9 +64,7 @@ def decide(
     checks = [
         _definitions(use_case, manifest, rules["definitions"]),
         _golden(folder, manifest, engine, rules["golden rows"]),
-        limit_check(
-            rules["latency p99"], "latency p99", latency, gates.max_latency_ms, LATENCY_ROWS, " ms"
-        ),
+        limit_check(rules["latency p99"], "latency p99", latency, CALLS, " ms"),
         _calibration(rules["calibration"], labels, scores, gates.confidence, held.users),
     ]
     rivals = {f"better than {name}": each for name, each in baselines.items()}
@@ -157,7 +155,9 @@ def _calibration(
     users: np.ndarray | None,
 ) -> Check:
     found = bootstrap(predicted_over_observed, labels, scores, confidence, users=users)
-    return made(rule, rule.check, "between", {**found.as_dict(), "limit": rule.limit})
+    return made(
+        rule, rule.check, "between", {**found.as_dict(), "limit": rule.limit, "least": rule.least}
+    )
 
 
 def _itself(rule: RuleInForce, rows: int) -> Check:
@@ -167,5 +167,6 @@ def _itself(rule: RuleInForce, rows: int) -> Check:
 
 
 def _incomparable(rule: RuleInForce, name: str, rows: int, reason: str) -> Check:
-    evidence = {"of": "log loss", "margin": rule.margin, "n": rows, "reason": reason}
+    numbers = {"margin": rule.margin, "least": rule.least}
+    evidence = {"of": "log loss", **numbers, "n": rows, "reason": reason}
     return made(rule, name, "difference", evidence)
