@@ -72,13 +72,6 @@ class Decision:
             "checks": [check.as_dict() for check in self.checks],
         }
 
-    def table(self) -> list[tuple[str, ...]]:
-        """For people: name, what it counts for, verdict, value, limit and rows of each check."""
-        return [
-            (c.name, f"{c.level}, {c.mode}", c.verdict, c.value, c.limit, f"{c.n:,}")
-            for c in self.checks
-        ]
-
 
 def _joined(checks: Iterable[Check]) -> Verdict:
     verdicts = {check.verdict for check in checks}
