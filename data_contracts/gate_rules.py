@@ -14,6 +14,8 @@ Mode = Literal["off", "dry_run", "enforce"]
 
 BETTER = "better than champion"
 """The check that needs a champion to be asked."""
+LOGISTIC = "better than logistic"
+"""The check that the logistic baseline itself passes as such: evidence of kind `itself`."""
 NUMBERS = ("margin", "limit", "least")
 """Fields of a rule that come from the default where they are not given."""
 
@@ -57,7 +59,7 @@ DEFAULTS = (
     RuleInForce("golden rows", "offline"),
     RuleInForce("latency p99", "offline", limit=20.0),
     RuleInForce("better than constant", "offline"),
-    RuleInForce("better than logistic", "offline"),
+    RuleInForce(LOGISTIC, "offline"),
     RuleInForce("calibration", "offline", "advisory", limit=1.25),
     RuleInForce("worst slice", "offline", "advisory"),
     RuleInForce(BETTER, "offline"),
@@ -75,7 +77,7 @@ KIND_OF = {
     "golden rows": "fact",
     "latency p99": "at most",
     "better than constant": "difference",
-    "better than logistic": "difference",
+    LOGISTIC: "difference",
     "calibration": "between",
     "worst slice": "slices",
     BETTER: "difference",
@@ -85,9 +87,10 @@ KIND_OF = {
     "sample ratio": "ratio",
     "CTR": "sequence",
 }
-"""Check -> kind of the evidence that judges it, of `judging.KINDS`."""
+"""Check -> kind of the evidence that judges it, of `judging.KINDS`; no other stands for it."""
 USES = {
     "same": (),
+    "itself": (),
     "fact": (),
     "at most": ("limit", "least"),
     "difference": ("margin", "least"),

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from data_contracts.evidence import Estimate, paired_difference
-from data_contracts.gate_rules import USES, Level, Mode, RuleInForce, Stage, alpha_of
+from data_contracts.gate_rules import (
+    KIND_OF,
+    LOGISTIC,
+    USES,
+    Level,
+    Mode,
+    RuleInForce,
+    Stage,
+    alpha_of,
+)
 from data_contracts.judging import KINDS, Evidence, Interval, Verdict
 from data_contracts.sequences import Split, Sums
 
@@ -102,7 +111,8 @@ def unanswered(decided: Mapping[str, Any], rules: Iterable[RuleInForce], stage: 
     """The rules of a stage without which no move is made, and that no check of a decision, as
     `as_dict` gave it, answers with their level, mode and numbers.
 
-    A check that only shows no harm so far answers none.
+    Only evidence of the kind that its check is judged by answers a rule: no fact stands for a
+    statistic, and a check that only shows no harm so far answers none.
     """
     return [
         rule.check
@@ -114,11 +124,12 @@ def unanswered(decided: Mapping[str, Any], rules: Iterable[RuleInForce], stage: 
 
 
 def _answers(check: Mapping[str, Any], rule: RuleInForce) -> bool:
-    evidence = check["evidence"]
-    same = (check["level"], check["mode"]) == (rule.level, rule.mode) and all(
-        evidence.get(number) == getattr(rule, number) for number in USES.get(check["kind"], ())
-    )
-    return same and rule.covers(check["name"]) and check["kind"] != "no harm"
+    kind, evidence = check["kind"], check["evidence"]
+    judged = kind == KIND_OF[rule.check] or (kind == "itself" and rule.check == LOGISTIC)
+    same = (check["level"], check["mode"]) == (rule.level, rule.mode)
+    if not (judged and same and rule.covers(check["name"])):
+        return False
+    return all(evidence.get(number) == getattr(rule, number) for number in USES[kind])
 
 
 def made(rule: RuleInForce, name: str, kind: str, evidence: Evidence) -> Check:

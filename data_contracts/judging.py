@@ -61,6 +61,10 @@ def _fact(e: Evidence) -> Answer:
     return "pass" if e["holds"] else "fail", e["value"], e["limit"], int(e["n"]), None
 
 
+def _itself(e: Evidence) -> Answer:
+    return "pass", "is that baseline", "its equal", int(e["n"]), None
+
+
 def _absent(e: Evidence) -> Answer:
     return "cannot judge", e.get("reason", "no evidence"), "evidence", 0, None
 
@@ -162,6 +166,7 @@ def _no_harm(e: Evidence) -> Answer:
 
 KINDS: dict[str, Callable[[Evidence], Answer]] = {
     "fact": _fact,
+    "itself": _itself,
     "absent": _absent,
     "same": _same,
     "at most": _at_most,

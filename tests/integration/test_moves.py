@@ -12,7 +12,7 @@ from shutil import copytree
 import pytest
 from mlflow import MlflowClient
 
-from data_contracts.gate_rules import Rule
+from data_contracts.gate_rules import Rule, RuleInForce
 from data_contracts.gates import Decision, made
 from data_contracts.lake import Lake
 from data_contracts.ledger import open_intent
@@ -32,6 +32,7 @@ STAGED = replace(
 BEFORE = {"challenger": "2", "champion": "1"}
 AFTER = {"champion": "2", "previous_champion": "1"}
 ADA = Override("ada", "the sale begins")
+OFFLINE = RuleInForce("golden rows", "offline")
 ROOT = Path(__file__).parents[2]
 
 
@@ -143,6 +144,30 @@ def test_a_failed_check_that_was_cut_out_of_a_decision_is_missed(lake: Lake) -> 
         moves_of(lake).promote("3", "champion")
     moves_of(lake).promote("3", "champion", ADA)
     assert [] == moves_of(lake).verify()
+
+
+def test_a_fact_that_was_written_in_place_of_a_statistic_answers_no_rule(lake: Lake) -> None:
+    real = answered("against champion 1").checks
+    fact = {"holds": True, "value": "so", "limit": "so", "n": 1}
+    checks = [replace(made(OFFLINE, check.name, "fact", fact), level=check.level) for check in real]
+    lacking = [each.name for each in real if each.counts and each.kind != "fact"]
+    forged = registered(lake, Decision("against champion 1", tuple(checks)))
+    told = f"the use case requires: {', '.join(lacking)}: train again"
+    with pytest.raises(MoveRefused, match=told):
+        moves_of(lake).promote(forged, "champion")
+    assert ["definitions", "latency p99"] == lacking[:2]
+
+
+@pytest.mark.parametrize("check", ["better than constant", "better than logistic"])
+def test_the_logistic_baseline_stands_for_itself_alone(lake: Lake, check: str) -> None:
+    own = made(RuleInForce(check, "offline"), check, "itself", {"n": 900})
+    others = answered("against champion 1", without=[check]).checks
+    version = registered(lake, Decision("against champion 1", (*others, own)))
+    if check == "better than logistic":
+        moves_of(lake).promote(version, "champion")
+        return
+    with pytest.raises(MoveRefused, match="the use case requires: better than constant: train"):
+        moves_of(lake).promote(version, "champion")
 
 
 @pytest.mark.parametrize(
