@@ -48,6 +48,9 @@ class Gates:
     """Of every interval: of the gates, of offline and live metrics, of the off-policy value."""
     variant_margin: float = 0.0005
     """Nats of log loss that a faster or smaller variant of a version may lose."""
+    variant_ece_margin: float = 0.005
+    """Expected calibration error, a probability, by which such a variant may be worse. Bins make it
+    noisy: at 20 % positives 20 000 rows know it to 0.003."""
     alpha: float = 0.05
     """Share of releases without a fault in which any sequential gate may fail, at all looks."""
     max_days: float = 14.0
@@ -73,8 +76,9 @@ class Gates:
                 f"gates: alpha {self.alpha}, confidence {self.confidence}: between 0 and 1; "
                 f"max_days {self.max_days}: above 0"
             )
-        if not self.variant_margin >= 0:
-            raise ValueError(f"gates: variant_margin {self.variant_margin}: must not be below 0")
+        for name in ("variant_margin", "variant_ece_margin"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"gates: {name} {getattr(self, name)}: must not be below 0")
         check_rules(self.changed)
 
 
