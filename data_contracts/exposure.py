@@ -7,11 +7,11 @@ from math import inf, log, sqrt
 from statistics import NormalDist
 from typing import Any
 
-from data_contracts.gate_rules import Rule, alpha_of
+from data_contracts.gate_rules import RuleInForce, alpha_of
 from data_contracts.rollout import BUCKETS, Rollout
 from data_contracts.sequences import LEAST_UNITS, boundary
 
-CTR, WEIGHED = "CTR", ("CTR", "paired log loss")
+CTR, RATIO, WEIGHED = "CTR", "sample ratio", ("CTR", "paired log loss")
 SERVICE = ("errors", "latency p99", "score shift")
 """Checks that count requests."""
 COUNTS = ("required", "enforce")
@@ -106,7 +106,7 @@ class Plan:
 
 
 def plan(
-    rules: Sequence[Rule],
+    rules: Sequence[RuleInForce],
     traffic: Traffic,
     alpha: float,
     max_days: float,
@@ -142,7 +142,7 @@ def plan(
 
 
 def _shadow(
-    rules: Sequence[Rule], traffic: Traffic, tuned: Mapping[str, float], maturing: float
+    rules: Sequence[RuleInForce], traffic: Traffic, tuned: Mapping[str, float], maturing: float
 ) -> Iterator[Need]:
     """The paired comparison on every impression."""
     for rule in rules:
@@ -153,7 +153,7 @@ def _shadow(
             yield _need(rule, traffic, 1.0, days, weight)
 
 
-def _service(rules: Sequence[Rule], traffic: Traffic, share: float) -> Iterator[Need]:
+def _service(rules: Sequence[RuleInForce], traffic: Traffic, share: float) -> Iterator[Need]:
     """Checks of the candidate's answers, made anew on each step."""
     for rule in rules:
         if rule.check in SERVICE and rule.stage == "canary":
@@ -162,7 +162,7 @@ def _service(rules: Sequence[Rule], traffic: Traffic, share: float) -> Iterator[
 
 
 def _last(
-    rules: Sequence[Rule],
+    rules: Sequence[RuleInForce],
     traffic: Traffic,
     share: float,
     tuned: Mapping[str, float],
@@ -174,7 +174,8 @@ def _last(
     for rule in rules:
         if rule.stage != "canary" or rule.check in SERVICE:
             continue
-        days = _users(rule, traffic, LEAST_UNITS / min(share, 1 - share))
+        units = LEAST_UNITS / min(share, 1 - share)
+        days = _users(rule, traffic, max(units, rule.least) if rule.check == RATIO else units)
         weight = tuned.get(rule.check, 0.0)
         if rule.check == CTR:
             left = (weight - gained) / (share * (1 - share) * traffic.impressions_per_day)
@@ -183,7 +184,7 @@ def _last(
         yield _need(rule, traffic, share, days, weight)
 
 
-def _users(rule: Rule, traffic: Traffic, users: float) -> float:
+def _users(rule: RuleInForce, traffic: Traffic, users: float) -> float:
     days = traffic.days_of(users)
     if days == inf:
         raise ValueError(
@@ -193,12 +194,14 @@ def _users(rule: Rule, traffic: Traffic, users: float) -> float:
     return days
 
 
-def _need(rule: Rule, traffic: Traffic, share: float, days: float, weight: float = 0.0) -> Need:
+def _need(
+    rule: RuleInForce, traffic: Traffic, share: float, days: float, weight: float = 0.0
+) -> Need:
     impressions = round(days * traffic.impressions_per_day)
     return Need(rule.check, rule.stage, share, weight, impressions, days)
 
 
-def weights(rules: Sequence[Rule], traffic: Traffic, alpha: float) -> dict[str, float]:
+def weights(rules: Sequence[RuleInForce], traffic: Traffic, alpha: float) -> dict[str, float]:
     """Check -> weight at which its sequence shall be narrowest, for every sequence that is on."""
     return {
         rule.check: _weight(rule, traffic, alpha_of(rule.check, rules, alpha), POWER)
@@ -207,7 +210,7 @@ def weights(rules: Sequence[Rule], traffic: Traffic, alpha: float) -> dict[str, 
     }
 
 
-def _weight(rule: Rule, traffic: Traffic, alpha: float, power: float) -> float:
+def _weight(rule: RuleInForce, traffic: Traffic, alpha: float, power: float) -> float:
     """Weight at which the sequence's end and the noise of the estimate fit into the margin."""
     if not rule.margin:
         raise ValueError(

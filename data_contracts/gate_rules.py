@@ -1,7 +1,7 @@
 """Which gates a use case declares for each stage of a release, and how much each of them counts."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 Stage = Literal["offline", "shadow", "canary"]
@@ -14,57 +14,107 @@ Mode = Literal["off", "dry_run", "enforce"]
 
 BETTER = "better than champion"
 """The check that needs a champion to be asked."""
+LOGISTIC = "better than logistic"
+"""The check that the logistic baseline itself passes as such: evidence of kind `itself`."""
+NUMBERS = ("margin", "limit", "least")
+"""Fields of a rule that come from the default where they are not given."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One gate of a stage."""
+    """One gate of a stage, as declared: a number that is not given is that of `DEFAULTS`."""
 
     check: str
     """Of `CHECKS`. One that names its rival, as `better than champion 3`, goes by the rest."""
     stage: Stage
     level: Level = "required"
     mode: Mode = "enforce"
-    margin: float = 0.0
+    margin: float | None = None
     """How much worse still passes. Nats of log loss offline; in a release a share of the
     champion's figure (log loss, CTR)."""
-    limit: float = 0.0
-    """The most that a figure may be, for gates that limit one; of latency and mean score in a
-    canary how many times the champion's."""
-    least: int = 0
-    """Impressions (of errors, latency and scores: requests) below which nothing is judged."""
+    limit: float | None = None
+    """The most that a figure may be, for gates that limit one: milliseconds of the offline latency;
+    of latency and mean score in a canary how many times the champion's; of the calibration also the
+    least, as 1 / limit."""
+    least: int | None = None
+    """Sample below which nothing is judged: held-out rows (of the worst slice: of each part), for
+    errors, latency and scores requests, for the sample ratio units, else impressions."""
 
     def covers(self, check: str) -> bool:
         """Whether the check of this name is under this rule."""
         return check == self.check or check.startswith(f"{self.check} ")
 
 
+@dataclass(frozen=True)
+class RuleInForce(Rule):
+    """A rule with all its numbers."""
+
+    margin: float = 0.0
+    limit: float = 0.0
+    least: int = 0
+
+
 DEFAULTS = (
-    Rule("definitions", "offline"),
-    Rule("golden rows", "offline"),
-    Rule("latency p99", "offline"),
-    Rule("better than constant", "offline"),
-    Rule("better than logistic", "offline"),
-    Rule("calibration", "offline", "advisory", limit=1.25),
-    Rule("worst slice", "offline", "advisory"),
-    Rule(BETTER, "offline"),
-    Rule("paired log loss", "shadow", margin=0.02),
-    Rule("errors", "canary", limit=0.001, least=1_000),
-    Rule("latency p99", "canary", limit=1.5, least=1_000),
-    Rule("score shift", "canary", limit=2.0, least=1_000),
-    Rule("sample ratio", "canary"),
-    Rule("CTR", "canary", margin=0.05),
+    RuleInForce("definitions", "offline"),
+    RuleInForce("golden rows", "offline"),
+    RuleInForce("latency p99", "offline", limit=20.0),
+    RuleInForce("better than constant", "offline"),
+    RuleInForce(LOGISTIC, "offline"),
+    RuleInForce("calibration", "offline", "advisory", limit=1.25),
+    RuleInForce("worst slice", "offline", "advisory"),
+    RuleInForce(BETTER, "offline"),
+    RuleInForce("paired log loss", "shadow", margin=0.02),
+    RuleInForce("errors", "canary", limit=0.001, least=1_000),
+    RuleInForce("latency p99", "canary", limit=1.5, least=1_000),
+    RuleInForce("score shift", "canary", limit=2.0, least=1_000),
+    RuleInForce("sample ratio", "canary"),
+    RuleInForce("CTR", "canary", margin=0.05),
 )
 """What holds unless a use case declares otherwise. A release's alpha is split over `SEQUENTIAL`."""
 CHECKS = tuple((rule.stage, rule.check) for rule in DEFAULTS)
+KIND_OF = {
+    "definitions": "same",
+    "golden rows": "fact",
+    "latency p99": "at most",
+    "better than constant": "difference",
+    LOGISTIC: "difference",
+    "calibration": "between",
+    "worst slice": "slices",
+    BETTER: "difference",
+    "paired log loss": "sequence",
+    "errors": "at most",
+    "score shift": "at most",
+    "sample ratio": "ratio",
+    "CTR": "sequence",
+}
+"""Check -> kind of the evidence that judges it, of `judging.KINDS`; no other stands for it."""
+USES = {
+    "same": (),
+    "itself": (),
+    "fact": (),
+    "at most": ("limit", "least"),
+    "difference": ("margin", "least"),
+    "between": ("limit", "least"),
+    "slices": ("margin", "least"),
+    "sequence": ("margin", "least"),
+    "ratio": ("least",),
+}
+"""Kind of evidence -> the numbers of a rule by which it is judged, and which it embeds."""
+ABOVE = {"latency p99": 0.0, "calibration": 1.0, "score shift": 1.0}
+"""Check -> what its limit must be above: no figure is below."""
 SEQUENTIAL = ("paired log loss", "sample ratio", "CTR")
 """Checks that are looked at again and again while a release runs."""
 
 
-def effective(changed: Iterable[Rule]) -> tuple[Rule, ...]:
-    """The defaults, each replaced by the rule of the same stage and check where there is one."""
+def effective(changed: Iterable[Rule]) -> tuple[RuleInForce, ...]:
+    """The defaults, each changed by the rule of the same stage and check where there is one."""
     own = {(rule.stage, rule.check): rule for rule in changed}
-    return tuple(own.get((rule.stage, rule.check), rule) for rule in DEFAULTS)
+    return tuple(_changed(rule, own.get((rule.stage, rule.check), rule)) for rule in DEFAULTS)
+
+
+def _changed(default: RuleInForce, by: Rule) -> RuleInForce:
+    given = {name: value for name in NUMBERS if (value := getattr(by, name)) is not None}
+    return replace(default, level=by.level, mode=by.mode, **given)
 
 
 def check_rules(changed: Iterable[Rule]) -> None:
@@ -79,8 +129,18 @@ def check_rules(changed: Iterable[Rule]) -> None:
             raise ValueError(f"{name}: declared twice: keep one")
         if rule.level not in get_args(Level) or rule.mode not in get_args(Mode):
             raise ValueError(f"{name}: level {rule.level!r}, mode {rule.mode!r}: no such words")
-        if min(rule.margin, rule.limit, rule.least) < 0:
-            raise ValueError(f"{name}: margin, limit and least must not be below 0")
+        for number in NUMBERS:
+            value, used = getattr(rule, number), USES[KIND_OF[rule.check]]
+            if value is not None and number not in used:
+                judged = f"is judged by {' and '.join(used) or 'no number'}"
+                raise ValueError(f"{name}: {number} {value:g}: {judged}: leave it out")
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name}: {number} {value:g}: must not be below 0")
+        if rule.limit is not None and not rule.limit > ABOVE.get(rule.check, -1.0):
+            raise ValueError(
+                f"{name}: limit {rule.limit:g}: must be above {ABOVE[rule.check]:g}, "
+                "or nothing passes"
+            )
         seen.add((rule.stage, rule.check))
 
 

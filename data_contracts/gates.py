@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from data_contracts.evidence import Estimate, paired_difference
-from data_contracts.gate_rules import Level, Mode, Rule, Stage, alpha_of
+from data_contracts.gate_rules import (
+    KIND_OF,
+    LOGISTIC,
+    USES,
+    Level,
+    Mode,
+    RuleInForce,
+    Stage,
+    alpha_of,
+)
 from data_contracts.judging import KINDS, Evidence, Interval, Verdict
 from data_contracts.sequences import Split, Sums
 
@@ -72,13 +81,6 @@ class Decision:
             "checks": [check.as_dict() for check in self.checks],
         }
 
-    def table(self) -> list[tuple[str, ...]]:
-        """For people: name, what it counts for, verdict, value, limit and rows of each check."""
-        return [
-            (c.name, f"{c.level}, {c.mode}", c.verdict, c.value, c.limit, f"{c.n:,}")
-            for c in self.checks
-        ]
-
 
 def _joined(checks: Iterable[Check]) -> Verdict:
     verdicts = {check.verdict for check in checks}
@@ -105,11 +107,12 @@ def recompute(decided: Mapping[str, Any]) -> Decision:
     return Decision(decided["stage"], tuple(checks))
 
 
-def unanswered(decided: Mapping[str, Any], rules: Iterable[Rule], stage: Stage) -> list[str]:
+def unanswered(decided: Mapping[str, Any], rules: Iterable[RuleInForce], stage: Stage) -> list[str]:
     """The rules of a stage without which no move is made, and that no check of a decision, as
-    `as_dict` gave it, answers with their level, mode and margin.
+    `as_dict` gave it, answers with their level, mode and numbers.
 
-    A check that only shows no harm so far answers none.
+    Only evidence of the kind that its check is judged by answers a rule: no fact stands for a
+    statistic, and a check that only shows no harm so far answers none.
     """
     return [
         rule.check
@@ -120,14 +123,16 @@ def unanswered(decided: Mapping[str, Any], rules: Iterable[Rule], stage: Stage) 
     ]
 
 
-def _answers(check: Mapping[str, Any], rule: Rule) -> bool:
-    margin = check["evidence"].get("margin", rule.margin)
-    found = check["level"], check["mode"], margin
-    same = found == (rule.level, rule.mode, rule.margin)
-    return same and rule.covers(check["name"]) and check["kind"] != "no harm"
+def _answers(check: Mapping[str, Any], rule: RuleInForce) -> bool:
+    kind, evidence = check["kind"], check["evidence"]
+    judged = kind == KIND_OF[rule.check] or (kind == "itself" and rule.check == LOGISTIC)
+    same = (check["level"], check["mode"]) == (rule.level, rule.mode)
+    if not (judged and same and rule.covers(check["name"])):
+        return False
+    return all(evidence.get(number) == getattr(rule, number) for number in USES[kind])
 
 
-def made(rule: Rule, name: str, kind: str, evidence: Evidence) -> Check:
+def made(rule: RuleInForce, name: str, kind: str, evidence: Evidence) -> Check:
     """The check that this evidence leads to, as the rule lets it count."""
     return _made(name, kind, evidence, rule.level, rule.mode)
 
@@ -136,15 +141,15 @@ def _made(name: str, kind: str, evidence: Evidence, level: Level, mode: Mode) ->
     return Check(name, *KINDS[kind](evidence), level, mode, kind, evidence)
 
 
-def limit_check(rule: Rule, name: str, value: float, limit: float, n: int, unit: str = "") -> Check:
-    """Pass when `value` is at most `limit`; not judged below the rule's `least`."""
+def limit_check(rule: RuleInForce, name: str, value: float, n: int, unit: str = "") -> Check:
+    """Pass when `value` is at most the rule's limit; not judged below its `least`."""
     known = None if value != value else float(value)
-    evidence = {"value": known, "limit": float(limit), "n": n, "unit": unit, "least": rule.least}
+    evidence = {"value": known, "limit": rule.limit, "n": n, "unit": unit, "least": rule.least}
     return made(rule, name, "at most", evidence)
 
 
 def better_than(
-    rule: Rule,
+    rule: RuleInForce,
     name: str,
     labels: np.ndarray,
     candidate: np.ndarray,
@@ -157,7 +162,8 @@ def better_than(
     Fail when it is above 0 with its whole interval; else the data cannot tell. `users` [n]: whose
     rows they are, over whom the interval is.
     """
-    evidence: dict[str, Any] = {"of": "log loss", "margin": rule.margin, "n": len(labels)}
+    numbers = {"margin": rule.margin, "least": rule.least}
+    evidence: dict[str, Any] = {"of": "log loss", **numbers, "n": len(labels)}
     if len(set(np.asarray(labels).tolist())) < 2:
         return made(rule, name, "difference", {**evidence, "reason": "one class only"})
     gap: Estimate = paired_difference(labels, candidate, baseline, confidence, users=users)
@@ -165,7 +171,7 @@ def better_than(
 
 
 def worst_part(
-    rule: Rule,
+    rule: RuleInForce,
     labels: np.ndarray,
     candidate: np.ndarray,
     baseline: np.ndarray,
@@ -174,14 +180,16 @@ def worst_part(
     least: int,
     users: np.ndarray | None = None,
 ) -> Check:
-    """`better_than` on each part (name -> bool[n]) with `least` rows and both classes.
+    """`better_than` on each part (name -> bool[n]) with both classes and `least` rows, or the
+    rule's where that is more.
 
     The confidence is shared out over the parts (Bonferroni).
     """
+    fewest = max(least, rule.least)
     judged = {
         name: mask
         for name, mask in parts.items()
-        if mask.sum() >= least and 0 < labels[mask].sum() < mask.sum()
+        if mask.sum() >= fewest and 0 < labels[mask].sum() < mask.sum()
     }
     shared = 1 - (1 - confidence) / max(len(judged), 1)
     gaps: dict[str, Any] = {}
@@ -189,11 +197,12 @@ def worst_part(
         own = None if users is None else users[mask]
         rows = (labels[mask], candidate[mask], baseline[mask])
         gaps[name] = paired_difference(*rows, shared, users=own).as_dict()
-    return made(rule, "worst slice", "slices", {"margin": rule.margin, "parts": gaps})
+    evidence = {"margin": rule.margin, "least": rule.least, "parts": gaps}
+    return made(rule, "worst slice", "slices", evidence)
 
 
 def sequence_check(
-    rules: Sequence[Rule], name: str, sums: Sums, tuned_at: float, alpha: float
+    rules: Sequence[RuleInForce], name: str, sums: Sums, tuned_at: float, alpha: float
 ) -> Check:
     """`paired log loss` or `CTR` at a look, with its part of the release's `alpha`.
 
@@ -213,15 +222,18 @@ def sequence_check(
     return made(rule, name, "sequence", evidence)
 
 
-def ratio_check(rules: Sequence[Rule], splits: Sequence[Split], alpha: float) -> Check:
+def ratio_check(rules: Sequence[RuleInForce], splits: Sequence[Split], alpha: float) -> Check:
     """`sample ratio` at a look, with its part of the release's `alpha`."""
     name = "sample ratio"
     rule = next(rule for rule in rules if rule.check == name)
     raw = [asdict(split) for split in splits]
-    return made(rule, name, "ratio", {"splits": raw, "alpha": alpha_of(name, rules, alpha)})
+    evidence = {"splits": raw, "alpha": alpha_of(name, rules, alpha), "least": rule.least}
+    return made(rule, name, "ratio", evidence)
 
 
-def decision(stage: Stage, title: str, rules: Iterable[Rule], checks: Iterable[Check]) -> Decision:
+def decision(
+    stage: Stage, title: str, rules: Iterable[RuleInForce], checks: Iterable[Check]
+) -> Decision:
     """The checks of a stage under its rules: without those that are off, and with those missing.
 
     A rule that counts and that no check answers cannot be judged.

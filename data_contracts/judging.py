@@ -51,8 +51,18 @@ def not_worse(estimate: Estimate, margin: float) -> Verdict:
     return "fail" if estimate.low > 0 else "cannot judge"
 
 
+def _too_few(e: Evidence) -> str:
+    """Why rows cannot be judged by; empty where they are enough."""
+    rows, least = int(e["n"]), int(e.get("least", 0))
+    return f"{rows} rows, needs {least}" if rows < least else ""
+
+
 def _fact(e: Evidence) -> Answer:
     return "pass" if e["holds"] else "fail", e["value"], e["limit"], int(e["n"]), None
+
+
+def _itself(e: Evidence) -> Answer:
+    return "pass", "is that baseline", "its equal", int(e["n"]), None
 
 
 def _absent(e: Evidence) -> Answer:
@@ -77,8 +87,8 @@ def _at_most(e: Evidence) -> Answer:
 
 def _difference(e: Evidence) -> Answer:
     margin, limit = float(e["margin"]), f"{e['of']} difference < {e['margin']:g}"
-    if e.get("reason"):
-        return "cannot judge", e["reason"], limit, int(e["n"]), None
+    if reason := e.get("reason") or _too_few(e):
+        return "cannot judge", reason, limit, int(e["n"]), None
     estimate = _estimate(e)
     verdict = not_worse(estimate, margin)
     return verdict, _shown(estimate), limit, estimate.n, _interval(estimate)
@@ -102,12 +112,14 @@ def _slices(e: Evidence) -> Answer:
 
 def _between(e: Evidence) -> Answer:
     estimate, most = _estimate(e), float(e["limit"])
+    limit = f"{1 / most:.3g} … {most:.3g}"
+    if reason := _too_few(e):
+        return "cannot judge", reason, limit, estimate.n, None
     verdict: Verdict = "cannot judge"
     if 1 / most < estimate.low and estimate.high < most:
         verdict = "pass"
     elif estimate.high < 1 / most or estimate.low > most:
         verdict = "fail"
-    limit = f"{1 / most:.3g} … {most:.3g}"
     return verdict, _shown(estimate, ".3f"), limit, estimate.n, _interval(estimate)
 
 
@@ -135,7 +147,8 @@ def _ratio(e: Evidence) -> Answer:
     planned = sum(s.share * s.units for s in splits)
     told = f"{candidate} of {units} units, {planned:.0f} planned: evidence {against:.3g}"
     verdict: Verdict = "fail" if against >= most else "pass"
-    if verdict == "pass" and min(candidate, units - candidate) < LEAST_UNITS:
+    few = min(candidate, units - candidate) < LEAST_UNITS
+    if units < int(e.get("least", 0)) or (verdict == "pass" and few):
         verdict = "cannot judge"
     return verdict, told, f"evidence < {most:.3g}", units, None
 
@@ -153,6 +166,7 @@ def _no_harm(e: Evidence) -> Answer:
 
 KINDS: dict[str, Callable[[Evidence], Answer]] = {
     "fact": _fact,
+    "itself": _itself,
     "absent": _absent,
     "same": _same,
     "at most": _at_most,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_contracts.gate_rules import Rule
+from data_contracts.gate_rules import RuleInForce
 from data_contracts.gates import (
     Check,
     Decision,
@@ -21,7 +21,7 @@ from data_contracts.tally import Tally
 NOTHING = Sums(0.0, 0.0, 0.0, 0.0, (0, 0), 0)
 """The sums before any row has matured."""
 PAIRED, RATIO, CTR = "paired log loss", "sample ratio", "CTR"
-_ALWAYS = Rule("errors", "canary")
+_ALWAYS = RuleInForce("errors", "canary")
 """Counts whatever a use case declares."""
 
 
@@ -46,7 +46,9 @@ class Evidence:
     no outcome of theirs is judged."""
 
 
-def judged(plan: Plan, rules: Sequence[Rule], alpha: float, seen: Evidence, last: bool) -> Decision:
+def judged(
+    plan: Plan, rules: Sequence[RuleInForce], alpha: float, seen: Evidence, last: bool
+) -> Decision:
     """The decision of the plan's stage at a look, `alpha` of the whole release.
 
     Before the `last` share of a canary its sequences only need to show no harm. An open breaker
@@ -72,7 +74,7 @@ def judged(plan: Plan, rules: Sequence[Rule], alpha: float, seen: Evidence, last
     return Decision(title, (*checks, *made_by_rules.checks))
 
 
-def _service(rules: Mapping[str, Rule], seen: Evidence) -> list[Check]:
+def _service(rules: Mapping[str, RuleInForce], seen: Evidence) -> list[Check]:
     """Of the answers themselves: errors, latency and scores beside the champion's."""
     ours, theirs = seen.candidate, seen.champion
     requests, shift = ours.asked, _ratio(ours.mean_score, theirs.mean_score)
@@ -82,7 +84,7 @@ def _service(rules: Mapping[str, Rule], seen: Evidence) -> list[Check]:
         "score shift": shift,
     }
     return [
-        limit_check(rules[name], name, value, rules[name].limit, requests)
+        limit_check(rules[name], name, value, requests)
         for name, value in shares.items()
         if rules[name].mode != "off"
     ]
@@ -90,8 +92,8 @@ def _service(rules: Mapping[str, Rule], seen: Evidence) -> list[Check]:
 
 def _traffic(
     plan: Plan,
-    rules: Sequence[Rule],
-    by_name: Mapping[str, Rule],
+    rules: Sequence[RuleInForce],
+    by_name: Mapping[str, RuleInForce],
     alpha: float,
     seen: Evidence,
     last: bool,
@@ -105,7 +107,7 @@ def _traffic(
     return checks if last else [_no_harm(by_name[check.name], check) for check in checks]
 
 
-def _no_harm(rule: Rule, check: Check) -> Check:
+def _no_harm(rule: RuleInForce, check: Check) -> Check:
     evidence = {"kind": check.kind, "evidence": check.evidence}
     return made(rule, f"{check.name} so far", "no harm", evidence)
 

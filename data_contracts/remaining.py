@@ -68,10 +68,10 @@ def _done(check: Mapping[str, Any]) -> dict[str, float]:
     if kind == "at most":
         return {"rows": float(evidence["n"])}
     if kind == "ratio":
-        units = [
+        units, ours = (
             sum(split[name] for split in evidence["splits"]) for name in ("units", "candidate")
-        ]
-        return {"units": float(min(units[1], units[0] - units[1]))}
+        )
+        return {"units": float(min(ours, units - ours)), "both": float(units)}
     if kind == "sequence":
         sums = Sums.from_dict(evidence["sums"])
         rows = float(sums.impressions)
@@ -85,7 +85,7 @@ def _needed(check: Mapping[str, Any]) -> dict[str, float]:
     if kind == "at most":
         return {"rows": float(evidence.get("least", 0))}
     if kind == "ratio":
-        return {"units": float(LEAST_UNITS)}
+        return {"units": float(LEAST_UNITS), "both": float(evidence.get("least", 0))}
     if kind == "sequence":
         sums = Sums.from_dict(evidence["sums"])
         found = {"units": float(LEAST_UNITS), "rows": float(evidence.get("least", 0))}

@@ -44,13 +44,17 @@ def session(graph: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph.read_bytes(), options, ["CPUExecutionProvider"])
 
 
+CALLS = 200
+"""Of each of the rounds in which a latency is measured."""
+
+
 def latency_p99_ms(engine: Scoring, ids: np.ndarray, dense: np.ndarray) -> float:
     """p99 in milliseconds of scoring these rows, as `latency_ms` takes it."""
     return latency_ms(engine, ids, dense)[1]
 
 
 def latency_ms(
-    engine: Scoring, ids: np.ndarray, dense: np.ndarray, calls: int = 200
+    engine: Scoring, ids: np.ndarray, dense: np.ndarray, calls: int = CALLS
 ) -> tuple[float, float]:
     """p50 and p99 in milliseconds of scoring these rows, in the quietest of five rounds of `calls`.
 

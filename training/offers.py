@@ -27,6 +27,8 @@ class Figures:
     bytes: int
     above: Estimate
     """Log loss less that of the version's own graph on the same rows, with its interval."""
+    ece_above: Estimate
+    """The same of the expected calibration error."""
     alone: float
     """How far a logit moves when its row is scored alone and not among others."""
     swing: float = 1.0
@@ -35,10 +37,17 @@ class Figures:
     """Whether a bundle may hold it: compiled code and what a GPU holds may not be."""
 
 
-def refusal(own: Figures, reference: Figures, margin: float, least: int = LEAST_ROWS) -> str | None:
+def refusal(
+    own: Figures,
+    reference: Figures,
+    margin: float,
+    ece_margin: float,
+    least: int = LEAST_ROWS,
+) -> str | None:
     """Why a variant is not offered beside `reference`, the version's own graph; None if it is.
 
-    `margin`: nats of log loss that it may lose at most, with the whole interval.
+    `margin`: nats of log loss that it may lose at most, `ece_margin`: calibration error that it may
+    gain, each with the whole interval.
     """
     if own.above.n < least:
         return f"cannot judge: {own.above.n:,} held-out rows, needs {least:,}"
@@ -49,6 +58,11 @@ def refusal(own: Figures, reference: Figures, margin: float, least: int = LEAST_
         )
     if not own.above.high <= margin:
         return f"may lose {own.above.high:.5f} nats of log loss, more than the margin of {margin:g}"
+    if not own.ece_above.high <= ece_margin:
+        return (
+            f"may gain {own.ece_above.high:.5f} of calibration error, more than the margin of "
+            f"{ece_margin:g}"
+        )
     swing = max(own.swing, reference.swing)
     if own.saves == "time" and swing > STEADY:
         return f"cannot judge: p99 swings by {swing:.1f} between runs: measure when less runs here"

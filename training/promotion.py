@@ -15,7 +15,7 @@ from data_contracts.bundle import (
     open_bundle,
 )
 from data_contracts.evidence import bootstrap, predicted_over_observed
-from data_contracts.gate_rules import BETTER, Rule
+from data_contracts.gate_rules import BETTER, RuleInForce
 from data_contracts.gates import (
     Check,
     Decision,
@@ -28,7 +28,7 @@ from data_contracts.gates import (
 from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of, joint_digest
 from training.batches import Rows
-from training.engine import Engine, latency_p99_ms
+from training.engine import CALLS, Engine, latency_p99_ms
 from training.evaluate import Held
 from training.export import verify_golden
 from training.registry import Registry, Version
@@ -64,9 +64,7 @@ def decide(
     checks = [
         _definitions(use_case, manifest, rules["definitions"]),
         _golden(folder, manifest, engine, rules["golden rows"]),
-        limit_check(
-            rules["latency p99"], "latency p99", latency, gates.max_latency_ms, LATENCY_ROWS, " ms"
-        ),
+        limit_check(rules["latency p99"], "latency p99", latency, CALLS, " ms"),
         _calibration(rules["calibration"], labels, scores, gates.confidence, held.users),
     ]
     rivals = {f"better than {name}": each for name, each in baselines.items()}
@@ -121,7 +119,7 @@ def _inputs(manifest: Manifest) -> tuple[object, ...]:
     return (manifest.features, manifest.categorical, manifest.numeric, digests)
 
 
-def _definitions(use_case: UseCase, manifest: Manifest, rule: Rule) -> Check:
+def _definitions(use_case: UseCase, manifest: Manifest, rule: RuleInForce) -> Check:
     theirs, ours = dict(manifest.feature_digests), digests_of(use_case.groups)
     differ = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
 
@@ -138,7 +136,7 @@ def _definitions(use_case: UseCase, manifest: Manifest, rule: Rule) -> Check:
     return made(rule, "definitions", "same", evidence)
 
 
-def _golden(folder: Path, manifest: Manifest, engine: Engine, rule: Rule) -> Check:
+def _golden(folder: Path, manifest: Manifest, engine: Engine, rule: RuleInForce) -> Check:
     evidence: dict[str, Any] = {"limit": f"logits within {LOGIT_TOLERANCE:g}"}
     try:
         rows = verify_golden(folder, manifest, engine)
@@ -150,22 +148,24 @@ def _golden(folder: Path, manifest: Manifest, engine: Engine, rule: Rule) -> Che
 
 
 def _calibration(
-    rule: Rule,
+    rule: RuleInForce,
     labels: np.ndarray,
     scores: np.ndarray,
     confidence: float,
     users: np.ndarray | None,
 ) -> Check:
     found = bootstrap(predicted_over_observed, labels, scores, confidence, users=users)
-    return made(rule, rule.check, "between", {**found.as_dict(), "limit": rule.limit})
+    return made(
+        rule, rule.check, "between", {**found.as_dict(), "limit": rule.limit, "least": rule.least}
+    )
 
 
-def _itself(rule: Rule, rows: int) -> Check:
+def _itself(rule: RuleInForce, rows: int) -> Check:
     """Of a baseline that is the version itself."""
-    evidence = {"holds": True, "value": "is that baseline", "limit": "its equal", "n": rows}
-    return made(rule, rule.check, "fact", evidence)
+    return made(rule, rule.check, "itself", {"n": rows})
 
 
-def _incomparable(rule: Rule, name: str, rows: int, reason: str) -> Check:
-    evidence = {"of": "log loss", "margin": rule.margin, "n": rows, "reason": reason}
+def _incomparable(rule: RuleInForce, name: str, rows: int, reason: str) -> Check:
+    numbers = {"margin": rule.margin, "least": rule.least}
+    evidence = {"of": "log loss", **numbers, "n": rows, "reason": reason}
     return made(rule, name, "difference", evidence)

@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 
 from data_contracts.bundle import Manifest, open_bundle, seal
-from data_contracts.evidence import calibration_error, log_loss, paired_difference
+from data_contracts.evidence import (
+    calibration_error,
+    log_loss,
+    metric_difference,
+    paired_difference,
+)
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of
@@ -85,7 +90,8 @@ def measure_variants(
         }
         offered: list[str] = []
         for name in list(made)[1:]:
-            why = refusal(figures[name], figures[OWN], gates.variant_margin, plan.least_rows)
+            margins = gates.variant_margin, gates.variant_ece_margin
+            why = refusal(figures[name], figures[OWN], *margins, plan.least_rows)
             if why is None:
                 offered.append(name)
             else:
@@ -109,6 +115,7 @@ def measure_variants(
         "runs": plan.runs,
         "budget_ms": budget,
         "margin": gates.variant_margin,
+        "ece_margin": gates.variant_ece_margin,
         "same_training_set": dataset.digest == registry.dataset(version),
         "picked": pick({name: figures[name] for name in (OWN, *offered)}, budget),
         "variants": [
@@ -178,6 +185,9 @@ def _figures(
         swing=max(late) / min(late),
         bytes=each.bytes,
         above=paired_difference(labels, together, own, confidence, users=users),
+        ece_above=metric_difference(
+            calibration_error, labels, together, own, confidence, users=users
+        ),
         alone=_logit_gap(alone, together),
         storable=each.job.kind == "onnx",
     )
@@ -192,7 +202,8 @@ def _logit_gap(one: np.ndarray, other: np.ndarray) -> float:
 def _seal(folder: Path, manifest: Manifest, name: str, figures: Figures) -> str:
     """Seal an offered variant as a bundle of the same version; its digest."""
     said = {key: value for key, value in vars(manifest).items() if key not in ("format", "members")}
-    metrics = {name: {"log_loss_above_fp32": figures.above.as_dict()}}
+    above, ece_above = figures.above.as_dict(), figures.ece_above.as_dict()
+    metrics = {name: {"log_loss_above_fp32": above, "ece_above_fp32": ece_above}}
     return seal(folder, {**said, "metrics": metrics}).digest()
 
 
@@ -209,5 +220,6 @@ def _row(each: Made, figures: Figures, scores: np.ndarray, labels: np.ndarray) -
         "log_loss": log_loss(labels, scores),
         "above_fp32": figures.above.as_dict(),
         "ece": calibration_error(labels, scores),
+        "ece_above_fp32": figures.ece_above.as_dict(),
         "alone": figures.alone,
     }

@@ -1,12 +1,22 @@
 """`headrace train | report`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from dagster_project.cli import DebugOption, JobFailed, JsonOption, RootOption, UseCaseOption, run
+from dagster_project.cli import (
+    DebugOption,
+    JobFailed,
+    JsonOption,
+    RootOption,
+    UseCaseOption,
+    run,
+    show,
+)
 from dagster_project.deployment import Deployment
+from dagster_project.gate_table import gate_table
 from training.models.names import MODELS
 
 
@@ -41,7 +51,7 @@ def train(
 
         return train_model(deployment, model, Choices(resume, warm_start, search))
 
-    run(work, Deployment(use_case, root), json, debug)
+    run(work, Deployment(use_case, root), json, debug, present_trained)
 
 
 def report(
@@ -67,3 +77,9 @@ def report(
         return found
 
     run(work, Deployment(use_case, root), json, debug)
+
+
+def present_trained(found: dict[str, Any]) -> None:
+    """Print what `train_model` gave."""
+    show({**found, "decision": found["decision"]["verdict"]}, as_json=False)
+    Console().print(gate_table(found["decision"]))

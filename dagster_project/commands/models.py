@@ -14,6 +14,7 @@ from dagster_project.commands.plan import plan
 from dagster_project.commands.retrieve import retrieve
 from dagster_project.commands.variants import variants
 from dagster_project.deployment import Deployment
+from dagster_project.gate_table import gate_table
 
 Root = Path(".headrace")
 Version = Annotated[str, typer.Argument(help="A version's number.")]
@@ -59,7 +60,7 @@ def show(
 
         return show_version(deployment, version)
 
-    run(work, Deployment(use_case, root), json, debug, _version)
+    run(work, Deployment(use_case, root), json, debug, present_version)
 
 
 def compare(
@@ -183,7 +184,8 @@ def _cell(value: Any) -> str:
     return text[:12] if len(text) == 64 else text
 
 
-def _version(found: dict[str, Any]) -> None:
+def present_version(found: dict[str, Any]) -> None:
+    """Print what `show_version` gave."""
     console = Console()
     for name in ("version", "aliases", "model", "verdict", "bundle", "run_id", "features"):
         console.print(f"{name:10} {_cell(found[name])}", highlight=False)
@@ -196,12 +198,7 @@ def _version(found: dict[str, Any]) -> None:
         beside = (" ".join(_figure(each.get(name))) for each in others.values())
         table.add_row(name, *_figure(found["metrics"].get(name)), *beside)
     console.print(table)
-    checks = Table("gate", "counts as", "verdict", "value", "limit", box=None, pad_edge=False)
-    for check in (found["decision"] or {"checks": ()})["checks"]:
-        checks.add_row(
-            *(str(check[name]) for name in ("name", "level", "verdict", "value", "limit"))
-        )
-    console.print(checks)
+    console.print(gate_table(found["decision"]))
 
 
 def _compared(found: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from dagster_project.cli import DebugOption, JobFailed, JsonOption, RootOption, UseCaseOption, run
 from dagster_project.commands.plan import plan
 from dagster_project.deployment import Deployment
+from dagster_project.gate_table import gate_table
 
 Root = Path(".headrace")
 Reason = Annotated[str, typer.Option(help="Why, for the ledger.")]
@@ -42,7 +43,7 @@ def status(
 
         return told(deployment)
 
-    run(work, Deployment(use_case, root), json, debug, _status)
+    run(work, Deployment(use_case, root), json, debug, present_status)
 
 
 def start(
@@ -185,7 +186,8 @@ def _ask(
     run(work, Deployment(use_case, root), json, debug)
 
 
-def _status(found: dict[str, Any]) -> None:
+def present_status(found: dict[str, Any]) -> None:
+    """Print what `stages.rollout.status` gave."""
     console = Console()
     console.print(
         f"{found['title']}: plan {found['epoch']}: {found['stage']}, champion {found['champion']}"
@@ -203,13 +205,8 @@ def _status(found: dict[str, Any]) -> None:
         times = ("" if arm[key] is None else f"{arm[key]:.1f}" for key in ("p50_ms", "p99_ms"))
         arms.add_row(name, f"{arm['requests']:,}", *failures, *times)
     console.print(arms)
-    columns = ("gate", "counts as", "verdict", "value", "limit", "still needs")
-    checks = Table(*columns, box=None, pad_edge=False)
     needs = {each["check"]: _still(**each) for each in found["remaining"]}
-    for check in (found["decision"] or {"checks": ()})["checks"]:
-        told = (str(check[name]) for name in ("name", "level", "verdict", "value", "limit"))
-        checks.add_row(*told, needs.get(check["name"], ""))
-    console.print(checks)
+    console.print(gate_table(found["decision"], {"still needs": needs}))
     for version, why in found["barred"].items():
         console.print(f"barred: version {version}: {why}", highlight=False, markup=False)
 

@@ -46,6 +46,7 @@ def _show(found: dict[str, Any]) -> None:
         "process MiB",
         "log loss - fp32",
         "ECE",
+        "ECE - fp32",
         box=None,
         pad_edge=False,
     )
@@ -54,10 +55,9 @@ def _show(found: dict[str, Any]) -> None:
             continue
         pairs = zip(each["p50_ms"], each["p99_ms"], strict=True)
         speed.add_row(each["name"], *(_latency(*pair) for pair in pairs))
-        above = (f"{each['above_fp32'][end]:+.5f}" for end in ("value", "low", "high"))
         cost.add_row(
             each["name"], f"{each['bytes'] / 1024:,.1f}", f"{each['rss_mib']:,.0f}",
-            "{} [{}, {}]".format(*above), f"{each['ece']:.4f}",
+            _above(each["above_fp32"]), f"{each['ece']:.4f}", _above(each["ece_above_fp32"]),
         )  # fmt: skip
     console.print(speed)
     console.print(cost)
@@ -68,6 +68,10 @@ def _show(found: dict[str, Any]) -> None:
         f"{found['rows']:,} held-out rows; p99 of {budget:g} ms at 21 rows picks {picked}",
         highlight=False,
     )
+
+
+def _above(figure: dict[str, float]) -> str:
+    return "{value:+.5f} [{low:+.5f}, {high:+.5f}]".format(**figure)
 
 
 def _latency(p50: dict[str, float], p99: dict[str, float]) -> str:

@@ -4,6 +4,8 @@ import json
 from html import escape
 from typing import Any
 
+from dagster_project.gate_table import COLUMNS, gate_rows
+
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
@@ -28,9 +30,7 @@ def page(summary: dict[str, Any], found: dict[str, Any]) -> str:
         _table(["what", "figure", "note"], summary["rows"]),
         f"<p>{_caution(found)} Live figures rest on {positives:,} positives.</p>",
         "<h2>Why this model stands where it stands</h2>",
-        _table(
-            ["check", "counts as", "verdict", "value", "limit", "rows"], _checks(found["model"])
-        ),
+        _table([*COLUMNS], [[*row] for row in gate_rows(found["model"]["decision"])]),
         "<h2>Models on the test split</h2>",
         _models(found["model"]["metrics"], "model"),
         f"<h2>{escape(found['model']['model'])} on parts of the test split</h2>",
@@ -55,16 +55,6 @@ def _caution(found: dict[str, Any]) -> str:
         f"Intervals are {shares} intervals. Few positives make them wide: "
         "where they overlap, this page claims no difference."
     )
-
-
-def _checks(model: dict[str, Any]) -> list[list[str]]:
-    return [
-        [
-            check["name"], f"{check['level']}, {check['mode']}", check["verdict"], check["value"],
-            check["limit"], f"{check['n']:,}",
-        ]
-        for check in model["decision"]["checks"]
-    ]  # fmt: skip
 
 
 def _models(found: dict[str, Any], what: str) -> str:

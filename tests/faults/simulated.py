@@ -102,8 +102,9 @@ class Simulated:
             self._controller.align()
 
     def ended(self, release: Iterator[Look]) -> str:
-        """`champion`, `rolled back`, or `open` after the last look. A person takes the release from
-        step to step, in the shadow too: what is simulated is whether a gate ends it."""
+        """`champion`, `rolled back`, or after the last look `open`; `not judged` where looks were
+        lost, or the last one put no figure on the CTR. A person takes the release from step to
+        step, in the shadow too: what is simulated is whether a gate ends it."""
         at = next(release)
         self._tuned = dict(zip(("CTR", "paired log loss"), at.planned, strict=True))
         self._seen = Evidence()
@@ -129,7 +130,7 @@ class Simulated:
                     if self.plan.candidate is None:
                         won = self.plan.champion.version == "2"
                         return "champion" if won else "rolled back"
-            return "open"
+            return "open" if self._judged(sum(many for _, many in ramp)) else "not judged"
         finally:
             self._controller.align()
             if self.plan.candidate is not None:
@@ -137,6 +138,12 @@ class Simulated:
             elif self.plan.champion.version == "2":
                 self.ask("rollback")
             self.turn()
+
+    def _judged(self, many: int) -> bool:
+        """Whether there were so many looks at least and the last has an interval for the CTR."""
+        looks = self.store.looks(self.plan.release)
+        checks = looks[-1]["decision"]["checks"] if looks else []
+        return len(looks) >= many and any(c["name"] == "CTR" and c["interval"] for c in checks)
 
     def _look(self) -> None:
         """The replica that no release here has is heard anew at each look."""

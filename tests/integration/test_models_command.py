@@ -34,7 +34,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     experiment = client.create_experiment(NAME, lake.mlflow_artifacts.as_uri())
     moves = Moves(registry, lake, use_case, "headrace train")
     titles = ("first version", "against champion 1")
-    for title, latency, stage in zip(titles, (1.0, 9.0), ("champion", "challenger"), strict=True):
+    for title, latency, stage in zip(titles, (1.0, 90.0), ("champion", "challenger"), strict=True):
         run = client.create_run(experiment, run_name="logistic", tags={"dataset_digest": title})
         client.log_artifacts(run.info.run_id, str(home / "bundle"), "bundle")
         decision = answered(title, latency=latency)

@@ -12,8 +12,7 @@ from shutil import copytree
 import pytest
 from mlflow import MlflowClient
 
-from data_contracts.evidence import Estimate
-from data_contracts.gate_rules import Rule
+from data_contracts.gate_rules import Rule, RuleInForce
 from data_contracts.gates import Decision, made
 from data_contracts.lake import Lake
 from data_contracts.ledger import open_intent
@@ -33,6 +32,7 @@ STAGED = replace(
 BEFORE = {"challenger": "2", "champion": "1"}
 AFTER = {"champion": "2", "previous_champion": "1"}
 ADA = Override("ada", "the sale begins")
+OFFLINE = RuleInForce("golden rows", "offline")
 ROOT = Path(__file__).parents[2]
 
 
@@ -54,7 +54,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     registered(lake, answered("first version"))
     moves.promote("1", "champion")
     registered(lake, answered("against champion 1"))
-    registered(lake, answered("against champion 1", latency=9.0))
+    registered(lake, answered("against champion 1", latency=90.0))
     moves.promote("3", "challenger")
     moves.promote("2", "challenger")
     return lake
@@ -127,7 +127,7 @@ def test_what_was_judged_against_another_champion_is_refused(lake: Lake) -> None
 
 
 def test_a_decision_that_was_edited_in_the_registry_carries_no_move(lake: Lake) -> None:
-    edited = answered("against champion 1", latency=9.0).as_dict()
+    edited = answered("against champion 1", latency=90.0).as_dict()
     edited |= {"verdict": "pass", "promotes": True}
     client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
     client.set_model_version_tag(NAME, "3", "decision", json.dumps(edited))
@@ -146,11 +146,37 @@ def test_a_failed_check_that_was_cut_out_of_a_decision_is_missed(lake: Lake) -> 
     assert [] == moves_of(lake).verify()
 
 
+def test_a_fact_that_was_written_in_place_of_a_statistic_answers_no_rule(lake: Lake) -> None:
+    real = answered("against champion 1").checks
+    fact = {"holds": True, "value": "so", "limit": "so", "n": 1}
+    checks = [replace(made(OFFLINE, check.name, "fact", fact), level=check.level) for check in real]
+    lacking = [each.name for each in real if each.counts and each.kind != "fact"]
+    forged = registered(lake, Decision("against champion 1", tuple(checks)))
+    told = f"the use case requires: {', '.join(lacking)}: train again"
+    with pytest.raises(MoveRefused, match=told):
+        moves_of(lake).promote(forged, "champion")
+    assert ["definitions", "latency p99"] == lacking[:2]
+
+
+@pytest.mark.parametrize("check", ["better than constant", "better than logistic"])
+def test_the_logistic_baseline_stands_for_itself_alone(lake: Lake, check: str) -> None:
+    own = made(RuleInForce(check, "offline"), check, "itself", {"n": 900})
+    others = answered("against champion 1", without=[check]).checks
+    version = registered(lake, Decision("against champion 1", (*others, own)))
+    if check == "better than logistic":
+        moves_of(lake).promote(version, "champion")
+        return
+    with pytest.raises(MoveRefused, match="the use case requires: better than constant: train"):
+        moves_of(lake).promote(version, "champion")
+
+
 @pytest.mark.parametrize(
     "changed",
     [
         Rule("calibration", "offline", limit=1.25),
         Rule("better than constant", "offline", margin=0.001),
+        Rule("better than constant", "offline", margin=0.003, least=5_000),
+        Rule("latency p99", "offline", limit=10.0),
         Rule("worst slice", "offline"),
     ],
     ids=lambda rule: rule.check,
@@ -158,14 +184,7 @@ def test_a_failed_check_that_was_cut_out_of_a_decision_is_missed(lake: Lake) -> 
 def test_a_decision_made_by_weaker_rules_than_those_in_force_is_refused(
     lake: Lake, changed: Rule
 ) -> None:
-    gap = Estimate(-0.002, -0.003, -0.0015, 900)
-    rule = next(r for r in CLICKS.declared.gates.rules if r.check == "better than constant")
-    evidence = {"of": "log loss", "margin": rule.margin, **gap.as_dict()}
-    checks = answered("against champion 1", without=[rule.check]).checks
-    weaker = Decision(
-        "against champion 1", (*checks, made(rule, rule.check, "difference", evidence))
-    )
-    version = registered(lake, weaker)
+    version = registered(lake, answered("against champion 1"))
     own = [rule for rule in CLICKS.declared.gates.changed if rule.check != changed.check]
     gates = replace(CLICKS.declared.gates, changed=(*own, changed))
     stricter = replace(CLICKS, declared=replace(CLICKS.declared, gates=gates))
@@ -199,8 +218,9 @@ def harmless(title: str) -> Decision:
     """Of a canary before its last share, which shows no harm so far and nothing more."""
     found = answered(title, "canary", without=["CTR"])
     rule = next(r for r in CLICKS.declared.gates.rules if r.check == "CTR")
-    fact = {"holds": True, "value": "so", "limit": "so", "n": 1}
-    so_far = made(rule, "CTR so far", "no harm", {"kind": "fact", "evidence": fact})
+    passed = answered(title, "canary").checks[-1]
+    evidence = {"kind": passed.kind, "evidence": passed.evidence}
+    so_far = made(rule, "CTR so far", "no harm", evidence)
     return Decision(title, (*found.checks, so_far))
 
 

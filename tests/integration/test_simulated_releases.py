@@ -12,5 +12,5 @@ def test_an_equal_model_is_rolled_back_seldom_and_a_worse_one_does_not_become_ch
     built: World, tmp_path: Path
 ) -> None:
     same, worse = (some(0, built.root, tmp_path / kind.name, kind, 2) for kind in (SAME, WORSE))
-    assert 0 == same["rolled back"], same
+    assert {"champion", "open"} >= {*same}, same
     assert Counter({"rolled back": 2}) == worse

@@ -12,6 +12,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from mlflow import MlflowClient
 
 from data_contracts.bundle import BundleRefused, Manifest, check_inputs, open_bundle
+from data_contracts.gate_rules import Rule
 from data_contracts.gates import recompute
 from data_contracts.lake import Lake
 from data_contracts.results import write_result
@@ -58,6 +59,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 MADE_OF = {"made_of": {"events": 12, "dimension.item": 3}}
 """What `build_training_set` says in its commit."""
+NO_TIME = Rule("latency p99", "offline", limit=1e-9)
 CERTIFICATE = {
     "log_digest": "ab12",
     "schedules": 200,
@@ -87,7 +89,7 @@ def history(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Histo
     copytree(trained.lake.training_set, lake.training_set)
     digests = digests_of(use_case.groups)
     write_result(lake, "parity_certificate", {**CERTIFICATE, "feature_digests": digests})
-    impossible = replace(use_case, declared=replace(declared, gates=Gates(max_latency_ms=0.0)))
+    impossible = replace(use_case, declared=replace(declared, gates=Gates(changed=(NO_TIME,))))
     fewer = replace(use_case, declared=replace(declared, groups=use_case.groups[:1]))
     cases = (impossible, use_case, use_case, fewer)
     return History(lake, *(train(case, lake, model="logistic") for case in cases))

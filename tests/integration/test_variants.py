@@ -64,7 +64,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
 
 
 def with_margin(use_case: UseCase, margin: float) -> UseCase:
-    gates = replace(use_case.declared.gates, variant_margin=margin)
+    gates = replace(use_case.declared.gates, variant_margin=margin, variant_ece_margin=margin)
     return replace(use_case, declared=replace(use_case.declared, gates=gates))
 
 
@@ -75,6 +75,10 @@ def test_offered_variants_are_bundles_that_the_server_takes_until_they_are_not_o
     found = measure_variants(with_margin(use_case, 1.0), lake, version, SMALL)
     rows = {row["name"]: row for row in found["variants"]}
     memory = ["fp16_embeddings", "pruned_by_frequency"]
+    for name in memory:
+        gap = rows[name]["ece"] - rows["fp32"]["ece"]
+        above = rows[name]["ece_above_fp32"]
+        assert gap == pytest.approx(above["value"]) and above["low"] <= above["high"] < 0.1
     assert memory == [name for name, row in rows.items() if row["offered"]]
     assert "not made: no GPU here" == rows["gpu_bf16"]["reason"]
     assert ("fp32", True) == (found["picked"], found["same_training_set"])

@@ -17,6 +17,7 @@ from data_contracts.evidence import (
     bootstrap,
     calibration_error,
     log_loss,
+    metric_difference,
     paired_difference,
 )
 
@@ -109,6 +110,20 @@ def test_pairing_finds_a_difference_that_two_separate_intervals_hide() -> None:
     apart = [bootstrap(log_loss, labels, each) for each in (scores, worse)]
     assert apart[0].high > apart[1].low
     assert paired_difference(labels, scores, worse).high < 0
+
+
+def test_a_calibration_that_is_worse_by_a_shift_is_told_from_chance() -> None:
+    rng = np.random.default_rng(9)
+    scores = rng.uniform(0.05, 0.3, 12_000)
+    labels, users = rng.random(12_000) < scores, np.arange(12_000) // 4
+    same = metric_difference(calibration_error, labels, scores, scores, users=users)
+    assert Estimate(0.0, 0.0, 0.0, 12_000) == same
+    rounded = metric_difference(calibration_error, labels, np.round(scores, 3), scores, users=users)
+    assert rounded.low <= rounded.value <= rounded.high < 0.002
+    shifted = metric_difference(calibration_error, labels, scores + 0.04, scores, users=users)
+    assert 0.015 < shifted.low < shifted.value < shifted.high < 0.05
+    nothing = metric_difference(calibration_error, labels[:0], scores[:0], scores[:0])
+    assert 0 == nothing.n and nothing.value != nothing.value
 
 
 @pytest.mark.parametrize("metric", [log_loss, calibration_error, auc])

@@ -79,6 +79,12 @@ def test_users_who_come_back_are_no_new_ones_and_labels_take_their_time() -> Non
     assert days["paired log loss"] == pytest.approx(200 / 300 + 0.5)
 
 
+def test_a_sample_ratio_waits_for_the_units_that_are_declared() -> None:
+    rules = effective([Rule("sample ratio", "canary", least=50_000)])
+    need = next(n for n in planned(rules, steps=(5_000,)).needs if n.check == "sample ratio")
+    assert 50_000 / SHOP.users_per_day == need.days
+
+
 BUSY = Traffic(
     impressions_per_day=250_000,
     requests_per_day=50_000,
@@ -171,7 +177,7 @@ def test_a_release_that_could_not_end_is_refused_naming_its_longest_gate() -> No
 
 def test_a_required_sequence_without_a_margin_is_refused() -> None:
     with pytest.raises(ValueError, match="'CTR': required without a margin"):
-        planned(effective([Rule("CTR", "canary")]))
+        planned(effective([Rule("CTR", "canary", margin=0.0)]))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from data_contracts.gate_rules import (
     DEFAULTS,
     SEQUENTIAL,
     Rule,
+    RuleInForce,
     Stage,
     alpha_of,
     check_rules,
@@ -33,7 +34,8 @@ from data_contracts.sequences import Split, Sums, arm_difference, paired_gap
 GOOD = Check("a", "pass", "1", "<= 2", 10)
 BAD = Check("b", "fail", "3", "<= 2", 10)
 UNSURE = Check("c", "cannot judge", "?", "<= 2", 10)
-RULE = Rule("better than constant", "offline")
+RULE = RuleInForce("better than constant", "offline")
+LATENCY = RuleInForce("latency p99", "offline", limit=2.0)
 
 
 def rows(n: int = 3000) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +66,7 @@ def test_a_move_needs_every_required_check_passed_and_at_least_one(
 def test_an_advisory_check_and_a_dry_run_are_told_and_stop_nothing(change: dict[str, Any]) -> None:
     decided = Decision("s", (GOOD, replace(BAD, **change)))
     assert (decided.verdict, decided.advice, decided.promotes) == ("pass", "fail", True)
-    assert "fail" == decided.table()[1][2]
+    assert "fail" == decided.checks[1].verdict
     alone = Decision("s", (replace(GOOD, **change),))
     assert (alone.verdict, alone.promotes) == ("cannot judge", False)
     assert Decision("s", (GOOD,)).advice == "pass"
@@ -72,16 +74,16 @@ def test_an_advisory_check_and_a_dry_run_are_told_and_stop_nothing(change: dict[
 
 @pytest.mark.parametrize(("value", "verdict"), [(1.9, "pass"), (2.0, "pass"), (2.1, "fail")])
 def test_a_limit_may_be_reached_but_not_passed(value: float, verdict: Verdict) -> None:
-    check = limit_check(RULE, "latency p99", value, 2.0, 200, " ms")
+    check = limit_check(LATENCY, "latency p99", value, 200, " ms")
     assert check.verdict == verdict
     assert check.limit == "<= 2 ms"
 
 
 def test_not_a_number_is_over_every_limit_and_too_few_requests_are_under_none() -> None:
-    unknown = limit_check(RULE, "latency p99", float("nan"), 2.0, 200)
+    unknown = limit_check(LATENCY, "latency p99", float("nan"), 200)
     assert ("fail", "no figure") == (unknown.verdict, unknown.value)
-    rule = Rule("errors", "canary", limit=0.001, least=1000)
-    assert limit_check(rule, "errors", 0.5, 0.001, 999).verdict == "cannot judge"
+    rule = RuleInForce("errors", "canary", limit=0.001, least=1000)
+    assert limit_check(rule, "errors", 0.5, 999).verdict == "cannot judge"
 
 
 def test_the_true_probabilities_beat_the_constant_and_the_constant_loses() -> None:
@@ -191,7 +193,7 @@ def every_kind() -> list[Check]:
     rng = np.random.default_rng(1)
     gaps = paired_gap(np.arange(2000) % 500, rng.normal(0, 0.1, 2000), np.ones(2000), scores)
 
-    def rule(check: str, stage: Stage = "offline") -> Rule:
+    def rule(check: str, stage: Stage = "offline") -> RuleInForce:
         return rules[stage, check]
 
     same = {"found": {"a": "1"}, "declared": {"a": "2"}, "n": 1, "limit": "equal"}
@@ -201,7 +203,7 @@ def every_kind() -> list[Check]:
         made(rule("definitions"), "definitions", "same", same),
         made(rule("golden rows"), "golden rows", "fact", fact),
         made(rule("calibration"), "calibration", "between", between),
-        limit_check(rule("latency p99"), "latency p99", float("nan"), 20.0, 21, " ms"),
+        limit_check(rule("latency p99"), "latency p99", float("nan"), 200, " ms"),
         better_than(rule("better than logistic"), "better than logistic", labels, scores,
                     scores**2, 0.9),
         better_than(rule("better than champion"), "better than champion 7", labels * 0, scores,
@@ -219,7 +221,6 @@ def test_a_decision_is_made_again_from_its_json_to_the_letter() -> None:
     written = json.dumps(decided.as_dict(), allow_nan=False)
     again = recompute(json.loads(written))
     assert decided.as_dict() == json.loads(written) == again.as_dict()
-    assert decided.table() == again.table()
     shown = {check.name: check.interval is not None for check in again.checks}
     assert shown["CTR"] is False and shown["paired log loss"] and shown["worst slice"]
 
@@ -273,8 +274,65 @@ def test_a_stage_asks_for_every_required_check_and_leaves_out_what_is_off() -> N
         ([Rule("CTR", "canary"), Rule("CTR", "canary", "advisory")], "declared twice"),
         ([Rule("CTR", "canary", margin=-0.1)], "must not be below 0"),
         ([Rule("CTR", "canary", mode="maybe")], "no such words"),  # pyright: ignore
+        ([Rule("calibration", "offline", limit=1.0)], "limit 1: must be above 1, or nothing pass"),
+        ([Rule("score shift", "canary", limit=0.9)], "limit 0.9: must be above 1"),
+        ([Rule("latency p99", "canary", limit=0.0)], "'latency p99' .* limit 0: must be above 0"),
+        ([Rule("errors", "canary", limit=float("nan"))], "limit nan: must not be below 0"),
+        (
+            [Rule("golden rows", "offline", least=9)],
+            "least 9: is judged by no number: leave it out",
+        ),
+        ([Rule("CTR", "canary", limit=0.1)], "limit 0.1: is judged by margin and least: leave"),
+        ([Rule("errors", "canary", margin=0.1)], "margin 0.1: is judged by limit and least: leave"),
     ],
 )
 def test_a_rule_that_cannot_be_is_refused_by_name(rules: list[Rule], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         check_rules(rules)
+
+
+def test_numbers_that_a_rule_does_not_give_are_those_of_the_default() -> None:
+    declared = [
+        Rule("latency p99", "canary", least=5_000),
+        Rule("score shift", "canary", "advisory", "dry_run"),
+        Rule("errors", "canary", limit=0.0),
+    ]
+    check_rules(declared)
+    rules = {(rule.stage, rule.check): rule for rule in effective(declared)}
+    assert [
+        RuleInForce("latency p99", "canary", limit=1.5, least=5_000),
+        RuleInForce("score shift", "canary", "advisory", "dry_run", limit=2.0, least=1_000),
+        RuleInForce("errors", "canary", limit=0.0, least=1_000),
+    ] == [rules["canary", rule.check] for rule in declared]
+    assert DEFAULTS == effective([])
+
+
+def test_every_check_with_a_sample_is_judged_from_least_on() -> None:
+    def declared(rule: Rule) -> RuleInForce:
+        check_rules([rule])
+        return next(r for r in effective([rule]) if (r.stage, r.check) == (rule.stage, rule.check))
+
+    def verdicts(least: int) -> dict[str, Verdict]:
+        better = declared(Rule("better than champion", "offline", margin=0.01, least=least))
+        calibration = declared(Rule("calibration", "offline", least=least))
+        slices = declared(Rule("worst slice", "offline", margin=0.01, least=least))
+        latency = declared(Rule("latency p99", "offline", least=least))
+        ratio = declared(Rule("sample ratio", "canary", least=least))
+        labels, scores = rows(3000)
+        whole = np.ones(3000, bool)
+        between = {**Estimate(1.0, 0.9, 1.1, 3000).as_dict(), "limit": 1.25, "least": least}
+        checks = (
+            better_than(better, "better than champion 1", labels, scores, scores, 0.95),
+            made(calibration, "calibration", "between", between),
+            worst_part(slices, labels, scores, scores, {"all": whole}, 0.95, 200),
+            limit_check(latency, "latency p99", 1.0, 3000),
+            ratio_check([ratio, *DEFAULTS[-1:]], [Split(0.5, 1_500, 3_000)], 0.05),
+            ratio_check([ratio, *DEFAULTS[-1:]], [Split(0.5, 500, 3_000)], 0.05),
+        )
+        assert Decision("s", checks) == recompute(json.loads(json.dumps(
+            Decision("s", checks).as_dict()
+        )))  # fmt: skip
+        return {f"{check.name} {check.value[:3]}": check.verdict for check in checks}
+
+    assert ["pass"] * 5 + ["fail"] == [*verdicts(3000).values()]
+    assert ["cannot judge"] * 6 == [*verdicts(3001).values()]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from data_contracts.gate_rules import Rule
+from data_contracts.gate_rules import RuleInForce
 from data_contracts.gates import Decision, limit_check, made
 from data_contracts.ledger import (
     DONE,
@@ -22,11 +22,12 @@ from data_contracts.ledger import (
 from data_contracts.ledger_store import LedgerStore
 from data_contracts.stages import MoveRefused, promoted
 
-RULE = Rule("latency p99", "offline")
+RULE = RuleInForce("latency p99", "offline", limit=5.0)
+ADVISORY = RuleInForce("worst slice", "offline", "advisory")
 
 
 def decided(value: float) -> dict[str, Any]:
-    check = limit_check(RULE, "latency p99", value, 5.0, 21, " ms")
+    check = limit_check(RULE, "latency p99", value, 200, " ms")
     return Decision("first version", (check,)).as_dict()
 
 
@@ -153,9 +154,9 @@ def test_a_move_that_does_not_lead_where_it_says_is_found() -> None:
 def test_evidence_keeps_its_order_on_which_a_tie_of_slices_rests() -> None:
     gap = {"value": 0.0, "low": 0.0, "high": 0.0, "n": 300}
     evidence = {"margin": 0.0, "parts": {"hour=9": gap, "hour=10": gap}}
-    slices = made(Rule("worst slice", "offline", "advisory"), "worst slice", "slices", evidence)
+    slices = made(ADVISORY, "worst slice", "slices", evidence)
     said = move("1", {})
-    fast = limit_check(RULE, "latency p99", 1.0, 5.0, 21, " ms")
+    fast = limit_check(RULE, "latency p99", 1.0, 200, " ms")
     rows = ledger({**said, "decision": Decision("first version", (fast, slices)).as_dict()})
     assert [] == faults(rows, rows[-1].stamp)
 

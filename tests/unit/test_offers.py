@@ -6,10 +6,10 @@ from data_contracts.evidence import Estimate
 from training.offers import LEAST_ROWS, Figures, pick, refusal
 
 SAME = Estimate(0.0, 0.0, 0.0, LEAST_ROWS)
-FP32 = Figures("time", p99_ms=1.0, bytes=1000, above=SAME, alone=0.0)
+FP32 = Figures("time", p99_ms=1.0, bytes=1000, above=SAME, ece_above=SAME, alone=0.0)
 FAST = replace(FP32, p99_ms=0.9)
 SMALL = replace(FP32, saves="memory", bytes=700, p99_ms=1.1)
-MARGIN = 0.001
+MARGIN, ECE_MARGIN = 0.001, 0.002
 
 
 def above(low: float, high: float, rows: int = LEAST_ROWS) -> Estimate:
@@ -39,6 +39,15 @@ def above(low: float, high: float, rows: int = LEAST_ROWS) -> Estimate:
             replace(FAST, above=Estimate(float("nan"), float("nan"), float("nan"), LEAST_ROWS)),
             "may lose nan nats of log loss, more than the margin of 0.001",
         ),
+        (replace(FAST, ece_above=above(-0.01, 0.002)), None),
+        (
+            replace(FAST, ece_above=above(-0.01, 0.0021)),
+            "may gain 0.00210 of calibration error, more than the margin of 0.002",
+        ),
+        (
+            replace(FAST, ece_above=Estimate(0.0, float("nan"), float("nan"), LEAST_ROWS)),
+            "may gain nan of calibration error, more than the margin of 0.002",
+        ),
         (
             replace(FAST, above=above(0, 0, 9_999)),
             "cannot judge: 9,999 held-out rows, needs 10,000",
@@ -54,7 +63,7 @@ def above(low: float, high: float, rows: int = LEAST_ROWS) -> Estimate:
 def test_a_variant_is_offered_only_where_it_gains_enough_and_loses_nothing_that_counts(
     figures: Figures, why: str | None
 ) -> None:
-    assert why == refusal(figures, FP32, MARGIN)
+    assert why == refusal(figures, FP32, MARGIN, ECE_MARGIN)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from deltalake import write_deltalake
 
 from data_contracts.clock import format_time
 from data_contracts.exposure import Traffic, weights
-from data_contracts.gate_rules import DEFAULTS
+from data_contracts.gate_rules import DEFAULTS, Rule, effective
 from data_contracts.gates import Check, decision, limit_check, ratio_check, sequence_check
 from data_contracts.lake import Lake
 from data_contracts.remaining import Remaining, remaining
@@ -73,7 +73,7 @@ def test_one_that_differs_is_told_no_time_once_an_equal_one_had_passed() -> None
 def test_rows_and_units_are_waited_for_at_the_pace_of_the_step() -> None:
     def at(number: int, requests: int, units: int, epoch: int = 7) -> dict[str, Any]:
         rule = next(rule for rule in DEFAULTS if rule.check == "errors")
-        errors = limit_check(rule, "errors", 0.0, rule.limit, requests)
+        errors = limit_check(rule, "errors", 0.0, requests)
         return look(
             number, errors, ratio_check(DEFAULTS, [Split(0.5, units, 2 * units)], 0.05), epoch=epoch
         )
@@ -146,3 +146,12 @@ def test_what_cannot_be_measured_is_asked_for(tmp_path: Path) -> None:
     outcomes(lake, few / 2, few, few * 0)
     with pytest.raises(ValueError, match="all 10 matured outcomes are of one class: give --rate"):
         measured(lake)
+
+
+def test_units_of_both_arms_that_are_declared_are_waited_for() -> None:
+    rules = effective([Rule("sample ratio", "canary", least=4_000)])
+    seen = [
+        look(number, ratio_check(rules, [Split(0.5, units, 2 * units)], 0.05))
+        for number, units in ((5, 500), (7, 1_000))
+    ]
+    assert [Remaining("sample ratio", 0.5, 2_000 / 1_000 * 7200)] == remaining(seen)
