@@ -155,7 +155,9 @@ def train(
         bundle, record = place / "trained", place / "record"
         report("export", 0.0)
         chosen = fitted[model]
-        manifest = export_bundle(use_case, model, chosen.model, test, plain(metrics), bundle)
+        manifest = export_bundle(
+            use_case, model, chosen.model, test, plain(metrics), bundle, dataset.built_from
+        )
         verify_graph(manifest, Engine(bundle), chosen.model, test)
         if model == TWO_TOWER:
             open_towers(bundle, manifest)
@@ -180,7 +182,7 @@ def train(
             training_set=lake.training_set.resolve(),
             delta_version=dataset.delta_version,
             dataset_digest=dataset.digest,
-            made_of=dataset.made_of,
+            made_of=dataset.built_from.made_of,
         )
         run_id = registry.log_run(trial, record, bundle)
         if found:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from deltalake import write_deltalake
 
 from data_contracts.dimension import DIMENSIONS, AsOf, with_attributes
 from data_contracts.keys import key_of
@@ -17,6 +16,7 @@ from data_contracts.record import Event, check_event
 from data_contracts.results import read_result
 from data_contracts.use_case import UseCase
 from tests.engines import point_in_time_features
+from tests.training_table import write_rows
 
 ARROW = {
     "string": pa.string(),
@@ -50,7 +50,7 @@ def write_training_set(use_case: UseCase, lake: Lake, log: Path) -> int:
     table = {
         **columns, **features, "q": pa.array(q, ARROW["timestamp"]), "label": label, "split": split
     }  # fmt: skip
-    write_deltalake(lake.training_set, pa.table(table))
+    write_rows(use_case, lake, pa.table(table))
     return len(rows)
 
 

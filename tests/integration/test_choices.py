@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 from mlflow import MlflowClient
 
 from data_contracts.lake import Lake
 from data_contracts.use_case import load_use_case
 from tests.integration.sampled import training_set
+from tests.training_table import write_rows
 from training.data import read_dataset
 from training.train import Choices, train
 
@@ -21,7 +22,7 @@ CLICKS = load_use_case("clicks")
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     lake = Lake(tmp_path_factory.mktemp("lake"), "clicks")
-    write_deltalake(lake.training_set, training_set(CLICKS, every=6))
+    write_rows(CLICKS, lake, training_set(CLICKS, every=6))
     return lake
 
 
@@ -45,7 +46,7 @@ def test_reading_takes_no_more_memory_for_more_rows(
     ids = pa.array([f"{number:0{length}}" for number in range(many.num_rows)])
     many = many.set_column(many.column_names.index("event_id"), "event_id", ids)
     large = Lake(tmp_path, "clicks")
-    write_deltalake(large.training_set, many)
+    write_rows(CLICKS, large, many)
     monkeypatch.setattr("training.batches.IN_MEMORY", 0)
     monkeypatch.setattr("training.data.AT_ONCE", 2048)
     del ids

@@ -5,7 +5,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from deltalake import write_deltalake
 
 from data_contracts.bundle import open_bundle
 from data_contracts.gates import better_than
@@ -13,6 +12,7 @@ from data_contracts.lake import Lake
 from data_contracts.model_spec import ModelSpec
 from data_contracts.use_case import load_use_case
 from tests.integration.sampled import training_set
+from tests.training_table import write_rows
 from training.batches import Rows
 from training.data import read_dataset
 from training.engine import Engine
@@ -27,7 +27,7 @@ def test_a_version_with_a_feature_more_is_compared_with_the_champion_on_the_same
     tmp_path: Path,
 ) -> None:
     use_case, lake = load_use_case(NAME), Lake(tmp_path, NAME)
-    write_deltalake(lake.training_set, training_set(use_case, every=6))
+    write_rows(use_case, lake, training_set(use_case, every=6))
     declared = replace(use_case.declared, groups=use_case.groups[:1])
     fewer = replace(use_case, declared=replace(declared, model=without_items(use_case.model)))
     assert train(fewer, lake, model="logistic").alias == "champion"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
@@ -15,6 +15,7 @@ from dagster_project.commands.models import register
 from data_contracts.lake import Lake
 from data_contracts.use_case import load_use_case
 from tests.integration.sampled import training_set
+from tests.training_table import write_rows
 from training.models.names import MODELS
 from training.registry import Registry
 from training.train import Choices, train
@@ -25,7 +26,7 @@ CLICKS = load_use_case("clicks")
 
 def lake_at(root: pytest.TempPathFactory) -> Lake:
     lake = Lake(root.mktemp("lake"), "clicks")
-    write_deltalake(lake.training_set, training_set(CLICKS, every=10))
+    write_rows(CLICKS, lake, training_set(CLICKS, every=10))
     return lake
 
 

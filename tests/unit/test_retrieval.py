@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from data_contracts.built_from import built_from
 from data_contracts.bundle import TOWERS, BundleRefused, open_bundle
 from data_contracts.ranking import hits_at, mean_over_users
 from data_contracts.use_case import load_use_case
@@ -84,7 +85,7 @@ def test_only_a_bundle_of_two_towers_has_vectors(tmp_path: Path) -> None:
     some = Rows(ids, dense.astype(np.float32), (np.arange(80) % 2).astype(np.float32))
     seen = replace(data(some, some, spec).dataset, item=CLICKS.item_columns).seen(spec)
     model = build_model("two_tower", spec, seen).eval()
-    sealed = export_bundle(CLICKS, "two_tower", model, some, {}, tmp_path)
+    sealed = export_bundle(CLICKS, "two_tower", model, some, {}, tmp_path, built_from(CLICKS, {}))
     manifest = open_bundle(tmp_path, sealed.digest())
     assert {"golden.json", "model.onnx", TOWERS, "weights.npz"} == set(manifest.members)
     open_towers(tmp_path, manifest)
