@@ -103,6 +103,8 @@ def export_bundle(
             "numeric": tuple((n.field, n.default) for n in use_case.model.numeric),
             "feature_digests": {name: built.features[name] for name in use_case.feature_names},
             "contract_version": use_case.contract.version,
+            "contract_digest": built.declared["contract"],
+            "golden_rows": len(golden.ids),
             "metrics": metrics,
         },
     )
