@@ -1,7 +1,9 @@
 """How a version may be trained: on rows in files, after a search, from the champion's weights."""
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +11,10 @@ import pytest
 from deltalake import DeltaTable
 from mlflow import MlflowClient
 
+from dagster_project.deployment import Deployment
+from dagster_project.stages.model import train_model
 from data_contracts.lake import Lake
-from data_contracts.use_case import load_use_case
+from data_contracts.use_case import UseCase, load_use_case
 from tests.integration.sampled import training_set
 from tests.training_table import write_rows
 from training.data import read_dataset
@@ -76,3 +80,46 @@ def test_a_search_leaves_its_trials_below_the_run_and_a_champion_to_begin_with(l
     best = min(point.value for point in curves[0])
     assert best == pytest.approx(curves[1][0].value, rel=1e-4)
     assert not (lake.home / "training").exists()
+
+
+def declaring(name: str, warm_start: bool = False) -> UseCase:
+    model = replace(CLICKS.model, name=name)
+    retrain = replace(CLICKS.declared.retrain, warm_start=warm_start)
+    return replace(CLICKS, declared=replace(CLICKS.declared, model=model, retrain=retrain))
+
+
+def test_the_declared_model_is_trained_and_begins_with_the_champion_where_that_is_declared(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path, "clicks")
+    write_rows(CLICKS, lake, training_set(CLICKS, every=6))
+    use_case = declaring("logistic", warm_start=True)
+    first, again = (train(use_case, lake) for _ in range(2))
+    cold = train(use_case, lake, choices=Choices(warm_start=False))
+    other = train(use_case, lake, "fm")
+    assert ["logistic"] * 3 + ["fm"] == [each.model for each in (first, again, cold, other)]
+    client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+    curves = [
+        [p.value for p in client.get_metric_history(each.run_id, "logistic.validation")]
+        for each in (first, again, cold)
+    ]
+    assert curves[0] == curves[2]
+    assert min(curves[0]) == pytest.approx(curves[1][0], rel=1e-4)
+    assert curves[1][0] < curves[0][0]
+
+
+def test_a_declared_model_that_cannot_be_is_refused_before_anything_is_read(lake: Lake) -> None:
+    with pytest.raises(ValueError, match="model 'dcn': not in the zoo: name one of dcn_v2, deepfm"):
+        train(declaring("dcn"), lake)
+    with pytest.raises(ValueError, match="warm_start: lightgbm has no weights to begin with"):
+        train(declaring("lightgbm", warm_start=True), lake)
+
+
+def test_the_stage_behind_the_asset_trains_the_declared_model(tmp_path: Path) -> None:
+    folder = copytree(CLICKS.folder, tmp_path / "clicks")
+    declaration = (folder / "use_case.py").read_text()
+    named = declaration.replace("model=ModelSpec(", 'model=ModelSpec(name="lightgbm",')
+    (folder / "use_case.py").write_text(named)
+    deployment = Deployment(str(folder), tmp_path / "root")
+    write_rows(deployment.use_case, deployment.lake, training_set(CLICKS, every=6))
+    assert "lightgbm" == train_model(deployment)["model"]

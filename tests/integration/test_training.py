@@ -199,6 +199,7 @@ def test_the_run_records_data_definitions_environment_and_pictures(trained: Trai
     assert code.get("dirty") == run.data.tags.get("code_dirty")
     assert environment_digest(environment()) == run.data.tags["environment_sha256"]
     spec = {name: str(value) for name, value in asdict(trained.use_case.model).items()}
+    assert "dcn_v2" == spec.pop("name")
     assert {*spec.items(), ("model", "dcn_v2")} <= set(run.data.params.items())
     assert run.inputs is not None
     assert run.inputs.dataset_inputs[0].dataset.source_type == "delta"
