@@ -151,7 +151,7 @@ def train(
         if model == TWO_TOWER:
             parts = use_case, lake, dataset, fitted[model].model, held.users
             metrics, not_retrieved = with_recall(metrics, *parts)
-        slices = evaluate_slices(test.labels, scores[model], held, confidence)
+        slices = evaluate_slices(test.labels, scores[model], held, confidence, judging.top)
         worst = worst_slice(slices, judging.least)
         bundle, record = place / "trained", place / "record"
         report("export", 0.0)
