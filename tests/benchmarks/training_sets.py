@@ -13,8 +13,9 @@ from data_contracts.dimension import DIMENSIONS, AsOf, with_attributes
 from data_contracts.keys import key_of
 from data_contracts.lake import Lake
 from data_contracts.record import Event, check_event
-from data_contracts.results import read_result
+from data_contracts.results import read_result, write_result
 from data_contracts.use_case import UseCase
+from spark_jobs.imports import import_log
 from tests.engines import point_in_time_features
 from tests.training_table import write_rows
 
@@ -25,6 +26,15 @@ ARROW = {
     "boolean": pa.bool_(),
     "timestamp": pa.timestamp("us", "UTC"),
 }
+
+
+def import_training_set(use_case: UseCase, lake: Lake, log: Path) -> int:
+    """Import the raw log, then as `write_training_set`."""
+    imported = import_log(use_case, lake, log)
+    held_out = imported.held_out(use_case.label.window)
+    history = [day.stem for day in imported.days if day not in held_out]
+    write_result(lake, "raw_log", {"history": history})
+    return write_training_set(use_case, lake, log)
 
 
 def write_training_set(use_case: UseCase, lake: Lake, log: Path) -> int:
