@@ -41,6 +41,15 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What a graph takes, as `Manifest` says it."""
+
+    features: tuple[str, ...]
+    categorical: tuple[tuple[str, int], ...]
+    numeric: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a bundle says of itself."""
 
@@ -126,7 +135,7 @@ def open_bundle(folder: Path, digest: str) -> Manifest:
     return manifest
 
 
-def check_inputs(manifest: Manifest, ids: np.ndarray, dense: np.ndarray) -> None:
+def check_inputs(manifest: Manifest | Inputs, ids: np.ndarray, dense: np.ndarray) -> None:
     """The boundary before every engine: dtype, width, row count, id range, finiteness.
 
     Raises BundleRefused naming the array and the column.
