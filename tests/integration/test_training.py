@@ -6,23 +6,20 @@ from pathlib import Path
 from shutil import copytree
 
 import numpy as np
-import pyarrow.compute as pc
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 from mlflow import MlflowClient
 
 from data_contracts.bundle import BundleRefused, Manifest, check_inputs, open_bundle
-from data_contracts.clock import DAY
-from data_contracts.derived import Rate
 from data_contracts.gates import recompute
 from data_contracts.lake import Lake
 from data_contracts.results import write_result
-from data_contracts.use_case import Gates, Split, UseCase, load_use_case
+from data_contracts.use_case import Gates, UseCase, load_use_case
 from data_contracts.views import digests_of, joint_digest
 from tests.integration.sampled import training_set
 from tests.training_table import write_rows
 from training.code_version import code_version, environment, environment_digest
-from training.data import NoTrainingData, read_dataset
+from training.data import read_dataset
 from training.engine import Engine
 from training.evaluate import BOOTSTRAPPED, read_held
 from training.export import GOLDEN_ROWS, verify_golden
@@ -274,67 +271,11 @@ def test_the_registry_lists_every_version_and_its_aliases(history: History) -> N
     assert registry.champion("nothing") is None
 
 
-def test_a_missing_training_set_names_the_command_that_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(NoTrainingData, match="headrace backfill --use-case clicks"):
-        read_dataset(load_use_case(NAME), Lake(tmp_path, NAME))
-
-
-def test_a_training_set_without_a_split_or_a_feature_is_refused_by_name(
-    trained: Trained, tmp_path: Path
-) -> None:
-    table = DeltaTable(trained.lake.training_set).to_pyarrow_table()
-    lake = Lake(tmp_path, NAME)
-    write_rows(trained.use_case, lake, table.filter(pc.field("split") != "test"))
-    with pytest.raises(NoTrainingData, match="split 'test' holds no row"):
-        read_dataset(trained.use_case, lake)
-    write_rows(trained.use_case, lake, table.drop_columns(["user_ctr_1h"]), "overwrite")
-    with pytest.raises(NoTrainingData, match=r"lacks \['user_ctr_1h'\]"):
-        read_dataset(trained.use_case, lake)
-
-
-def test_a_training_set_of_other_declarations_is_refused_by_what_differs(
-    trained: Trained, tmp_path: Path
-) -> None:
-    now, home = trained.use_case, trained.use_case.declared
-    user, item = now.groups
-    prior = replace(user, derived={**user.derived, "ctr": Rate("clicks", "impressions", 0.5, 200)})
-    longer = replace(now.contract, retention=9 * DAY)
-    cases = {
-        "user_ctr_10m, user_ctr_1h, user_ctr_24h, user_ctr_last_1d": replace(
-            home, groups=(prior, item)
-        ),
-        "label": replace(home, label=replace(home.label, within="9m")),
-        "request_field": replace(home, request_field=None),
-        "split": replace(home, split=Split(0.6, 0.2)),
-    }
-    changed = {said: replace(now, declared=each) for said, each in cases.items()}
-    for said, use_case in {**changed, "contract": replace(now, contract=longer)}.items():
-        mend = "than when these rows were built: run `headrace backfill --use-case clicks`"
-        with pytest.raises(NoTrainingData, match=f"declares {said} otherwise {mend}"):
-            train(use_case, trained.lake, "logistic")
-    lake = Lake(tmp_path, NAME)
-    write_deltalake(lake.training_set, DeltaTable(trained.lake.training_set).to_pyarrow_table())
-    with pytest.raises(NoTrainingData, match=r"does not say from which .*: run `headrace backf"):
-        train(now, lake, "logistic")
-
-
 def test_a_bundle_names_the_definitions_that_its_rows_were_built_by(trained: Trained) -> None:
     dataset = read_dataset(trained.use_case, trained.lake)
     registry = Registry(trained.lake)
     manifest = registry.manifest(registry.version(NAME, "1"))
     assert dict(dataset.built_from.features) == dict(manifest.feature_digests)
-
-
-def test_the_dataset_digest_ignores_the_layout_of_the_files(
-    trained: Trained, tmp_path: Path
-) -> None:
-    table = DeltaTable(trained.lake.training_set).to_pyarrow_table()
-    lake = Lake(tmp_path, NAME)
-    for part in (table.slice(2000), table.slice(0, 2000)):
-        write_rows(trained.use_case, lake, part, "append")
-    first, shuffled = (read_dataset(trained.use_case, each) for each in (trained.lake, lake))
-    assert first.digest == shuffled.digest
-    assert (first.delta_version, shuffled.delta_version) == (0, 1)
 
 
 def champion_bundle(trained: Trained, folder: Path) -> tuple[Path, Manifest]:
