@@ -17,7 +17,7 @@ GRAPH = "model.onnx"
 GOLDEN = "golden.json"
 TOWERS = "towers.onnx"
 """Of two towers: the same inputs, outputs `user` and `item`, whose inner product is the logit."""
-FORMAT = 2
+FORMAT = 3
 KINDS = (".json", ".npz", ".onnx")
 """What members may be: read without running or unpickling anything (`.npz` with no objects)."""
 LOGIT_TOLERANCE = 1e-4
@@ -28,12 +28,25 @@ class BundleRefused(ValueError):
     """A bundle that is not what its manifest says, or not made for this use case."""
 
 
+class OtherFormat(BundleRefused):
+    """A bundle whose manifest is of another format than this reader's."""
+
+
 @dataclass(frozen=True)
 class Member:
     """One file of a bundle."""
 
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a graph takes, as `Manifest` says it."""
+
+    features: tuple[str, ...]
+    categorical: tuple[tuple[str, int], ...]
+    numeric: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,10 @@ class Manifest:
     feature_digests: Mapping[str, str]
     """Feature -> digest of the definition it was trained on, in the order of `features`."""
     contract_version: str
+    contract_digest: str
+    """`Contract.digest` of the contract by which its rows were taken."""
+    golden_rows: int
+    """How many golden rows it holds, at least 1."""
     metrics: Mapping[str, Any]
     members: Mapping[str, Member]
 
@@ -90,7 +107,9 @@ def open_bundle(folder: Path, digest: str) -> Manifest:
     try:
         raw = json.loads(content)
         if raw["format"] != FORMAT:
-            raise BundleRefused(f"{path}: format {raw['format']}, this reader knows {FORMAT}")
+            raise OtherFormat(
+                f"{path}: format {raw['format']}, this reader knows {FORMAT}: run `headrace train`"
+            )
         members = {name: Member(**m) for name, m in raw.pop("members").items()}
         pairs = {k: tuple(tuple(p) for p in raw.pop(k)) for k in ("categorical", "numeric")}
         features = tuple(raw.pop("features"))
@@ -103,6 +122,11 @@ def open_bundle(folder: Path, digest: str) -> Manifest:
     for name in (GRAPH, GOLDEN):
         if name not in members:
             raise BundleRefused(f"{path}: lists no {name}")
+    if type(manifest.golden_rows) is not int or manifest.golden_rows < 1:
+        raise BundleRefused(
+            f"{path}: golden_rows {manifest.golden_rows!r}: a bundle without golden rows proves "
+            "nothing of its graph: run `headrace train`"
+        )
     for name, member in members.items():
         _verify(folder, name, member)
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if _is_leaf(p)}
@@ -111,7 +135,7 @@ def open_bundle(folder: Path, digest: str) -> Manifest:
     return manifest
 
 
-def check_inputs(manifest: Manifest, ids: np.ndarray, dense: np.ndarray) -> None:
+def check_inputs(manifest: Manifest | Inputs, ids: np.ndarray, dense: np.ndarray) -> None:
     """The boundary before every engine: dtype, width, row count, id range, finiteness.
 
     Raises BundleRefused naming the array and the column.
@@ -139,7 +163,8 @@ def check_inputs(manifest: Manifest, ids: np.ndarray, dense: np.ndarray) -> None
 def golden_rows(folder: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`ids`, `dense` and the expected float64[rows] `scores` of an opened bundle's golden rows.
 
-    Raises BundleRefused naming a column that is missing, shorter or beyond the boundary.
+    Raises BundleRefused where they are fewer or more than the manifest says, and naming a column
+    that is missing, shorter or beyond the boundary.
     """
     path = folder / GOLDEN
     kinds = {"ids": np.int64, "dense": np.float32, "scores": np.float64}
@@ -152,6 +177,11 @@ def golden_rows(folder: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarra
     if not len(ids) == len(dense) == scores.size or scores.ndim != 1:
         told = ", ".join(f"{name} {list(each.shape)}" for name, each in found.items())
         raise BundleRefused(f"{path}: a golden row is missing: {told}")
+    if len(ids) != manifest.golden_rows:
+        raise BundleRefused(
+            f"{path}: {len(ids)} golden rows, the manifest says {manifest.golden_rows}: "
+            "run `headrace train`"
+        )
     if not len(manifest.categorical):
         ids = ids.reshape(len(scores), 0)
     check_inputs(manifest, ids, dense)

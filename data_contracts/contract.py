@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from yaml import YAMLError
 
 from data_contracts.clock import duration
+from data_contracts.digest import digest_of
 
 FieldType = Literal["string", "integer", "number", "boolean", "timestamp"]
 
@@ -76,6 +77,19 @@ class Contract:
     def event_types(self) -> tuple[str, ...]:
         """The declared values of `event_type`."""
         return self.fields["event_type"].values
+
+    @cached_property
+    def digest(self) -> str:
+        """32 hex digits over everything that decides what a record is and whether it is taken: not
+        name, version, descriptions nor any order."""
+        fields = [
+            [
+                f.name, f.type, f.required, sorted(f.required_for), sorted(f.values),
+                f.minimum, f.maximum, f.min_length, f.max_length, f.pattern,
+            ]
+            for _, f in sorted(self.fields.items())
+        ]  # fmt: skip
+        return digest_of([fields, self.max_future_skew, self.retention])
 
 
 def read_contract(path: Path) -> Contract:

@@ -1,7 +1,5 @@
 """A feature group: the one declaration that stream, backfill, training set and reader interpret."""
 
-import hashlib
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +9,7 @@ import numpy as np
 from data_contracts.accumulators import TIME, Accumulator, Decayed, Events, Source
 from data_contracts.aggregates import SKETCHES, Aggregate
 from data_contracts.derived import Derived
+from data_contracts.digest import digest_of
 from data_contracts.entries import Entries, Part
 from data_contracts.windows import RAW, Session, Tumbling, Window
 
@@ -134,7 +133,7 @@ class FeatureGroup:
             "windows": [repr(window) for window in self.windows],
             "defaults": {k: repr(float(v)) for k, v in sorted(self.defaults.items())},
         }
-        return _digest(semantics)
+        return digest_of(semantics)
 
     @cached_property
     def feature_digests(self) -> Mapping[str, str]:
@@ -143,7 +142,7 @@ class FeatureGroup:
         A feature keeps its digest when others are added to its group or leave it.
         """
         return {
-            feature: _digest([self.entity, repr(window), self._semantics(name)])
+            feature: digest_of([self.entity, repr(window), self._semantics(name)])
             for feature, (name, window) in self.features.items()
         }
 
@@ -223,8 +222,3 @@ class FeatureGroup:
             else:
                 parts[part] = np.full(n, part.identity, np.int64)
         return Seen(n, parts)
-
-
-def _digest(semantics: object) -> str:
-    text = json.dumps(semantics, sort_keys=False).encode()
-    return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from data_contracts.clock import duration
 from data_contracts.contract import Contract
+from data_contracts.digest import digest_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,12 @@ class Label:
         Rows go on while the stream of their outcomes stands, so they tell nothing of it.
         """
         return (*self.positive, *self.complete_by)
+
+    @property
+    def digest(self) -> str:
+        """32 hex digits over everything that decides which rows there are and what they are."""
+        sides = [sorted(self.match.items()), sorted(self.first_per), sorted(self.complete_by)]
+        return digest_of([self.on, sorted(self.positive), self.window, *sides])
 
     def check(self, contract: Contract) -> None:
         """Raise ValueError naming the field when the label does not fit the contract."""

@@ -20,6 +20,8 @@ class ModelSpec:
     item: tuple[str, ...] = ()
     """The item's side of two towers: categorical and numeric fields, and feature groups. Whatever
     id is not here is taken to be known before there is an item."""
+    name: str = "dcn_v2"
+    """Which of the zoo is trained where none is named: `training.models.names.MODELS`."""
     embedding_dim: int | None = None
     """Width of every embedding that declares none; by rule where None."""
     cross_layers: int = 2

@@ -108,6 +108,8 @@ class Retrain:
     alarms: int = 2
     """… and how many of them must have drifted."""
     cooldown: str = "1d"
+    warm_start: bool = False
+    """Begin with the champion's weights, where it is of the kind that is trained."""
 
 
 @dataclass(frozen=True)

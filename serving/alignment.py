@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 
 from data_contracts.bundle import BundleRefused
+from data_contracts.exposure import Plan as Exposure
 from data_contracts.ledger import INTENT
 from data_contracts.moves import Moves, Override, Registry
 from data_contracts.rollout import Plan, Target, adopted, led_to, moves
@@ -22,8 +23,9 @@ class Alignment:
     """Aliases and ledger follow the plan, the plan follows moves that were made beside it, and the
     releases that are asked for begin.
 
-    `tuned` gives the weights at which a new release's sequences are narrowest; `fetch` puts a
-    plan's bundles where replicas find them. Beside it plans are written by another thread.
+    `tuned` gives the weights at which a new release's sequences are narrowest; `expected` what one
+    needs until its end, None where nothing can be said of it yet; `fetch` puts a plan's bundles
+    where replicas find them. Beside it plans are written by another thread.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Alignment:
         plans: Plans,
         replicas: Replicas,
         tuned: Callable[[], dict[str, float]],
+        expected: Callable[[], Exposure | None],
         fetch: Callable[[Plan], None],
     ) -> None:
         self._name = use_case.name
@@ -45,6 +48,7 @@ class Alignment:
         self._plans = plans
         self._replicas = replicas
         self._tuned = tuned
+        self._expected = expected
         self._fetch = fetch
 
     def turn(self) -> None:
@@ -83,6 +87,9 @@ class Alignment:
         return plan
 
     def _move_to_shadow(self, plan: Plan, request: Request) -> None:
+        """Begin the release. Without an override MoveRefused where a replica lacks room or the
+        required gates need more than `Gates.max_days`; where there are no outcomes yet that tell
+        the traffic, nothing can be said of that, and it begins."""
         version = request.version
         answers = Override(request.actor, request.reason) if request.override else None
         if version is None:
@@ -91,7 +98,18 @@ class Alignment:
             raise MoveRefused(f"version {plan.candidate.version} is being released: abort it first")
         if answers is None:
             self._replicas.demand_room()
+            self._demand_days()
         self._moves.promote(version, SHADOW, answers, actor=request.actor)
+
+    def _demand_days(self) -> None:
+        try:
+            found = self._expected()
+            if found is not None:
+                found.check()
+        except ValueError as error:
+            raise MoveRefused(
+                f"{error}, or begin with --override: `headrace rollout plan` tells of each gate"
+            ) from error
 
     def _aligned(self, plan: Plan) -> Plan:
         """Moves that were made beside the plan count only once the aliases have followed it."""

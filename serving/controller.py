@@ -32,6 +32,7 @@ from serving.registry import Registry
 from serving.release import Controller
 from serving.server_log import ServerLog
 from serving.settings import Settings
+from serving.traffic import expected
 
 _log = logging.getLogger("serving.controller")
 """By its name: under `-m` its `__name__` is another, below none of the server's loggers."""
@@ -51,6 +52,7 @@ def controller(settings: Settings) -> Controller:
         Moves(registry, lake, use_case, "headrace rollout"),
         look=lambda plan, reports: gathered(lake, plan, reports),
         tuned=lambda: tuned(use_case, lake),
+        expected=lambda: expected(use_case, lake),
         fetch=lambda plan: fetch(use_case, lake, plan),
         clock=clock,
         holder=f"{os.getpid()}-{secrets.token_hex(6)}",

@@ -100,6 +100,7 @@ def check_definitions(use_case: UseCase, manifest: Manifest) -> None:
     differences = {
         "use case": (manifest.use_case, use_case.name),
         "contract version": (manifest.contract_version, use_case.contract.version),
+        "contract digest": (manifest.contract_digest, use_case.contract.digest),
         "categorical inputs": (
             manifest.categorical,
             tuple((c.field, c.buckets) for c in use_case.model.categorical),

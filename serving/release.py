@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from data_contracts.clock import Clock
+from data_contracts.exposure import Plan as Exposure
 from data_contracts.gates import Decision
 from data_contracts.moves import Moves, Override, Registry
 from data_contracts.release import judged
@@ -32,7 +33,8 @@ class Controller:
     """Leads a rollout while it holds the lease; of several the others stand by.
 
     `look` gathers the evidence; `tuned` gives the weights at which a new release's sequences are
-    narrowest; `fetch` puts a plan's bundles where replicas find them.
+    narrowest, `expected` what one needs until its end, None where nothing tells; `fetch` puts a
+    plan's bundles where replicas find them.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Controller:
         moves: Moves,
         look: Look,
         tuned: Callable[[], dict[str, float]],
+        expected: Callable[[], Exposure | None],
         fetch: Callable[[Plan], None],
         clock: Clock,
         holder: str,
@@ -61,7 +64,7 @@ class Controller:
         self._plans = Plans(store, moves, clock)
         self._looks = Looks(look, declared.look_s, declared.blind_s)
         both = self._plans, self._replicas
-        self._alignment = Alignment(use_case, store, registry, moves, *both, tuned, fetch)
+        self._alignment = Alignment(use_case, store, registry, moves, *both, tuned, expected, fetch)
         self._ticked = time.monotonic()
         self.leads = False
         self.waits = ""

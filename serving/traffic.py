@@ -1,45 +1,79 @@
 """What a use case's traffic is, by its matured outcomes."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from data_contracts.exposure import Traffic
+from data_contracts.clock import DAY, HOUR
+from data_contracts.exposure import Plan, Traffic, plan
 from data_contracts.lake import Lake
+from data_contracts.use_case import UseCase
 from serving.evidence import columns
 
-_HOUR_US = 3_600_000_000
-_DAY_US = 24 * _HOUR_US
 _DAYS = 7
+
+
+class Unmeasured(ValueError):
+    """Outcomes that do not tell the traffic yet."""
+
+
+def needs(use_case: UseCase, seen: Traffic) -> Plan:
+    """What each gate of the use case's releases needs at this traffic; ValueError for one that
+    never passes."""
+    declared = use_case.declared
+    gates, maturing = declared.gates, declared.label.window / DAY
+    return plan(gates.rules, seen, gates.alpha, gates.max_days, declared.rollout, maturing)
+
+
+def expected(use_case: UseCase, lake: Lake) -> Plan | None:
+    """What a release that begins now needs; None where no outcomes tell the traffic yet.
+
+    Who is new shows after two whole days of outcomes: before them all users are taken for new, so
+    that the days are the fewest that there can be. ValueError for a gate that never passes.
+    """
+    try:
+        seen, days = _measured(lake)
+    except Unmeasured:
+        return None
+    return needs(
+        use_case, seen if days > 1 else replace(seen, new_users_per_day=seen.users_per_day)
+    )
 
 
 def measured(lake: Lake) -> Traffic:
     """Impressions and users a day, CTR and its design effect, over the last seven whole days or
     over what there is of a first one, whose users are then taken for a day's and none for new.
 
-    Raises ValueError where the outcomes tell of less than an hour, or of one class only.
+    Raises Unmeasured where the outcomes tell of less than an hour, or of one class only.
     """
+    return _measured(lake)[0]
+
+
+def _measured(lake: Lake) -> tuple[Traffic, int]:
+    """The traffic, and over how many whole days it was measured."""
     rows = columns(lake.outcomes, ["unit", "label", "q", "request_id"])
-    if not rows or rows["q"].max(initial=0) - rows["q"].min(initial=0) < _HOUR_US:
-        raise ValueError(
+    if not rows or rows["q"].max(initial=0) - rows["q"].min(initial=0) < HOUR:
+        raise Unmeasured(
             "traffic: no hour of matured outcomes to measure it by: run `headrace report` later, "
             "or give --impressions, --requests, --users and --rate"
         )
     ago = rows["q"].max() - rows["q"]
-    days = min(int(ago.max() // _DAY_US), _DAYS)
-    recent = ago < (days or 1) * _DAY_US
+    days = min(int(ago.max() // DAY), _DAYS)
+    recent = ago < (days or 1) * DAY
     labels, ago = rows["label"][recent].astype(float), ago[recent]
     _, unit = np.unique(rows["unit"][recent], return_inverse=True)
     rate = float(labels.mean())
     if not 0 < rate < 1:
-        raise ValueError(
+        raise Unmeasured(
             f"traffic: all {len(labels):,} matured outcomes are of one class: give --rate"
         )
     squares = float((np.bincount(unit, labels - rate) ** 2).sum())
-    spent, day = days or float(ago.max()) / _DAY_US, ago // _DAY_US
+    spent, day = days or float(ago.max()) / DAY, ago // DAY
     users = len({*zip(unit.tolist(), day.tolist(), strict=True)}) / (days or 1)
     came = np.zeros(len(set(unit.tolist())), np.int64)
     np.maximum.at(came, unit, day)
     fresh = float((came < days - 1).sum()) / (days - 1) if days > 1 else 0.0
-    return Traffic(
+    found = Traffic(
         impressions_per_day=len(labels) / spent,
         requests_per_day=len(set(rows["request_id"][recent].tolist())) / spent,
         users_per_day=users,
@@ -48,3 +82,4 @@ def measured(lake: Lake) -> Traffic:
         # Where it looks smaller than one, that is chance.
         design_effect=max(1.0, squares / (len(labels) * rate * (1 - rate))),
     )
+    return found, days

@@ -1,8 +1,6 @@
 """Delta tables by path: does it exist, load it, append to it exactly once."""
 
-import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import deltalake
@@ -111,13 +109,13 @@ def replace(
     frame: DataFrame,
     path: Path,
     where: str | None = None,
-    about: Mapping[str, object] | None = None,
+    about: str | None = None,
 ) -> None:
-    """Overwrite the table, or only the rows of the predicate `where`; `about` is kept as JSON in
-    the commit's user metadata."""
+    """Overwrite the table, or only the rows of the predicate `where`; `about` is kept in the
+    commit's user metadata."""
     writer = frame.write.format("delta").mode("overwrite")
     if about:
-        writer = writer.option("userMetadata", json.dumps(about))
+        writer = writer.option("userMetadata", about)
     if where:
         writer = writer.option("replaceWhere", where)
     else:

@@ -3,6 +3,7 @@
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
+from data_contracts.built_from import built_from
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.events import load_events
@@ -17,8 +18,8 @@ def build_training_set(
     spark: SparkSession, use_case: UseCase, lake: Lake, only_known: bool = False
 ) -> dict[str, int]:
     """Write `lake.training_set`; returns the row count of each split. With `only_known` a row's
-    features are of events that could be read online at its `q`. The commit's user metadata holds
-    the Delta versions of the events and of the declared dimensions.
+    features are of events that could be read online at its `q`. The commit's user metadata says
+    what they were built from: see `BuiltFrom`.
 
     Raises ValueError when no label has matured yet.
     """
@@ -32,7 +33,7 @@ def build_training_set(
         events = with_known_at(spark, use_case, lake, events).events
     try:
         filled = with_features(use_case, events, with_split(use_case, rows))
-        replace(filled, lake.training_set, about={"made_of": made_of})
+        replace(filled, lake.training_set, about=built_from(use_case, made_of).to_json())
     finally:
         rows.unpersist()
     counts = load(spark, lake.training_set).groupBy("split").count().collect()

@@ -1,6 +1,5 @@
 """The training set: streamed from Delta by record batches, encoded as in serving, digested."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -14,6 +13,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pytorch_lightning import LightningDataModule
 
+from data_contracts.built_from import BuiltFrom, read_built_from
 from data_contracts.encoding import encode_dense, encode_ids
 from data_contracts.lake import Lake
 from data_contracts.model_spec import ModelSpec
@@ -42,8 +42,8 @@ class Dataset:
     """Dense columns on the item's side."""
     users: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
     """Split -> int64[n]: whose each row is, where the use case names the users it is judged by."""
-    made_of: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Table that it was built from -> Delta version, as far as its builder has said."""
+    built_from: BuiltFrom = field(default_factory=BuiltFrom)
+    """The tables and the definitions that gave its values."""
 
     def seen(self, spec: ModelSpec) -> Seen:
         """What the training rows hold."""
@@ -72,6 +72,7 @@ def read_dataset(use_case: UseCase, lake: Lake) -> Dataset:
         raise NoTrainingData(
             f"{lake.training_set}: lacks {lacking}, which use case {use_case.name} declares: {mend}"
         )
+    built = _built_from(use_case, lake, table, mend)
     source = table.to_pyarrow_dataset()
     keys = source.to_table(columns=["q", "event_id", "split"])
     keys = keys.append_column("row", pa.array(np.arange(keys.num_rows)))
@@ -97,8 +98,8 @@ def read_dataset(use_case: UseCase, lake: Lake) -> Dataset:
             for window in splits[split].windows():
                 content.update(getattr(window, name).tobytes())
     users = {split: part["owner"].to_numpy() for split, part in ordered.items() if judged}
-    digest, made_of = content.hexdigest(), _made_of(table)
-    return Dataset(splits, table.version(), digest, use_case.item_columns, users, made_of)
+    digest = content.hexdigest()
+    return Dataset(splits, table.version(), digest, use_case.item_columns, users, built)
 
 
 def _owners(users: pa.ChunkedArray) -> np.ndarray:
@@ -108,11 +109,20 @@ def _owners(users: pa.ChunkedArray) -> np.ndarray:
     return np.where(found < 0, -1 - np.arange(len(found)), found)
 
 
-def _made_of(table: DeltaTable) -> dict[str, int]:
-    """What the newest write of the training set says of its sources; upkeep comes after it."""
+def _built_from(use_case: UseCase, lake: Lake, table: DeltaTable, mend: str) -> BuiltFrom:
+    """What the newest write of the training set says of it; upkeep comes after it. NoTrainingData
+    where the use case now declares something otherwise."""
     writes = (commit for commit in table.history() if commit.get("operation") == "WRITE")
-    said = next(writes, {}).get("userMetadata")
-    return json.loads(said)["made_of"] if said else {}
+    try:
+        built = read_built_from(next(writes, {}).get("userMetadata"))
+    except ValueError as error:
+        raise NoTrainingData(f"{lake.training_set}: {error}: {mend}") from error
+    if differ := built.differing(use_case):
+        raise NoTrainingData(
+            f"{lake.training_set}: use case {use_case.name} declares {', '.join(differ[:5])} "
+            f"otherwise than when these rows were built: {mend}"
+        )
+    return built
 
 
 def _fill(

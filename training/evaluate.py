@@ -159,19 +159,21 @@ def evaluate_all(
 
 
 def evaluate_slices(
-    labels: np.ndarray, scores: np.ndarray, held: Held, confidence: float
+    labels: np.ndarray, scores: np.ndarray, held: Held, confidence: float, top: int = 5
 ) -> Slices:
-    """`evaluate` on each part of the declared slices."""
-    return {
-        name: evaluate(
-            labels[mask],
-            scores[mask],
-            confidence,
-            SLICE_DRAWS,
-            None if held.users is None else held.users[mask],
+    """`evaluate` on each part of the declared slices, and where the part's rows rank something
+    `gauc` and `precision_at_<top>`, of its rows alone."""
+    found: Slices = {}
+    for name, mask in held.parts.items():
+        users, requests = (
+            None if each is None else each[mask] for each in (held.users, held.requests)
         )
-        for name, mask in held.parts.items()
-    }
+        part = labels[mask], scores[mask]
+        ranked = _ranked(*part, confidence, Held(users, requests, {}), top)
+        found[name] = evaluate(*part, confidence, SLICE_DRAWS, users) | {
+            metric: value for metric, value in ranked.items() if value.n
+        }
+    return found
 
 
 def with_gains(

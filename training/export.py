@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data_contracts.built_from import BuiltFrom
 from data_contracts.bundle import (
     GOLDEN,
     GRAPH,
@@ -23,7 +24,6 @@ from data_contracts.bundle import (
     seal,
 )
 from data_contracts.use_case import UseCase
-from data_contracts.views import digests_of
 from training.batches import Rows
 from training.engine import Engine
 from training.evaluate import predict
@@ -72,10 +72,12 @@ def export_bundle(
     rows: Rows,
     metrics: Mapping[str, Any],
     folder: Path,
+    built: BuiltFrom,
 ) -> Manifest:
     """Write and seal the bundle of `model` in the empty `folder`.
 
-    `rows` are real rows, from which the golden ones are taken at even distances.
+    `rows` are real rows, from which the golden ones are taken at even distances; `built` is the
+    origin of the training set that the model was fit on, and holds every feature it takes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     widths = rows.ids.shape[1], rows.dense.shape[1]
@@ -99,8 +101,10 @@ def export_bundle(
             "features": use_case.feature_names,
             "categorical": tuple((c.field, c.buckets) for c in use_case.model.categorical),
             "numeric": tuple((n.field, n.default) for n in use_case.model.numeric),
-            "feature_digests": digests_of(use_case.groups),
+            "feature_digests": {name: built.features[name] for name in use_case.feature_names},
             "contract_version": use_case.contract.version,
+            "contract_digest": built.declared["contract"],
+            "golden_rows": len(golden.ids),
             "metrics": metrics,
         },
     )

@@ -9,8 +9,6 @@ from matplotlib.figure import Figure
 from data_contracts.evidence import Estimate, auc
 from training.evaluate import Slices
 
-TOLD = ("auc", "log_loss", "normalised_entropy", "predicted_over_observed", "calibration_error")
-
 
 def draw(labels: np.ndarray, scores: Mapping[str, np.ndarray], folder: Path) -> None:
     """Write `reliability.png`, `roc.png` and `scores.png` over the scores (float[n]) of each named
@@ -26,14 +24,17 @@ def draw_slices(slices: Slices, folder: Path) -> None:
     where no slices are declared."""
     if not slices:
         return
+    metrics = list(dict.fromkeys(metric for each in slices.values() for metric in each))
     cells = [
-        [name, f"{each['auc'].n:,}", *(_told(each[metric]) for metric in TOLD)]
+        [name, f"{each['auc'].n:,}", *(_told(each.get(metric)) for metric in metrics)]
         for name, each in slices.items()
     ]
-    figure = Figure(figsize=(13, 0.28 * len(cells) + 0.7), layout="constrained")
+    figure = Figure(
+        figsize=(2.4 + 2.1 * len(metrics), 0.28 * len(cells) + 0.7), layout="constrained"
+    )
     axes = figure.subplots()
     axes.axis("off")
-    heads = ["part", "rows", *(metric.replace("_", " ") for metric in TOLD)]
+    heads = ["part", "rows", *(metric.replace("_", " ") for metric in metrics)]
     table = axes.table(cells, colLabels=heads, loc="center", cellLoc="right")
     table.auto_set_font_size(False)
     table.set_fontsize(8)
@@ -41,8 +42,8 @@ def draw_slices(slices: Slices, folder: Path) -> None:
     figure.savefig(folder / "slices.png", dpi=110)
 
 
-def _told(found: Estimate) -> str:
-    if found.value != found.value:
+def _told(found: Estimate | None) -> str:
+    if found is None or found.value != found.value:
         return ""
     interval = f" [{found.low:.3f}, {found.high:.3f}]" if found.low == found.low else ""
     return f"{found.value:.3f}{interval}"

@@ -11,6 +11,7 @@ from data_contracts.bundle import (
     LOGIT_TOLERANCE,
     BundleRefused,
     Manifest,
+    OtherFormat,
     check_inputs,
     open_bundle,
 )
@@ -104,7 +105,10 @@ def _champion_scores(
     """float[n]: the champion's scores of the test rows, in its own columns and encoding."""
     with tempfile.TemporaryDirectory() as home:
         folder = registry.download(champion, Path(home))
-        theirs = open_bundle(folder, champion.digest)
+        try:
+            theirs = open_bundle(folder, champion.digest)
+        except OtherFormat as other:
+            raise Incomparable(f"is of an older bundle format ({other})") from other
         rows = test if _inputs(theirs) == _inputs(manifest) else rival_rows(theirs)
         return _score(theirs, Engine(folder), rows)
 
@@ -123,13 +127,14 @@ def _definitions(use_case: UseCase, manifest: Manifest, rule: RuleInForce) -> Ch
     theirs, ours = dict(manifest.feature_digests), digests_of(use_case.groups)
     differ = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
 
-    def told(contract: str, features: dict[str, str]) -> dict[str, str | None]:
-        joint = {"contract": contract, "features": joint_digest(features)}
+    def told(contract: tuple[str, str], features: dict[str, str]) -> dict[str, str | None]:
+        joint = dict(zip(("contract", "contract digest"), contract, strict=True))
+        joint |= {"features": joint_digest(features)}
         return joint | {name: features.get(name) for name in differ}
 
     evidence = {
-        "found": told(manifest.contract_version, theirs),
-        "declared": told(use_case.contract.version, ours),
+        "found": told((manifest.contract_version, manifest.contract_digest), theirs),
+        "declared": told((use_case.contract.version, use_case.contract.digest), ours),
         "n": len(ours),
         "limit": "the declared contract and the digests of the declared features",
     }

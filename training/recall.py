@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from torch import nn
 
-from data_contracts.bundle import TOWERS
+from data_contracts.bundle import TOWERS, Inputs
 from data_contracts.evidence import Estimate
 from data_contracts.lake import Lake
 from data_contracts.ranking import hits_at, mean_over_users
@@ -42,11 +42,18 @@ def with_recall(
         graph = Path(place) / TOWERS
         write_towers(model, rows.ids.shape[1], rows.dense.shape[1], graph)
         try:
-            found, why = recall(use_case, lake, dataset, Towers(graph), users), None
+            towers = Towers(graph, _inputs(use_case))
+            found, why = recall(use_case, lake, dataset, towers, users), None
         except NotDecomposed as error:
             found, why = {}, str(error)
     names = {**metrics, **found}
     return {name: {**metrics.get(name, {}), **found.get(name, {})} for name in names}, why
+
+
+def _inputs(use_case: UseCase) -> Inputs:
+    categorical = tuple((c.field, c.buckets) for c in use_case.model.categorical)
+    numeric = tuple((n.field, n.default) for n in use_case.model.numeric)
+    return Inputs(use_case.feature_names, categorical, numeric)
 
 
 def recall(

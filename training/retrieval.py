@@ -11,8 +11,10 @@ import pyarrow.compute as pc
 from data_contracts.bundle import (
     TOWERS,
     BundleRefused,
+    Inputs,
     Manifest,
     check_golden,
+    check_inputs,
     golden_rows,
 )
 from data_contracts.lake import Lake
@@ -52,17 +54,19 @@ def item_field(use_case: UseCase) -> str:
 
 
 class Towers:
-    """A graph of two towers."""
+    """A graph of two towers that takes `inputs`."""
 
-    def __init__(self, graph: Path) -> None:
-        self._session = session(graph)
+    def __init__(self, graph: Path, inputs: Manifest | Inputs) -> None:
+        self._session, self._inputs = session(graph), inputs
 
     def vectors(self, side: str, rows: Rows) -> np.ndarray:
-        """float32[n, width]: the vectors of side `user` or `item`."""
-        found = [
-            np.asarray(self._session.run([side], {"ids": part.ids, "dense": part.dense})[0])
-            for part in rows.windows()
-        ]
+        """float32[n, width]: the vectors of side `user` or `item`; BundleRefused where the rows are
+        none that the graph takes."""
+        found: list[np.ndarray] = []
+        for part in rows.windows():
+            check_inputs(self._inputs, part.ids, part.dense)
+            given = {"ids": part.ids, "dense": part.dense}
+            found.append(np.asarray(self._session.run([side], given)[0]))
         return np.concatenate(found)
 
 
@@ -73,7 +77,7 @@ def open_towers(folder: Path, manifest: Manifest) -> Towers:
         raise BundleRefused(
             f"{folder}: model {manifest.model} has no {TOWERS}: train {TWO_TOWER} to retrieve"
         )
-    towers = Towers(folder / TOWERS)
+    towers = Towers(folder / TOWERS, manifest)
     ids, dense, expected = golden_rows(folder, manifest)
     golden = Rows(ids, dense, expected)
     logits = (towers.vectors("user", golden) * towers.vectors("item", golden)).sum(axis=1)

@@ -10,7 +10,7 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from data_contracts.bundle import MANIFEST, open_bundle
+from data_contracts.bundle import MANIFEST, OtherFormat, open_bundle
 from data_contracts.evidence import Estimate
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
@@ -36,7 +36,7 @@ from training.export import export_bundle, verify_graph
 from training.fit import fit
 from training.fitted import Fitted, OnEpoch
 from training.models.linear import Constant
-from training.models.names import TREES, TWO_TOWER
+from training.models.names import MODELS, TREES, TWO_TOWER
 from training.plots import draw, draw_slices
 from training.promotion import decide
 from training.recall import with_recall
@@ -59,8 +59,9 @@ class Choices:
 
     resume: bool = False
     """Go on where an earlier run was ended."""
-    warm_start: bool = False
-    """Begin with the champion's weights."""
+    warm_start: bool | None = None
+    """Begin with the champion's weights. None: as `Retrain.warm_start` says, without a search and
+    where the champion is of the same kind."""
     search: int = 0
     """Hyper-parameter trials before the fit."""
 
@@ -100,12 +101,12 @@ class TrainedVersion:
 def train(
     use_case: UseCase,
     lake: Lake,
-    model: str = "dcn_v2",
+    model: str | None = None,
     on_progress: OnProgress | None = None,
     choices: Choices = Choices(),
 ) -> TrainedVersion:
-    """Fit `model` and the baselines, judge, register; champion where the decision promotes it and
-    the use case does not stage its releases.
+    """Fit `model`, or the one that the use case declares, and the baselines, judge, register;
+    champion where the decision promotes it and the use case does not stage its releases.
 
     Any other version is registered all the same, under the alias `challenger`, and the champion
     stays; so is one whose champion changed while it was trained. A fit leaves its state in
@@ -115,6 +116,7 @@ def train(
     """
     start = time.perf_counter()
     report = on_progress or _silent
+    model = _named(use_case, model)
     report("read", 0.0)
     dataset = read_dataset(use_case, lake)
     test = dataset.splits["test"]
@@ -128,8 +130,7 @@ def train(
     spec = found.spec if found else use_case.model
     with ExitStack() as held_open:
         place = Path(held_open.enter_context(tempfile.TemporaryDirectory()))
-        first = place / "champion"
-        warm = _champion(registry, use_case.name, model, first) if choices.warm_start else None
+        warm = _warm(registry, use_case, model, choices, place / "champion")
         key = _key(dataset, model, spec, use_case.model, warm)
         states = held_open.enter_context(state_folder(lake.home / "training", key, choices.resume))
         fitted: dict[str, Fitted] = {}
@@ -150,12 +151,14 @@ def train(
         if model == TWO_TOWER:
             parts = use_case, lake, dataset, fitted[model].model, held.users
             metrics, not_retrieved = with_recall(metrics, *parts)
-        slices = evaluate_slices(test.labels, scores[model], held, confidence)
+        slices = evaluate_slices(test.labels, scores[model], held, confidence, judging.top)
         worst = worst_slice(slices, judging.least)
         bundle, record = place / "trained", place / "record"
         report("export", 0.0)
         chosen = fitted[model]
-        manifest = export_bundle(use_case, model, chosen.model, test, plain(metrics), bundle)
+        manifest = export_bundle(
+            use_case, model, chosen.model, test, plain(metrics), bundle, dataset.built_from
+        )
         verify_graph(manifest, Engine(bundle), chosen.model, test)
         if model == TWO_TOWER:
             open_towers(bundle, manifest)
@@ -180,7 +183,7 @@ def train(
             training_set=lake.training_set.resolve(),
             delta_version=dataset.delta_version,
             dataset_digest=dataset.digest,
-            made_of=dataset.made_of,
+            made_of=dataset.built_from.made_of,
         )
         run_id = registry.log_run(trial, record, bundle)
         if found:
@@ -227,7 +230,36 @@ def _params(model: str, spec: ModelSpec) -> dict[str, Any]:
         told = {**PARAMETERS, "seed": spec.seed, "rounds": MOST_ROUNDS, "patience": PATIENCE}
     else:
         told = asdict(spec)
+        told.pop("name")
     return {"model": model, **told}
+
+
+def _named(use_case: UseCase, model: str | None) -> str:
+    """The model that is asked for, else the declared one; ValueError where the zoo lacks it, or
+    has none of it whose weights could be begun with."""
+    name = model or use_case.model.name
+    if name not in MODELS:
+        raise ValueError(f"model {name!r}: not in the zoo: name one of {', '.join(sorted(MODELS))}")
+    if use_case.model.name == TREES and use_case.declared.retrain.warm_start:
+        raise ValueError(f"retrain: warm_start: {TREES} has no weights to begin with: declare none")
+    return name
+
+
+def _warm(
+    registry: Registry, use_case: UseCase, model: str, choices: Choices, home: Path
+) -> Path | None:
+    """The bundle whose weights the fit begins with, opened below `home`."""
+    if choices.warm_start is not None:
+        return _champion(registry, use_case.name, model, home) if choices.warm_start else None
+    champion = registry.champion(use_case.name)
+    same = champion is not None and champion.model == model and model != TREES
+    if not use_case.declared.retrain.warm_start or choices.search or not same:
+        return None
+    try:
+        return _champion(registry, use_case.name, model, home)
+    except OtherFormat:
+        # A bundle that is refused until a training replaces it must not refuse that training.
+        return None
 
 
 def _champion(registry: Registry, use_case: str, model: str, home: Path) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from data_contracts.bundle import check_inputs, open_bundle
 from training.engine import Engine, Scoring, latency_ms
 
 SIZES = (1, 21, 64, 256)
@@ -36,7 +37,7 @@ class Job:
     """Of each of the five rounds at each size."""
     use_case: str = ""
     bundle: str = ""
-    """Folder of the version's own bundle, for modules."""
+    """Folder of the version's own bundle."""
     digest: str = ""
 
 
@@ -57,6 +58,7 @@ def measure(job: Job, engine: Scoring) -> dict[str, Any]:
     """`p50_ms` and `p99_ms` in the order of `SIZES`, `rss_mib` of this process after them."""
     with np.load(job.rows, allow_pickle=False) as held:
         ids, dense = held["ids"], held["dense"]
+    check_inputs(open_bundle(Path(job.bundle), job.digest), ids, dense)
     first = [(ids[:size].copy(), dense[:size].copy()) for size in SIZES]
     taken = [latency_ms(engine, *rows, job.calls) for rows in first]
     rss = _resident_mib()
@@ -100,7 +102,6 @@ def _compile(job: Job) -> Mapping[str, Any]:
 
 
 def _scorer(job: Job) -> tuple[Any, int, int]:
-    from data_contracts.bundle import open_bundle
     from data_contracts.use_case import load_use_case
     from training.export import Scorer
     from training.restored import restored

@@ -21,7 +21,7 @@ def warm_state(folder: Path, model: nn.Module) -> dict[str, Tensor]:
     Open the bundle first. An id that only `model` knows begins where the row out of vocabulary is.
     ValueError naming what the bundle lacks or holds in another shape.
     """
-    mend = "train without --warm-start"
+    mend = "train with --no-warm-start"
     if not (folder / WEIGHTS).is_file():
         raise ValueError(f"{folder}: the champion's bundle holds no {WEIGHTS}: {mend}")
     with np.load(folder / WEIGHTS, allow_pickle=False) as held:

@@ -27,13 +27,21 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    model: Annotated[str, typer.Option(help=f"{', '.join(MODELS)}.")] = MODELS[0],
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"{', '.join(MODELS)}.", show_default="as the use case declares"),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an earlier training was ended.")
     ] = False,
     warm_start: Annotated[
-        bool, typer.Option("--warm-start", help="Begin with the champion's weights.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--warm-start/--no-warm-start",
+            help="Begin with the champion's weights.",
+            show_default="as the use case declares",
+        ),
+    ] = None,
     search: Annotated[int, typer.Option(min=0, help="Hyper-parameter trials before the fit.")] = 0,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Path(".headrace"),
@@ -42,7 +50,7 @@ def train(
 ) -> None:
     """Train a version on the training set, judge it by its gates, register it."""
 
-    if model not in MODELS:
+    if model not in (None, *MODELS):
         raise typer.BadParameter(f"--model {model}: one of {', '.join(MODELS)}")
 
     def work(deployment: Deployment) -> dict[str, object]:

@@ -30,11 +30,12 @@ def build_point_in_time(deployment: Deployment, only_known: bool = False) -> dic
 
 
 def train_model(
-    deployment: Deployment, model: str = "dcn_v2", choices: Choices | None = None
+    deployment: Deployment, model: str | None = None, choices: Choices | None = None
 ) -> dict[str, Any]:
-    """Train, evaluate, export and register a version; champion if its gates allow."""
+    """Train, evaluate, export and register a version; champion if its gates allow. What is not
+    told of it is as the use case declares."""
     report = reporter()
-    report.stage(f"train {model}")
+    report.stage(f"train {model or deployment.use_case.model.name}")
     version = train(
         deployment.use_case, deployment.lake, model,
         lambda text, share: report.detail(f"{text} {share:.0%}"), choices or Choices(),

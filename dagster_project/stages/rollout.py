@@ -6,17 +6,16 @@ from getpass import getuser
 from typing import Any
 
 from dagster_project.deployment import Deployment
-from data_contracts.clock import DAY, SystemClock, format_time
+from data_contracts.clock import SystemClock, format_time
 from data_contracts.exposure import Plan as Exposure
 from data_contracts.exposure import Traffic
-from data_contracts.exposure import plan as planned
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import CHALLENGER
 from serving.release import ACTIONS, START
 from serving.rollout_status import about, replayed
 from serving.rollout_status import history as told
 from serving.rollout_status import status as now
-from serving.traffic import measured
+from serving.traffic import measured, needs
 from training.registry import Registry
 
 
@@ -38,9 +37,7 @@ def traffic(
 
 def exposure(deployment: Deployment, seen: Traffic) -> Exposure:
     """What each gate of the use case's releases needs at this traffic."""
-    declared = deployment.use_case.declared
-    gates, maturing = declared.gates, declared.label.window / DAY
-    return planned(gates.rules, seen, gates.alpha, gates.max_days, declared.rollout, maturing)
+    return needs(deployment.use_case, seen)
 
 
 def ask(

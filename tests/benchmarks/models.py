@@ -18,15 +18,13 @@ from data_contracts.delong import auc_difference, auc_interval
 from data_contracts.evidence import Estimate, bootstrap, calibration_error, log_loss
 from data_contracts.lake import Lake
 from data_contracts.model_spec import ModelSpec
-from data_contracts.results import write_result
 from data_contracts.use_case import UseCase, load_use_case
 from data_contracts.world.log import write_world
 from data_contracts.world.parameters import Parameters
-from spark_jobs.imports import import_log
 from tests.benchmarks.features import size
 from tests.benchmarks.machine import machine
 from tests.benchmarks.tables import markdown
-from tests.benchmarks.training_sets import write_training_set
+from tests.benchmarks.training_sets import import_training_set
 from training.batches import Rows
 from training.data import Dataset, TrainingData, read_dataset
 from training.evaluate import predict, read_held
@@ -134,11 +132,7 @@ def _prepared(
     """Import a log and read its training set, with users and ids of its test rows in order."""
     use_case = load_use_case(reference)
     lake = Lake(home, use_case.name)
-    imported = import_log(use_case, lake, log)
-    held_out = imported.held_out(use_case.label.window)
-    history = [day.stem for day in imported.days if day not in held_out]
-    write_result(lake, "raw_log", {"history": history})
-    write_training_set(use_case, lake, log)
+    import_training_set(use_case, lake, log)
     table = DeltaTable(lake.training_set).to_pyarrow_table(columns=["q", "event_id", "split"])
     table = table.filter(np.asarray(table["split"]) == "test")
     ordered = table.sort_by([("q", "ascending"), ("event_id", "ascending")])

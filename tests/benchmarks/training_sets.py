@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from deltalake import write_deltalake
 
 from data_contracts.dimension import DIMENSIONS, AsOf, with_attributes
 from data_contracts.keys import key_of
 from data_contracts.lake import Lake
 from data_contracts.record import Event, check_event
-from data_contracts.results import read_result
+from data_contracts.results import read_result, write_result
 from data_contracts.use_case import UseCase
+from spark_jobs.imports import import_log
 from tests.engines import point_in_time_features
+from tests.training_table import write_rows
 
 ARROW = {
     "string": pa.string(),
@@ -25,6 +26,15 @@ ARROW = {
     "boolean": pa.bool_(),
     "timestamp": pa.timestamp("us", "UTC"),
 }
+
+
+def import_training_set(use_case: UseCase, lake: Lake, log: Path) -> int:
+    """Import the raw log, then as `write_training_set`."""
+    imported = import_log(use_case, lake, log)
+    held_out = imported.held_out(use_case.label.window)
+    history = [day.stem for day in imported.days if day not in held_out]
+    write_result(lake, "raw_log", {"history": history})
+    return write_training_set(use_case, lake, log)
 
 
 def write_training_set(use_case: UseCase, lake: Lake, log: Path) -> int:
@@ -50,7 +60,7 @@ def write_training_set(use_case: UseCase, lake: Lake, log: Path) -> int:
     table = {
         **columns, **features, "q": pa.array(q, ARROW["timestamp"]), "label": label, "split": split
     }  # fmt: skip
-    write_deltalake(lake.training_set, pa.table(table))
+    write_rows(use_case, lake, pa.table(table))
     return len(rows)
 
 

@@ -80,7 +80,8 @@ class Simulated:
         self._controller = Controller(
             impatient(use_case), self.store, registry,
             Moves(registry, lake, use_case, "test"),
-            self._evidence, lambda: self._tuned, lambda _: None, SystemClock(), "one", 0.0,
+            self._evidence, lambda: self._tuned, lambda: None, lambda _: None,
+            SystemClock(), "one", 0.0,
         )  # fmt: skip
 
     def _evidence(self, plan: Plan, reports: list[Report]) -> Evidence:

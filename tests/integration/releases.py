@@ -28,6 +28,7 @@ from serving.registry import Registry
 from serving.release import Controller, Look
 from serving.replica import Replica
 from serving.settings import Settings
+from serving.traffic import expected
 from tests.decisions import answered
 from tests.integration.asgi import Client
 from tests.integration.world import World, as_role, asked, build, export
@@ -88,9 +89,11 @@ class Release:
     def another(self, holder: str, lease_s: float = 0.0, look: Look | None = None) -> Controller:
         registry = Registry(self.lake)
         moves = Moves(registry, self.lake, self.world.use_case, "headrace rollout")
+        use_case = impatient(self.world.use_case)
         return Controller(
-            impatient(self.world.use_case), self.store, registry, moves, look or self._look,
-            lambda: TUNED, lambda plan: fetch(self.world.use_case, self.lake, plan),
+            use_case, self.store, registry, moves, look or self._look,
+            lambda: TUNED, lambda: expected(use_case, self.lake),
+            lambda plan: fetch(self.world.use_case, self.lake, plan),
             SystemClock(), holder, lease_s,
         )  # fmt: skip
 

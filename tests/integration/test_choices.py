@@ -1,17 +1,22 @@
 """How a version may be trained: on rows in files, after a search, from the champion's weights."""
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 from mlflow import MlflowClient
 
+from dagster_project.deployment import Deployment
+from dagster_project.stages.model import train_model
 from data_contracts.lake import Lake
-from data_contracts.use_case import load_use_case
+from data_contracts.use_case import UseCase, load_use_case
 from tests.integration.sampled import training_set
+from tests.training_table import write_rows
 from training.data import read_dataset
 from training.train import Choices, train
 
@@ -21,7 +26,7 @@ CLICKS = load_use_case("clicks")
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     lake = Lake(tmp_path_factory.mktemp("lake"), "clicks")
-    write_deltalake(lake.training_set, training_set(CLICKS, every=6))
+    write_rows(CLICKS, lake, training_set(CLICKS, every=6))
     return lake
 
 
@@ -45,7 +50,7 @@ def test_reading_takes_no_more_memory_for_more_rows(
     ids = pa.array([f"{number:0{length}}" for number in range(many.num_rows)])
     many = many.set_column(many.column_names.index("event_id"), "event_id", ids)
     large = Lake(tmp_path, "clicks")
-    write_deltalake(large.training_set, many)
+    write_rows(CLICKS, large, many)
     monkeypatch.setattr("training.batches.IN_MEMORY", 0)
     monkeypatch.setattr("training.data.AT_ONCE", 2048)
     del ids
@@ -75,3 +80,46 @@ def test_a_search_leaves_its_trials_below_the_run_and_a_champion_to_begin_with(l
     best = min(point.value for point in curves[0])
     assert best == pytest.approx(curves[1][0].value, rel=1e-4)
     assert not (lake.home / "training").exists()
+
+
+def declaring(name: str, warm_start: bool = False) -> UseCase:
+    model = replace(CLICKS.model, name=name)
+    retrain = replace(CLICKS.declared.retrain, warm_start=warm_start)
+    return replace(CLICKS, declared=replace(CLICKS.declared, model=model, retrain=retrain))
+
+
+def test_the_declared_model_is_trained_and_begins_with_the_champion_where_that_is_declared(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path, "clicks")
+    write_rows(CLICKS, lake, training_set(CLICKS, every=6))
+    use_case = declaring("logistic", warm_start=True)
+    first, again = (train(use_case, lake) for _ in range(2))
+    cold = train(use_case, lake, choices=Choices(warm_start=False))
+    other = train(use_case, lake, "fm")
+    assert ["logistic"] * 3 + ["fm"] == [each.model for each in (first, again, cold, other)]
+    client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+    curves = [
+        [p.value for p in client.get_metric_history(each.run_id, "logistic.validation")]
+        for each in (first, again, cold)
+    ]
+    assert curves[0] == curves[2]
+    assert min(curves[0]) == pytest.approx(curves[1][0], rel=1e-4)
+    assert curves[1][0] < curves[0][0]
+
+
+def test_a_declared_model_that_cannot_be_is_refused_before_anything_is_read(lake: Lake) -> None:
+    with pytest.raises(ValueError, match="model 'dcn': not in the zoo: name one of dcn_v2, deepfm"):
+        train(declaring("dcn"), lake)
+    with pytest.raises(ValueError, match="warm_start: lightgbm has no weights to begin with"):
+        train(declaring("lightgbm", warm_start=True), lake)
+
+
+def test_the_stage_behind_the_asset_trains_the_declared_model(tmp_path: Path) -> None:
+    folder = copytree(CLICKS.folder, tmp_path / "clicks")
+    declaration = (folder / "use_case.py").read_text()
+    named = declaration.replace("model=ModelSpec(", 'model=ModelSpec(name="lightgbm",')
+    (folder / "use_case.py").write_text(named)
+    deployment = Deployment(str(folder), tmp_path / "root")
+    write_rows(deployment.use_case, deployment.lake, training_set(CLICKS, every=6))
+    assert "lightgbm" == train_model(deployment)["model"]

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from deltalake import write_deltalake
 from mlflow import MlflowClient
 
 from data_contracts.lake import Lake
@@ -13,6 +12,7 @@ from data_contracts.use_case import load_use_case
 from tests.decisions import answered
 from tests.integration.sampled import training_set
 from tests.integration.world import export
+from tests.training_table import write_rows
 from training.registry import Registry
 from training.train import placed, train
 
@@ -48,7 +48,7 @@ def test_a_version_that_was_overtaken_is_challenger_and_says_why(tmp_path: Path)
 def test_training_ends_with_a_challenger_when_another_became_champion(tmp_path: Path) -> None:
     use_case = load_use_case(NAME)
     lake = Lake(tmp_path, NAME)
-    write_deltalake(lake.training_set, training_set(use_case, every=6))
+    write_rows(use_case, lake, training_set(use_case, every=6))
     other = replace(use_case.model, seed=use_case.model.seed + 1)
     beside = replace(use_case, declared=replace(use_case.declared, model=other))
     told: list[str] = []

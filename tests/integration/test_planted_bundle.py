@@ -151,7 +151,7 @@ PLANTED: dict[Callable[[Planted], None], str] = {
     pickle_for_a_graph: f"{GRAPH}: the engine cannot load it",
     graph_with_weights_outside: f"{GRAPH}: the engine cannot load it: .*escapes",
     one_golden_score_less: f"{GOLDEN}: a golden row is missing: ids .16, 3., .*scores .15.",
-    golden_rows_gone: r"ids: int64\[0\], needs int64",
+    golden_rows_gone: f"{GOLDEN}: 0 golden rows, the manifest says 16",
     golden_without_ids: f"{GOLDEN}: needs ids, dense and scores: KeyError..ids",
     negative_golden_id: r"ids\[user_id\]: outside 0",
     golden_input_too_wide: r"dense: float32\[16, \d+\], needs float32\[rows, \d+\]",

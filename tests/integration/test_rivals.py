@@ -5,14 +5,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from deltalake import write_deltalake
+import pytest
 
-from data_contracts.bundle import open_bundle
+from data_contracts.bundle import FORMAT, open_bundle
 from data_contracts.gates import better_than
 from data_contracts.lake import Lake
 from data_contracts.model_spec import ModelSpec
 from data_contracts.use_case import load_use_case
 from tests.integration.sampled import training_set
+from tests.training_table import write_rows
 from training.batches import Rows
 from training.data import read_dataset
 from training.engine import Engine
@@ -27,7 +28,7 @@ def test_a_version_with_a_feature_more_is_compared_with_the_champion_on_the_same
     tmp_path: Path,
 ) -> None:
     use_case, lake = load_use_case(NAME), Lake(tmp_path, NAME)
-    write_deltalake(lake.training_set, training_set(use_case, every=6))
+    write_rows(use_case, lake, training_set(use_case, every=6))
     declared = replace(use_case.declared, groups=use_case.groups[:1])
     fewer = replace(use_case, declared=replace(declared, model=without_items(use_case.model)))
     assert train(fewer, lake, model="logistic").alias == "champion"
@@ -44,6 +45,20 @@ def test_a_version_with_a_feature_more_is_compared_with_the_champion_on_the_same
     assert better_than(rule, check.name, labels, ours, theirs, confidence, users) == check
     assert check.interval is not None
     assert not np.array_equal(ours, theirs)
+
+
+def test_a_champion_of_an_older_bundle_format_stays_and_can_be_trained_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_case, lake = load_use_case(NAME), Lake(tmp_path, NAME)
+    write_rows(use_case, lake, training_set(use_case, every=6))
+    assert "champion" == train(use_case, lake, model="logistic").alias
+    monkeypatch.setattr("data_contracts.bundle.FORMAT", FORMAT + 1)
+    found = train(use_case, lake, model="logistic")
+    check = next(c for c in found.decision.checks if c.name == "better than champion 1")
+    assert "cannot judge" == check.verdict
+    assert f"format {FORMAT}, this reader knows {FORMAT + 1}: run `headrace" in check.value
+    assert "challenger" == found.alias
 
 
 def without_items(model: ModelSpec) -> ModelSpec:

@@ -21,6 +21,7 @@ from data_contracts.tally import Tally
 from serving.features import FeatureReader
 from serving.registry import Registry
 from tests.integration.releases import MOST, Release
+from tests.unit.test_remaining import outcomes
 
 ENOUGH = Sums(0.0, 1e6, 1.0, 7e4, (5_000, 5_000), 1_000_000)
 """Of two arms that are alike, beyond doubt."""
@@ -52,6 +53,27 @@ def test_a_candidate_s_bundle_is_there_before_a_replica_looks_for_it(release: Re
     named = {target.digest for target in (release.plan.champion, release.plan.candidate) if target}
     assert 2 == len(named)
     assert named == {path.name for path in release.lake.bundles.iterdir()}
+
+
+def test_a_release_that_could_not_end_is_refused_before_it_starts_unless_overridden(
+    release: Release,
+) -> None:
+    rows = np.arange(9_000)
+    outcomes(release.lake, rows / 9_000 * 72, rows // 3, (rows % 20 == 0).astype(int))
+    answer = release.ask("start", "2")
+    assert answer.startswith("refused: release plan: needs ") and "max_days is 14" in answer
+    assert "or begin with --override" in answer
+    assert ("steady", {"champion": "1"}) == (
+        release.plan.stage, Registry(release.lake).aliases("clicks")
+    )  # fmt: skip
+    assert "epoch" in release.ask("start", "2", override=True)
+    assert "shadow" == release.plan.stage
+
+
+def test_outcomes_that_tell_no_traffic_yet_keep_no_release_from_starting(release: Release) -> None:
+    few = np.arange(10)
+    outcomes(release.lake, few / 100, few, few % 2)
+    assert "epoch" in release.ask("start", "2")
 
 
 def test_a_canary_answers_its_units_and_keeps_them_while_it_grows(release: Release) -> None:

@@ -337,8 +337,13 @@ def test_without_a_champion_it_refuses_to_start(tmp_path: Path) -> None:
         open_replica(Settings(root=tmp_path), "r")
 
 
-def test_a_model_of_other_inputs_is_refused(client: Client, world: World) -> None:
+def test_a_model_of_other_inputs_or_contract_is_refused(client: Client, world: World) -> None:
     manifest = replica(client).predictor.arms.now.champion.bundle.manifest
-    other = replace(manifest, numeric=(("position", 9.0),))
-    with pytest.raises(BundleRefused, match="numeric inputs: trained on"):
-        check_definitions(world.use_case, other)
+    others = {
+        "numeric inputs": replace(manifest, numeric=(("position", 9.0),)),
+        "contract digest": replace(manifest, contract_digest="ab"),
+    }
+    for what, other in others.items():
+        with pytest.raises(BundleRefused, match=f"{what}: trained on"):
+            check_definitions(world.use_case, other)
+    check_definitions(world.use_case, manifest)

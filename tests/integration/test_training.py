@@ -6,9 +6,8 @@ from pathlib import Path
 from shutil import copytree
 
 import numpy as np
-import pyarrow.compute as pc
 import pytest
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import DeltaTable
 from mlflow import MlflowClient
 
 from data_contracts.bundle import BundleRefused, Manifest, check_inputs, open_bundle
@@ -19,8 +18,9 @@ from data_contracts.results import write_result
 from data_contracts.use_case import Gates, UseCase, load_use_case
 from data_contracts.views import digests_of, joint_digest
 from tests.integration.sampled import training_set
+from tests.training_table import write_rows
 from training.code_version import code_version, environment, environment_digest
-from training.data import NoTrainingData, read_dataset
+from training.data import read_dataset
 from training.engine import Engine
 from training.evaluate import BOOTSTRAPPED, read_held
 from training.export import GOLDEN_ROWS, verify_golden
@@ -45,9 +45,7 @@ class Trained:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     use_case = load_use_case(NAME)
     lake = Lake(tmp_path_factory.mktemp("lake"), use_case.name)
-    about = CommitProperties(custom_metadata={"userMetadata": json.dumps(MADE_OF)})
-    rows = training_set(use_case, every=3)
-    write_deltalake(lake.training_set, rows, commit_properties=about)
+    write_rows(use_case, lake, training_set(use_case, every=3))
     DeltaTable(lake.training_set).optimize.compact()
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     told: list[tuple[str, float]] = []
@@ -57,8 +55,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(use_case, lake, version, told, elsewhere)
 
 
-MADE_OF = {"made_of": {"events": 12, "dimension.item": 3}}
-"""What `build_training_set` says in its commit."""
 NO_TIME = Rule("latency p99", "offline", limit=1e-9)
 CERTIFICATE = {
     "log_digest": "ab12",
@@ -204,6 +200,7 @@ def test_the_run_records_data_definitions_environment_and_pictures(trained: Trai
     assert code.get("dirty") == run.data.tags.get("code_dirty")
     assert environment_digest(environment()) == run.data.tags["environment_sha256"]
     spec = {name: str(value) for name, value in asdict(trained.use_case.model).items()}
+    assert "dcn_v2" == spec.pop("name")
     assert {*spec.items(), ("model", "dcn_v2")} <= set(run.data.params.items())
     assert run.inputs is not None
     assert run.inputs.dataset_inputs[0].dataset.source_type == "delta"
@@ -278,35 +275,11 @@ def test_the_registry_lists_every_version_and_its_aliases(history: History) -> N
     assert registry.champion("nothing") is None
 
 
-def test_a_missing_training_set_names_the_command_that_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(NoTrainingData, match="headrace backfill --use-case clicks"):
-        read_dataset(load_use_case(NAME), Lake(tmp_path, NAME))
-
-
-def test_a_training_set_without_a_split_or_a_feature_is_refused_by_name(
-    trained: Trained, tmp_path: Path
-) -> None:
-    table = DeltaTable(trained.lake.training_set).to_pyarrow_table()
-    lake = Lake(tmp_path, NAME)
-    write_deltalake(lake.training_set, table.filter(pc.field("split") != "test"))
-    with pytest.raises(NoTrainingData, match="split 'test' holds no row"):
-        read_dataset(trained.use_case, lake)
-    less = table.drop_columns(["user_ctr_1h"])
-    write_deltalake(lake.training_set, less, mode="overwrite", schema_mode="overwrite")
-    with pytest.raises(NoTrainingData, match=r"lacks \['user_ctr_1h'\]"):
-        read_dataset(trained.use_case, lake)
-
-
-def test_the_dataset_digest_ignores_the_layout_of_the_files(
-    trained: Trained, tmp_path: Path
-) -> None:
-    table = DeltaTable(trained.lake.training_set).to_pyarrow_table()
-    lake = Lake(tmp_path, NAME)
-    for part in (table.slice(2000), table.slice(0, 2000)):
-        write_deltalake(lake.training_set, part, mode="append")
-    first, shuffled = (read_dataset(trained.use_case, each) for each in (trained.lake, lake))
-    assert first.digest == shuffled.digest
-    assert (first.delta_version, shuffled.delta_version) == (0, 1)
+def test_a_bundle_names_the_definitions_that_its_rows_were_built_by(trained: Trained) -> None:
+    dataset = read_dataset(trained.use_case, trained.lake)
+    registry = Registry(trained.lake)
+    manifest = registry.manifest(registry.version(NAME, "1"))
+    assert dict(dataset.built_from.features) == dict(manifest.feature_digests)
 
 
 def champion_bundle(trained: Trained, folder: Path) -> tuple[Path, Manifest]:

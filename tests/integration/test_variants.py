@@ -7,7 +7,6 @@ from shutil import copytree
 
 import pytest
 import typer
-from deltalake import write_deltalake
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
@@ -18,6 +17,7 @@ from data_contracts.use_case import UseCase, load_use_case
 from serving.loader import Bundle
 from serving.scorer import Model
 from tests.integration.sampled import training_set
+from tests.training_table import write_rows
 from training.data import TrainingData, read_dataset
 from training.export import export_bundle
 from training.fit import fit
@@ -46,11 +46,13 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
     (folder / "use_case.py").write_text(declaration.replace(DECLARED, WIDER))
     use_case = load_use_case(str(folder))
     lake = Lake(home / "lake", use_case.name)
-    write_deltalake(lake.training_set, training_set(use_case, every=6))
+    write_rows(use_case, lake, training_set(use_case, every=6))
     dataset, spec = read_dataset(use_case, lake), replace(use_case.model, max_epochs=1)
     model = fit("dcn_v2", spec, TrainingData(dataset, spec)).model
     rows = dataset.splits["test"]
-    manifest = export_bundle(use_case, "dcn_v2", model, rows, {}, home / "bundle")
+    manifest = export_bundle(
+        use_case, "dcn_v2", model, rows, {}, home / "bundle", dataset.built_from
+    )
     registry = Registry(lake)
     client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
     experiment = client.create_experiment(use_case.name, lake.mlflow_artifacts.as_uri())

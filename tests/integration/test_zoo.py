@@ -7,25 +7,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from dagster_project.commands.models import register
 from data_contracts.lake import Lake
 from data_contracts.use_case import load_use_case
+from data_contracts.world.log import write_world
+from data_contracts.world.parameters import Parameters
+from tests.benchmarks.training_sets import import_training_set
 from tests.integration.sampled import training_set
+from tests.training_table import write_rows
 from training.models.names import MODELS
 from training.registry import Registry
 from training.train import Choices, train
 from training.trees import MOST_ROUNDS, PARAMETERS
 
-CLICKS = load_use_case("clicks")
+REPOSITORY = Path(__file__).parents[2]
+LOG = REPOSITORY.parent / "shared" / "data" / "deskdrop"
+CLICKS, WORLD = load_use_case("clicks"), load_use_case("world")
+DESKDROP = load_use_case(str(REPOSITORY / "tests/usecases/deskdrop"))
 
 
 def lake_at(root: pytest.TempPathFactory) -> Lake:
     lake = Lake(root.mktemp("lake"), "clicks")
-    write_deltalake(lake.training_set, training_set(CLICKS, every=10))
+    write_rows(CLICKS, lake, training_set(CLICKS, every=10))
     return lake
 
 
@@ -55,6 +62,47 @@ def test_every_model_of_the_zoo_becomes_a_version(name: str, lake: Lake) -> None
     told = {**PARAMETERS, "rounds": MOST_ROUNDS} if name == "lightgbm" else {"learning_rate": 5e-4}
     assert {key: str(value) for key, value in told.items()}.items() <= params.items()
     assert ("hidden" in params) == (name != "lightgbm")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A small generated world's training set."""
+    root = tmp_path_factory.mktemp("world")
+    write_world(Parameters(20_000), root / "log", lambda _: None)
+    lake = Lake(root / "lake", "world")
+    import_training_set(WORLD, lake, root / "log")
+    return lake
+
+
+@pytest.fixture(scope="module")
+def deskdrop(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """The training set of the real log, where that is at hand."""
+    if not LOG.is_dir():
+        pytest.skip(f"the deskdrop log is not at {LOG}")
+    lake = Lake(tmp_path_factory.mktemp("deskdrop"), "deskdrop")
+    import_training_set(DESKDROP, lake, LOG)
+    return lake
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_of_the_zoo_is_trained_on_the_world(name: str, world: Lake) -> None:
+    version = train(WORLD, world, name)
+    assert (name, {name, "logistic", "constant"}) == (version.model, set(version.metrics))
+    assert version.alias in ("champion", "challenger")
+    assert version.metrics[name]["auc"].low > 0.5
+    reason = "feature group 'taste' on the user's side is keyed by user_id and category"
+    assert (name == "two_tower") == (reason in str(version.not_retrieved))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_of_the_zoo_is_trained_on_deskdrop(name: str, deskdrop: Lake) -> None:
+    version = train(DESKDROP, deskdrop, name)
+    assert (name, None) == (version.model, version.not_retrieved)
+    assert version.alias in ("champion", "challenger")
+    assert version.metrics[name]["auc"].low > 0.7
+    assert (name == "two_tower") == ("recall_at_10" in version.metrics[name])
 
 
 def asked(lake: Lake, *arguments: str) -> tuple[int, str]:

@@ -134,6 +134,8 @@ def export(use_case: UseCase, folder: Path, seed: int = 3, most: float = 1e7) ->
         "numeric": tuple((n.field, n.default) for n in use_case.model.numeric),
         "feature_digests": digests_of(use_case.groups),
         "contract_version": use_case.contract.version,
+        "contract_digest": use_case.contract.digest,
+        "golden_rows": len(ids),
         "metrics": {},
     }
     return seal(folder, said)

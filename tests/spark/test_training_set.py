@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
+from data_contracts.built_from import built_from, read_built_from
 from data_contracts.clock import HOUR, MINUTE, SECOND, format_time
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
@@ -134,10 +135,12 @@ def test_every_feature_of_every_row_equals_the_oracle(built: Built, clicks: UseC
     assert {"user_affinity_10m", "item_affinity_10m"} >= always_default, "they prove nothing"
 
 
-def test_its_commit_says_of_which_version_of_the_events_it_was_made(built: Built) -> None:
+def test_its_commit_says_of_which_events_and_definitions_it_was_made(
+    built: Built, clicks: UseCase
+) -> None:
     newest = DeltaTable(built.lake.training_set).history(1)[0]
     events = DeltaTable(built.lake.events).version()
-    assert {"made_of": {"events": events}} == json.loads(newest["userMetadata"])
+    assert built_from(clicks, {"events": events}) == read_built_from(newest["userMetadata"])
 
 
 def test_labels_query_times_and_maturity_equal_a_double_loop(built: Built) -> None:

@@ -18,6 +18,7 @@ from data_contracts.bundle import (
     Member,
     check_golden,
     check_inputs,
+    golden_rows,
     open_bundle,
     seal,
 )
@@ -30,6 +31,8 @@ ABOUT: dict[str, Any] = {
     "numeric": (("position", 2.0),),
     "feature_digests": {"user_clicks_1h": "ab", "item_clicks_1h": "cd"},
     "contract_version": "1.0.0",
+    "contract_digest": "ef",
+    "golden_rows": 2,
     "metrics": {"auc": {"value": 0.7, "low": None}},
 }
 
@@ -148,7 +151,7 @@ def test_a_folder_without_a_manifest_is_refused(folder: Path) -> None:
         open_bundle(folder, "")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"1", b"\xff", b'{"format": 2}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"1", b"\xff", b'{"format": 3}'])
 def test_a_manifest_that_is_none_is_refused(folder: Path, content: bytes) -> None:
     (folder / MANIFEST).write_bytes(content)
     with pytest.raises(BundleRefused, match="not a bundle manifest"):
@@ -178,9 +181,27 @@ def test_a_bundle_without_graph_or_golden_rows_is_refused(folder: Path, name: st
 
 @pytest.mark.usefixtures("sealed")
 def test_a_bundle_of_another_format_is_refused_by_its_number(folder: Path) -> None:
-    digest = rewrite(folder, lambda m: m.update(format=3, a_new_word=True))
-    with pytest.raises(BundleRefused, match="format 3, this reader knows 2"):
+    digest = rewrite(folder, lambda m: m.update(format=2, a_lost_word=True))
+    with pytest.raises(BundleRefused, match="format 2, this reader knows 3: run `headrace train`"):
         open_bundle(folder, digest)
+
+
+@pytest.mark.usefixtures("sealed")
+@pytest.mark.parametrize("rows", [0, -1, None, True, "2"])
+def test_a_bundle_that_claims_no_golden_rows_is_refused(folder: Path, rows: object) -> None:
+    digest = rewrite(folder, lambda m: m.update(golden_rows=rows))
+    with pytest.raises(BundleRefused, match="without golden rows proves nothing"):
+        open_bundle(folder, digest)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_other_golden_rows_than_the_manifest_says_are_refused(
+    folder: Path, sealed: Manifest, rows: int
+) -> None:
+    held = {"ids": [[1, 7]] * rows, "dense": [[0.0] * 3] * rows, "scores": [0.5] * rows}
+    (folder / GOLDEN).write_text(json.dumps(held))
+    with pytest.raises(BundleRefused, match=f"{rows} golden rows, the manifest says 2"):
+        golden_rows(folder, sealed)
 
 
 IDS = np.array([[1, 7], [15, 0]], np.int64)

@@ -148,3 +148,18 @@ def test_a_field_named_like_a_column_of_ours_is_refused(tmp_path: Path, name: st
     path.write_text(CLICKS.read_text().replace("name: affinity", f"name: {name}"))
     with pytest.raises(ValueError, match=f"{name}: names of columns of ours"):
         read_contract(path)
+
+
+def test_the_digest_is_of_what_is_taken_not_of_words_or_order(tmp_path: Path) -> None:
+    same, wider = (yaml.safe_load(CLICKS.read_text()) for _ in range(2))
+    field(same, "affinity")["description"] = "told in other words"
+    same["version"] = "9.9.9"
+    same["schema"][0]["properties"].reverse()
+    field(wider, "position")["logicalTypeOptions"]["maximum"] = 99
+    digests: list[str] = []
+    for number, document in enumerate((same, wider)):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(yaml.safe_dump(document))
+        digests.append(read_contract(path).digest)
+    now = read_contract(CLICKS).digest
+    assert [True, False] == [now == each for each in digests]

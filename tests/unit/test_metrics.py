@@ -12,7 +12,7 @@ from data_contracts.evidence import Estimate, auc, average_precision, normalised
 from data_contracts.lake import Lake
 from data_contracts.ranking import grouped_auc, precision_at, ratio
 from data_contracts.use_case import load_use_case
-from training.evaluate import Held, evaluate, evaluate_slices, read_held, worst_slice
+from training.evaluate import Held, evaluate, evaluate_all, evaluate_slices, read_held, worst_slice
 
 
 def clicks(n: int, seed: int = 5, decimals: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -193,6 +193,27 @@ def test_the_worst_slice_is_the_one_where_scores_say_least_among_those_with_rows
     assert worst_slice(slices, 200) == "p = 2"
     assert worst_slice(slices, 501) is None
     assert slices["p = 1"]["auc"] == evaluate(labels[part == 1], scores[part == 1], 0.95)["auc"]
+
+
+def test_the_rankings_of_a_part_are_of_its_rows_alone() -> None:
+    # request, user, score, label; the last two rows are of the other part
+    rows = [
+        ("a", "u", 0.9, 1), ("a", "u", 0.8, 0), ("a", "u", 0.1, 1), ("a", "u", 0.7, 1),
+        ("b", "v", 0.2, 0), ("b", "v", 0.6, 1), ("b", "v", 0.4, 1), ("c", "v", 0.5, 0),
+        ("a", "u", 0.95, 0), ("a", "u", 0.93, 0),
+    ]  # fmt: skip
+    requests, users, scores, labels = (np.array(column) for column in zip(*rows, strict=True))
+    web = np.arange(10) < 8
+    held = Held(users, requests, {"web": web, "app": ~web})
+    slices = evaluate_slices(labels, scores, held, 0.95, top=2)
+    precision, gauc = slices["web"]["precision_at_2"], slices["web"]["gauc"]
+    # Of a's two highest one is a click, of b's both; c has too few rows.
+    assert (3 / 4, 2) == (precision.value, precision.n)
+    # u ranks one of three pairs right, v three of four, with four rows each.
+    assert (pytest.approx((1 / 3 + 3 / 4) / 2), 2) == (gauc.value, gauc.n)
+    assert not {"precision_at_2", "gauc"} & set(slices["app"])
+    whole = evaluate_all(labels, {"m": scores}, 0.95, held, top=2)["m"]["precision_at_2"]
+    assert (2 / 4, 2) == (whole.value, whole.n)
 
 
 def test_rows_that_are_judged_in_another_order_than_they_were_scored_are_refused(

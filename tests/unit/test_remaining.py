@@ -1,6 +1,7 @@
 """How long a release still takes: told early, it has to come true."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from data_contracts.gates import Check, decision, limit_check, ratio_check, sequ
 from data_contracts.lake import Lake
 from data_contracts.remaining import Remaining, remaining
 from data_contracts.sequences import Split, arm_difference
-from serving.traffic import measured
+from data_contracts.use_case import load_use_case
+from serving.traffic import expected, measured, needs
 
 RATE, EACH, STEP = 0.3, 10, 200
 TUNED = weights(DEFAULTS, Traffic(1e6, 1e6, 1e5, RATE), 0.05)["CTR"]
@@ -155,3 +157,18 @@ def test_units_of_both_arms_that_are_declared_are_waited_for() -> None:
         for number, units in ((5, 500), (7, 1_000))
     ]
     assert [Remaining("sample ratio", 0.5, 2_000 / 1_000 * 7200)] == remaining(seen)
+
+
+def test_a_release_is_expected_to_need_the_fewest_days_that_its_first_day_allows(
+    tmp_path: Path,
+) -> None:
+    lake, use_case, rows = Lake(tmp_path, "clicks"), load_use_case("clicks"), np.arange(4_000)
+    assert expected(use_case, lake) is None
+    outcomes(lake, rows / 4_000 * 20, rows // 40, (rows % 10 == 0).astype(int))
+    first = expected(use_case, lake)
+    seen = measured(lake)
+    assert first == needs(use_case, replace(seen, new_users_per_day=seen.users_per_day))
+    with pytest.raises(ValueError, match="come and no new ones"):
+        needs(use_case, seen)
+    outcomes(lake, rows / 4_000 * 72, rows // 4, (rows % 10 == 0).astype(int))
+    assert expected(use_case, lake) == needs(use_case, measured(lake))

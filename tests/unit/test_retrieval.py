@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from data_contracts.bundle import TOWERS, BundleRefused, open_bundle
+from data_contracts.built_from import built_from
+from data_contracts.bundle import TOWERS, BundleRefused, Inputs, open_bundle
 from data_contracts.ranking import hits_at, mean_over_users
 from data_contracts.use_case import load_use_case
 from tests.unit.test_models import SPEC, data, rows, signal
@@ -19,6 +20,7 @@ from training.models.zoo import build_model
 from training.retrieval import Index, NotDecomposed, Towers, item_field, open_towers
 
 CLICKS, WORLD = load_use_case("clicks"), load_use_case("world")
+INPUTS = Inputs((), (("user", 64), ("item", 64)), (("x", 0.0), ("y", 0.0)))
 SCORES = st.lists(st.integers(0, 4), min_size=1, max_size=8)
 
 
@@ -51,20 +53,23 @@ def test_inner_products_are_the_models_logits(rate: float, tmp_path: Path) -> No
     model = fit("two_tower", spec, data(rows(900, 0, signal), rows(300, 1, signal), spec)).model
     later = rows(500, 2, signal)
     write_towers(model, 2, 2, tmp_path / TOWERS)
-    towers = Towers(tmp_path / TOWERS)
+    towers = Towers(tmp_path / TOWERS, INPUTS)
     users, items = (towers.vectors(side, later) for side in ("user", "item"))
     found = 1 / (1 + np.exp(-(users * items).sum(axis=1)))
     assert found == pytest.approx(predict(model, later), rel=1e-4)
     ours, theirs = Rows(later.ids.copy(), later.dense, later.labels), towers.vectors("user", later)
     ours.ids[:, 0] = 7
     assert np.array_equal(theirs, towers.vectors("user", ours))
+    ours.ids[0, 1] = 64
+    with pytest.raises(BundleRefused, match=r"ids\[item\]: outside 0 … 63"):
+        towers.vectors("user", ours)
 
 
 def test_an_index_holds_the_newest_row_of_each_item(tmp_path: Path) -> None:
     train = rows(300, 0, signal)
     model = build_model("two_tower", SPEC, data(train, train).dataset.seen(SPEC))
     write_towers(model, 2, 2, tmp_path / TOWERS)
-    towers = Towers(tmp_path / TOWERS)
+    towers = Towers(tmp_path / TOWERS, INPUTS)
     item = np.where(train.ids[:, 0] == 3, -1, train.ids[:, 0])
     index = Index(towers, 20)
     for part in (slice(0, 0), slice(0, 120), slice(120, 300)):
@@ -84,7 +89,7 @@ def test_only_a_bundle_of_two_towers_has_vectors(tmp_path: Path) -> None:
     some = Rows(ids, dense.astype(np.float32), (np.arange(80) % 2).astype(np.float32))
     seen = replace(data(some, some, spec).dataset, item=CLICKS.item_columns).seen(spec)
     model = build_model("two_tower", spec, seen).eval()
-    sealed = export_bundle(CLICKS, "two_tower", model, some, {}, tmp_path)
+    sealed = export_bundle(CLICKS, "two_tower", model, some, {}, tmp_path, built_from(CLICKS, {}))
     manifest = open_bundle(tmp_path, sealed.digest())
     assert {"golden.json", "model.onnx", TOWERS, "weights.npz"} == set(manifest.members)
     open_towers(tmp_path, manifest)

@@ -31,7 +31,8 @@ def root_of_the_feature(folder: Path, golden: list[float]) -> Bundle:
     (folder / GOLDEN).write_text(json.dumps(rows))
     said = {
         "use_case": "t", "model": "root", "features": ("x",), "categorical": (("c", 4),),
-        "numeric": (), "feature_digests": {"x": "ab"}, "contract_version": "1", "metrics": {},
+        "numeric": (), "feature_digests": {"x": "ab"}, "contract_version": "1",
+        "contract_digest": "c", "golden_rows": 2, "metrics": {},
     }  # fmt: skip
     manifest = seal(folder, said)
     return Bundle("t", "1", manifest.digest(), manifest, folder)
