@@ -18,8 +18,9 @@ from data_contracts.use_case import UseCase
 from serving.auth import Caller, Keys, OpenAccess, demand, key_digest
 from serving.body import documented, json_response, read_json, schema_of, validate
 from serving.problem import Problem
-from serving.rollout_status import Drawn, about, history, status
+from serving.rollout_status import Drawn, about, history, replayed, status
 from serving.sessions import Session, Sessions
+from serving.traffic import measured, needs
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -101,6 +102,34 @@ def add_rollout(app: FastAPI, use_case: UseCase, lake: Lake, keys: Access) -> No
         if session is not None:
             found["csrf"] = sessions.token(session)
         return _fresh(json_response(found))
+
+    async def shown(request: Request, tell: Callable[[], Mapping[str, Any]]) -> Response:
+        admitted(request)
+        try:
+            return _fresh(json_response({**about(use_case), **await asyncio.to_thread(tell)}))
+        except ValueError as error:
+            raise Problem(HTTPStatus.CONFLICT, str(error)) from None
+
+    @app.get("/v1/rollout/plan")
+    async def plan(request: Request) -> Response:
+        def tell() -> dict[str, Any]:
+            seen = measured(lake)
+            needed = needs(use_case, seen)
+            return {**needed.as_dict(), "traffic": vars(seen)}
+
+        return await shown(request, tell)
+
+    @app.get("/v1/rollout/history")
+    async def plans(request: Request) -> Response:
+        return await shown(request, lambda: {"plans": history(store)})
+
+    @app.get("/v1/rollout/replay")
+    async def replay(request: Request) -> Response:
+        def tell() -> dict[str, Any]:
+            made, faults = replayed(store)
+            return {"decisions": made, "faults": faults}
+
+        return await shown(request, tell)
 
     @app.post("/v1/rollout", status_code=202, openapi_extra=documented(schema_of(RolloutRequest)))
     async def ask(request: Request) -> Response:

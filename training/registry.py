@@ -68,6 +68,8 @@ class Trial:
     dataset_digest: str
     made_of: Mapping[str, int]
     """Table that the training set was built from -> its Delta version."""
+    simulated: bool = False
+    """Whether its rows are of no real user or item."""
 
 
 class Registry:
@@ -99,6 +101,7 @@ class Registry:
             "contract_version": manifest.contract_version,
             "definitions": joint_digest(manifest.feature_digests),
             **{f"delta_version.{name}": version for name, version in trial.made_of.items()},
+            **({"simulated": "true"} if trial.simulated else {}),
             **_code_tags(),
         }
         figures = _figures(trial, run.info.start_time)
@@ -157,6 +160,7 @@ class Registry:
             "model": str(run.info.run_name),
             "verdict": decision.verdict,
             "decision": json.dumps(decision.as_dict()),
+            **{name: text for name, text in run.data.tags.items() if name == "simulated"},
         }
         home = str(run.info.artifact_uri)
         created = self._client.create_model_version(name, home, run_id, tags=tags)
@@ -218,10 +222,7 @@ class Registry:
 
     def attach_certificate(self, version: Version, certificate: Mapping[str, Any]) -> bool:
         """Attach a parity certificate (`spark_jobs.proof`) to a version, as an artifact of its run
-        and tags; returns whether it was of the version's definitions and holds.
-
-        One of other definitions, of a mismatch, or of too little compared is not attached.
-        """
+        and tags, if it is of the version's definitions and holds; returns whether that is so."""
         if self.features(version) != certificate["feature_digests"] or not certificate["holds"]:
             return False
         text = json.dumps(certificate, sort_keys=True)

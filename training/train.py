@@ -184,6 +184,7 @@ def train(
             delta_version=dataset.delta_version,
             dataset_digest=dataset.digest,
             made_of=dataset.built_from.made_of,
+            simulated=use_case.declared.simulated,
         )
         run_id = registry.log_run(trial, record, bundle)
         if found:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deltalake import write_deltalake
 
 from data_contracts.bundle import Manifest, open_bundle
 from data_contracts.gate_rules import DEFAULTS, Mode, Rule
@@ -13,6 +12,7 @@ from data_contracts.gates import Check
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase, load_use_case
 from tests.integration.sampled import training_set
+from tests.training_table import write_rows
 from training.batches import Rows
 from training.data import read_dataset
 from training.evaluate import Held
@@ -51,7 +51,7 @@ class Judged:
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     home = tmp_path_factory.mktemp("rules")
     use_case, lake = load_use_case(NAME), Lake(home / "lake", NAME)
-    write_deltalake(lake.training_set, training_set(use_case, every=6))
+    write_rows(use_case, lake, training_set(use_case, every=6))
     assert train(use_case, lake, model="logistic").alias == "champion"
     registry = Registry(lake)
     champion = registry.champion(NAME)

@@ -318,7 +318,6 @@ def load(url: str, bodies: Path, *options: str) -> dict[str, Any]:
     return json.loads(told.stdout)
 
 
-@pytest.mark.full
 @pytest.mark.faults
 def test_at_three_times_its_capacity_a_server_answers_most_of_it_within_the_deadline(
     world: World, tmp_path: Path

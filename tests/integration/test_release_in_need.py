@@ -12,10 +12,13 @@ from mlflow import MlflowClient
 from data_contracts.clock import SystemClock, format_time
 from data_contracts.ledger import INTENT
 from data_contracts.moves import Moves
+from data_contracts.release import Evidence
 from data_contracts.rollout import Plan, held
 from data_contracts.rollout_store import Report
+from data_contracts.tally import Tally
 from serving.registry import Registry
 from tests.integration.releases import Release, registry_away
+from tests.integration.test_rollout import ENOUGH
 from tests.unit.test_landing_log import files_of_at_most
 
 
@@ -228,3 +231,22 @@ def test_why_aliases_and_plan_are_not_brought_together_is_told_once(
             release.controller.align()
         told.append(sum("are not aligned" in each.message for each in caplog.records))
     assert [1, 1, 2] == told
+
+
+def test_on_a_busy_replica_a_canary_grows_only_if_someone_answers_for_it(
+    release: Release,
+) -> None:
+    release.canary(100)
+    tally = Tally()
+    for _ in range(2_000):
+        tally.answered(5.0, 1, 0.1)
+    body = {**release.store.reports()[0].body, "busy": 0.9, "epoch": release.plan.epoch}
+    for beat in (1, 2):
+        release.store.report(Report("another", "boot", beat, body))
+        release.controller.tick()
+    release.evidence = Evidence(ENOUGH, ENOUGH, (), tally, tally)
+    release.controller.tick()
+    assert "no headroom: a replica keeps 0.90 processors busy" in release.controller.waits
+    assert "no headroom: a replica keeps 0.90 processors busy" in release.ask("advance")
+    assert 100 == release.plan.canary_bps
+    assert "epoch" in release.ask("advance", override=True)

@@ -4,15 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from data_contracts.rollout_store import Report
 from serving.app import build_app
 from serving.auth import create_key, revoke_key
 from serving.settings import Settings
+from serving.traffic import measured, needs
 from tests.integration.asgi import Client
 from tests.integration.releases import Release, build_two
 from tests.integration.world import World, as_role
+from tests.unit.test_remaining import outcomes
 
 ASKED = {"action": "start", "version": "2", "reason": "a test", "actor": "ada"}
 
@@ -130,3 +133,22 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_no_other_script(release:
 def test_the_secret_is_the_owners_alone(release: Release, tmp_path: Path) -> None:
     signed_in(release)
     assert 0o600 == (release.lake.root / "session.secret").stat().st_mode & 0o777
+
+
+def test_plans_and_decisions_are_told_in_full_and_what_a_release_needs(
+    release: Release, world: World
+) -> None:
+    release.settle()
+    paths = [f"/clicks/v1/rollout/{what}" for what in ("plan", "history", "replay")]
+    for headers, status in (({}, 401), (as_role(world.predict), 403)):
+        assert {status} == {release.client.get(p, headers=headers).status_code for p in paths}
+    plan, history, replay = (release.client.get(p, headers=as_role(world.operate)) for p in paths)
+    told = history.json()["plans"]
+    assert [each.epoch for each in release.store.plans()] == [each["epoch"] for each in told]
+    assert (200, []) == (replay.status_code, replay.json()["faults"])
+    assert (409, True) == (plan.status_code, "no hour of matured" in plan.json()["detail"])
+    rows = np.arange(4_000)
+    outcomes(world.lake, rows / 4_000 * 72, rows // 4, (rows % 10 == 0).astype(int))
+    found = release.client.get(paths[0], headers=as_role(world.operate)).json()
+    assert needs(world.use_case, measured(world.lake)).as_dict().items() <= found.items()
+    assert vars(measured(world.lake)) == found["traffic"]

@@ -274,25 +274,6 @@ def test_without_memory_for_a_candidate_a_release_begins_only_if_someone_answers
     assert 0 < own.body["memory"]["candidate"] < own.body["memory"]["own"]
 
 
-def test_on_a_busy_replica_a_canary_grows_only_if_someone_answers_for_it(
-    release: Release,
-) -> None:
-    release.canary(100)
-    tally = Tally()
-    for _ in range(2_000):
-        tally.answered(5.0, 1, 0.1)
-    body = {**release.store.reports()[0].body, "busy": 0.9, "epoch": release.plan.epoch}
-    for beat in (1, 2):
-        release.store.report(Report("another", "boot", beat, body))
-        release.controller.tick()
-    release.evidence = Evidence(ENOUGH, ENOUGH, (), tally, tally)
-    release.controller.tick()
-    assert "no headroom: a replica keeps 0.90 processors busy" in release.controller.waits
-    assert "no headroom: a replica keeps 0.90 processors busy" in release.ask("advance")
-    assert 100 == release.plan.canary_bps
-    assert "epoch" in release.ask("advance", override=True)
-
-
 def test_a_candidate_with_another_bundle_than_registered_is_never_exposed(
     release: Release,
 ) -> None:

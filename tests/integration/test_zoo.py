@@ -93,6 +93,10 @@ def test_every_model_of_the_zoo_is_trained_on_the_world(name: str, world: Lake) 
     assert version.metrics[name]["auc"].low > 0.5
     reason = "feature group 'taste' on the user's side is keyed by user_id and category"
     assert (name == "two_tower") == (reason in str(version.not_retrieved))
+    client = MlflowClient(world.mlflow_uri, world.mlflow_uri)
+    held = client.get_model_version("world", version.version)
+    run = client.get_run(version.run_id)
+    assert ("true", "true") == (held.tags["simulated"], run.data.tags["simulated"])
 
 
 @pytest.mark.full
