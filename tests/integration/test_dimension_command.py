@@ -33,7 +33,8 @@ def test_a_worlds_items_are_loaded_once_and_beside_its_log(tmp_path: Path) -> No
     said = load(root, "item", file)
     assert 0 == said.returncode, said.stderr
     n = PARAMETERS.items
-    assert {"dimension": "item", "rows": n, "added": n, "keys": n} == json.loads(said.stdout)
+    told = {"simulated": True, "dimension": "item", "rows": n, "added": n, "keys": n}
+    assert told == json.loads(said.stdout)
     rows = {row.key: row.values for row in stored_rows(lake, ITEM, newest_version(lake, ITEM))}
     kinds = Population(PARAMETERS).category
     assert {f"i{i}": (f"c{kind}",) for i, kind in enumerate(kinds.tolist())} == rows
