@@ -52,6 +52,20 @@ def test_golden_rows_that_moved_refuse_the_bundle(tmp_path: Path) -> None:
         Model(root_of_the_feature(tmp_path, [0.5, 0.2]), threads=1)
 
 
+@pytest.mark.parametrize("size", [1, 21, 256])
+def test_golden_rows_are_scored_in_runs_of_every_size(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Model.run
+
+    def off_at_size(model: Model, ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
+        return run(model, ids, dense) * (0.9 if len(ids) == size else 1.0)
+
+    monkeypatch.setattr(Model, "run", off_at_size)
+    with pytest.raises(BundleRefused, match="golden rows: logits differ"):
+        Model(root_of_the_feature(tmp_path, [0.5, 0.1]), threads=1)
+
+
 def test_cuda_is_taken_where_it_is_offered_in_full_precision_and_refused_where_it_is_not() -> None:
     cpu, cuda = ("CPUExecutionProvider", {}), ("CUDAExecutionProvider", {"use_tf32": "0"})
     both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
