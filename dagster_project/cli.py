@@ -101,16 +101,16 @@ def run(
     errors = Console(stderr=True)
     try:
         deployment.lake  # noqa: B018 - wrong use is told before any work begins
-        simulated = deployment.use_case.declared.simulated
+        label = deployment.label
         if deployment.root.exists() and not deployment.root.is_dir():
             raise ValueError(f"--root {deployment.root}: is a file: name a folder")
     except Exception as error:
         _fail(errors, error, WRONG_USE, debug)
     try:
         if as_json:
-            result = {**({"simulated": True} if simulated else {}), **work(deployment)}
+            result = {**label, **work(deployment)}
         else:
-            if simulated:
+            if label:
                 Console().print(f"{deployment.use_case.title}: of no real user or item")
             with shown(errors):
                 result = work(deployment)

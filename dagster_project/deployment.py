@@ -77,6 +77,11 @@ class Deployment:
         return spark_session(self.root.resolve() / "spark.log")
 
     @property
+    def label(self) -> dict[str, bool]:
+        """What every result of a simulated use case says first; empty for a real one."""
+        return {"simulated": True} if self.use_case.declared.simulated else {}
+
+    @property
     def raw_log(self) -> Path:
         """The raw log to import; ValueError when none is named and none is embedded."""
         log = self.log or self.use_case.log

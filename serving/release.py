@@ -97,7 +97,7 @@ class Controller:
         """Let the registry's aliases follow the plan, or the plan follow moves that were made
         beside it; begin the releases that are asked for.
 
-        A registry that cannot be reached is tried again at the next call, traffic goes by the plan.
+        What fails on the way is tried again at the next call, traffic goes by the plan.
         It may be called beside `tick`, from one other thread.
         """
         if not self.leads:
@@ -111,9 +111,9 @@ class Controller:
                 _log.warning("rollout: aliases and plan are not aligned", exc_info=True)
             self._refused = self.waits
         except Exception:
-            # MLflow and its database raise many things when they are away.
+            # MLflow and its database raise many things when they are away, outcomes a few.
             self.registry_failures += 1
-            _log.exception("rollout: the registry cannot be reached")
+            _log.exception("rollout: the registry could not be followed, which is tried again")
 
     def _turn(self) -> Plan | None:
         self.leads = self._lead()

@@ -79,8 +79,8 @@ class Outcome:
 def rehearse(
     use_case: UseCase, schedule: Schedule, lake: Rehearsal | None = None, every: bool = True
 ) -> Outcome:
-    """Run a schedule in `lake` (one in memory unless given) and compare all engines: after every
-    batch, or only after the last."""
+    """Run a schedule in `lake` (one in memory unless given) and compare after every batch: all
+    engines, or until the last batch only the online one, without `every`."""
     lake = lake or MemoryRehearsal(use_case)
     outcome, known, reading = Outcome(), Known(use_case), None
     for number, batch in enumerate(schedule.batches):
@@ -99,8 +99,8 @@ def rehearse(
         if batch.upkeep:
             lake.maintain()
         last = number == len(schedule.batches) - 1
-        if known.events and (last or (every and batch.records)):
-            _compare(use_case, schedule, lake, known.events, outcome)
+        if known.events and (last or batch.records):
+            _compare(use_case, schedule, lake, known.events, outcome, every or last)
     return outcome
 
 
@@ -143,6 +143,7 @@ def _compare(
     lake: Rehearsal,
     events: Sequence[Event],
     outcome: Outcome,
+    every: bool,
 ) -> None:
     as_of = lake.as_of
     for group in use_case.groups:
@@ -154,8 +155,7 @@ def _compare(
         boundary |= {q for q in schedule.edges if focal and q > as_of + 1}
         later = (q for q in schedule.moments if q > as_of + 1)
         moments = sorted({*boundary, as_of, as_of + 1, *later})
-        rebuilt = lake.rebuilt(group)
-        trained = lake.trained(group, keys, moments)
+        others = (lake.rebuilt(group), lake.trained(group, keys, moments)) if every else None
         defaults = group.default_values()
         for j, q in enumerate(moments):
             wanted = np.array([oracle_features(group, mine, key, q) for key in asked_of])
@@ -167,15 +167,15 @@ def _compare(
                 continue
             outcome.moments += 1
             outcome.boundary += q in boundary
-            found = {
-                "online": lake.served(group, keys, q),
-                "tiles": read(group, [rebuilt.get(key) for key in keys], q),
-                "training set": trained[:, j],
-            }
-            other = full[asked].sum(axis=0)
+            found = {"online": lake.served(group, keys, q)}
+            if others is not None:
+                rebuilt, trained = others
+                found["tiles"] = read(group, [rebuilt.get(key) for key in keys], q)
+                found["training set"] = trained[:, j]
+            moved = full[asked].sum(axis=0)
             for f, name in enumerate(group.feature_names):
                 outcome.compared[name] += len(asked) * len(found)
-                outcome.non_default[name] += int(other[f]) * len(found)
+                outcome.non_default[name] += int(moved[f]) * len(found)
             for engine, values in found.items():
                 for i, f in np.argwhere(values[asked] != wanted[asked]):
                     name, k = group.feature_names[f], asked[i]

@@ -22,7 +22,7 @@ from spark_jobs.comparison import Outcome, rehearse
 from spark_jobs.drawn_dimensions import base_rows, with_base
 from spark_jobs.schedules import Focus, Log, Schedule, draw, feature_of
 from spark_jobs.shrinking import shrunk
-from spark_jobs.spark_rehearsal import SparkRehearsal
+from spark_jobs.spark_rehearsal import OpenReader, SparkRehearsal
 
 ENGINES = ("online", "tiles", "training set")
 COUNTED = "a value is one feature of one key at one moment in one engine, beside the oracle"
@@ -49,6 +49,8 @@ class RealParts:
     schedules: int
     killed: int
     """In how many of these a writer dies by kill -9."""
+    open_reader: OpenReader
+    """By which the online store is read."""
 
 
 @dataclass
@@ -168,7 +170,7 @@ def _through_real_parts(
 ) -> Outcome:
     by_signal = proof.kill_signals < real.killed
     root = real.root / f"schedule-{proof.schedules}"
-    lake = SparkRehearsal(real.spark, use_case, root, by_signal)
+    lake = SparkRehearsal(real.spark, use_case, root, real.open_reader, by_signal)
     outcome = rehearse(use_case, schedule, lake, every=False)
     proof.spark_schedules += 1
     proof.kill_signals += lake.kill_signals
@@ -180,7 +182,8 @@ def _through_real_parts(
 def _again(use_case: UseCase, real: RealParts, schedule: Schedule) -> Outcome:
     """A schedule through the real parts in a lake that is not kept; writers die in this process."""
     with TemporaryDirectory(dir=real.root) as root:
-        return rehearse(use_case, schedule, SparkRehearsal(real.spark, use_case, Path(root)), False)
+        lake = SparkRehearsal(real.spark, use_case, Path(root), real.open_reader)
+        return rehearse(use_case, schedule, lake, every=False)
 
 
 def _share(some: int, of: int) -> float:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from pyspark.sql import functions as sf
 
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.states import State, read
+from data_contracts.states import State
 from data_contracts.use_case import UseCase, load_use_case
 from spark_jobs.admission import Admission
 from spark_jobs.columns import arrivals
@@ -31,6 +31,11 @@ from spark_jobs.session import spark_session
 from spark_jobs.stream import MicroBatches
 from spark_jobs.tables import exists
 from spark_jobs.tiles import PackedDays, commit_days, pack_days, stale_days
+
+Served = Callable[[Sequence[str], int], np.ndarray]
+"""Keys of a group and a query time (µs) -> float64[keys, features], as a server gives them."""
+OpenReader = Callable[[UseCase, Lake, FeatureGroup], Served]
+"""Opens a group of a lake's online store as a server does."""
 
 
 class Mortal(MicroBatches):
@@ -74,7 +79,12 @@ class SparkRehearsal:
     """A rehearsal in a lake of its own; `by_signal` makes the first writer's death a kill -9."""
 
     def __init__(
-        self, spark: SparkSession, use_case: UseCase, root: Path, by_signal: bool = False
+        self,
+        spark: SparkSession,
+        use_case: UseCase,
+        root: Path,
+        open_reader: OpenReader,
+        by_signal: bool = False,
     ) -> None:
         self.use_case = use_case
         self.lake = Lake(root, use_case.name)
@@ -83,6 +93,9 @@ class SparkRehearsal:
         """How many writers died by kill -9."""
         self._spark = spark
         self._by_signal = by_signal
+        self._open_reader = open_reader
+        self._readers: dict[str, Served] = {}
+        """By group; as in a server they outlive every writer."""
         self._seq = 0
         self._writer = MicroBatches(spark, use_case, self.lake)
 
@@ -132,8 +145,9 @@ class SparkRehearsal:
 
     def served(self, group: FeatureGroup, keys: Sequence[str], q: int) -> np.ndarray:
         """See `Rehearsal`."""
-        found = OnlineStates(self.use_case, self.lake).read(group, keys)
-        return read(group, [found.get(key) for key in keys], q)
+        if group.name not in self._readers:
+            self._readers[group.name] = self._open_reader(self.use_case, self.lake, group)
+        return self._readers[group.name](keys, q)
 
     def rebuilt(self, group: FeatureGroup) -> dict[str, State]:
         """See `Rehearsal`."""

@@ -87,7 +87,7 @@ def ingest(
 
             def tell(now: Progress) -> None:
                 if json:
-                    typer.echo(json_text.dumps(asdict(now)))
+                    typer.echo(json_text.dumps({**deployment.label, **asdict(now)}))
                 lag = "unknown (Kafka is silent)" if now.lag is None else f"{now.lag:,} records"
                 reporter().figures(f"{now.batches:,} batches, {now.events:,} events, lag {lag}")
 

@@ -1,17 +1,27 @@
 """Stage parity: the engines proven equal on this use case's own log and definitions."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
+from data_contracts.features import FeatureGroup
+from data_contracts.keys import parts_of
+from data_contracts.lake import Lake
 from data_contracts.results import write_result
+from data_contracts.use_case import UseCase
+from data_contracts.views import digests_of
+from serving.features import FeatureReader
 from spark_jobs.imports import canonical_events
 from spark_jobs.proof import Proof, RealParts, prove, read_log
+from spark_jobs.spark_rehearsal import Served
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,24 @@ def prove_imported(deployment: Deployment, plan: Plan = LOOP) -> dict[str, Any]:
     return found
 
 
+def as_served(use_case: UseCase, lake: Lake, group: FeatureGroup) -> Served:
+    """What the server's own reader of features gives for the keys of a group."""
+    reader = FeatureReader(use_case, lake, digests_of([group]))
+    fields = [(name, use_case.contract.fields[name].type) for name in group.key_fields]
+
+    def row(key: str) -> dict[str, str | int | None]:
+        parts = zip(fields, parts_of(key, len(fields)), strict=True)
+        return {name: int(part) if kind == "integer" else part for (name, kind), part in parts}
+
+    def served(keys: Sequence[str], q: int) -> np.ndarray:
+        found = reader.read_now([row(key) for key in keys], q)
+        if found.store_failed:
+            raise RuntimeError(f"{group.name}: the online store could not be read, as logged above")
+        return found.values
+
+    return served
+
+
 def prove_parity(deployment: Deployment, plan: Plan) -> dict[str, Any]:
     """Run the proof and keep its certificate, which says whether it holds; returns it."""
     report, use_case = reporter(), deployment.use_case
@@ -66,7 +94,7 @@ def prove_parity(deployment: Deployment, plan: Plan) -> dict[str, Any]:
         real = None
         if plan.spark_schedules:
             parts = (plan.spark_schedules, plan.killed)
-            real = RealParts(deployment.spark, Path(folder), *parts)
+            real = RealParts(deployment.spark, Path(folder), *parts, as_served)
         proof: Proof = prove(use_case, log, plan.schedules, plan.seed, real, tell)
     certificate = proof.certificate()
     write_result(deployment.lake, "parity_certificate", certificate)

@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from dagster_project.deployment import Deployment
 from dagster_project.stages.events import ingest_files
+from dagster_project.stages.parity import as_served
 from data_contracts import dimension as dimensions
 from data_contracts.clock import HOUR, MINUTE
 from data_contracts.dimension import Dimension, DimensionRow
@@ -125,7 +126,7 @@ def test_a_batch_that_died_in_spark_comes_back_with_the_keys_that_it_began_with(
     use_case, batch = alone(stocked()), dying().batches[0]
     nowhere = {**impression("z", NOON, "u1", 7), "policy": None}
     batch = replace(batch, records=(*batch.records, *records([nowhere], "unknown item")))
-    known, lake = Known(use_case), SparkRehearsal(spark, use_case, tmp_path)
+    known, lake = Known(use_case), SparkRehearsal(spark, use_case, tmp_path, as_served)
     known.load(batch.loads)
     known.add(batch.records)
     lake.load(batch.loads)
@@ -140,7 +141,7 @@ def test_a_batch_that_died_in_spark_comes_back_with_the_keys_that_it_began_with(
 @pytest.mark.full
 def test_through_spark_delta_and_feast_too(spark: SparkSession, tmp_path: Path) -> None:
     use_case = stocked()
-    lake = SparkRehearsal(spark, use_case, tmp_path)
+    lake = SparkRehearsal(spark, use_case, tmp_path, as_served)
     outcome = rehearse(use_case, dying(), lake, every=False)
     assert [] == [mismatch.told() for mismatch in outcome.mismatches]
     assert outcome.non_default["taste_shown_1h"] > 0
@@ -150,7 +151,9 @@ def test_through_spark_delta_and_feast_too(spark: SparkSession, tmp_path: Path) 
 @pytest.mark.full
 def test_drawn_schedules_through_the_real_parts(spark: SparkSession, tmp_path: Path) -> None:
     use_case = stocked()
-    found = prove(use_case, read_log(use_case, unsaid()), 2, 8, RealParts(spark, tmp_path, 2, 0))
+    found = prove(
+        use_case, read_log(use_case, unsaid()), 2, 8, RealParts(spark, tmp_path, 2, 0, as_served)
+    )
     assert found.holds, found.outcome.mismatches[0].told()
 
 

@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from dagster_project.deployment import Deployment
 from dagster_project.stages.catalogue import explain_features
+from dagster_project.stages.parity import as_served
 from data_contracts.clock import HOUR, MINUTE, format_time
 from data_contracts.features import FeatureGroup
 from data_contracts.keys import key_in
@@ -80,7 +81,9 @@ def test_all_engines_agree_over_schedules_of_pairs_and_integers() -> None:
 @pytest.mark.full
 def test_they_agree_through_the_real_parts(spark: SparkSession, tmp_path: Path) -> None:
     use_case = shop()
-    found = prove(use_case, read_log(use_case, log()), 3, 4, RealParts(spark, tmp_path, 3, 0))
+    found = prove(
+        use_case, read_log(use_case, log()), 3, 4, RealParts(spark, tmp_path, 3, 0, as_served)
+    )
     assert found.holds, found.outcome.mismatches[0].told()
 
 

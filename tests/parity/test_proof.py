@@ -12,6 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from dagster_project.commands import parity
+from dagster_project.stages.parity import as_served
 from data_contracts.aggregates import (
     Count,
     DecayedCount,
@@ -28,6 +29,7 @@ from data_contracts.aggregates import (
 from data_contracts.features import FeatureGroup
 from data_contracts.use_case import UseCase, load_use_case
 from data_contracts.windows import Lifetime, Session, Sliding, Tumbling
+from serving import online
 from spark_jobs import proof, shrinking
 from spark_jobs.comparison import Outcome, rehearse
 from spark_jobs.imports import canonical_events
@@ -108,7 +110,7 @@ def test_a_log_without_an_event_that_counts_proves_nothing(use_case: UseCase) ->
 def test_a_schedule_through_spark_delta_and_feast_agrees(
     spark: SparkSession, use_case: UseCase, log: Log, tmp_path: Path
 ) -> None:
-    found = prove(use_case, log, 1, seed=6, real=RealParts(spark, tmp_path, 1, killed=0))
+    found = prove(use_case, log, 1, seed=6, real=RealParts(spark, tmp_path, 1, 0, as_served))
     assert found.holds
     assert (1, 0) == (found.spark_schedules, found.kill_signals)
     assert found.outcome.compared.total() > 1000
@@ -118,7 +120,7 @@ def test_a_schedule_through_spark_delta_and_feast_agrees(
 def test_schedules_through_the_real_parts_agree_also_when_writers_are_killed_by_signal(
     spark: SparkSession, use_case: UseCase, log: Log, tmp_path: Path
 ) -> None:
-    found = prove(use_case, log, 6, seed=6, real=RealParts(spark, tmp_path, 6, killed=3))
+    found = prove(use_case, log, 6, seed=6, real=RealParts(spark, tmp_path, 6, 3, as_served))
     assert found.holds
     assert (6, 3) == (found.spark_schedules, found.kill_signals)
 
@@ -200,6 +202,20 @@ def test_a_fault_of_the_real_parts_alone_is_cut_down_through_them(
     assert (1 == len(found.events)) == (tries > 1)
 
 
+@pytest.mark.full
+def test_a_server_that_goes_on_giving_what_it_kept_is_found(
+    spark: SparkSession,
+    use_case: UseCase,
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    unshrunk: None,
+) -> None:
+    monkeypatch.setattr(online._Changes, "now", lambda self: (0, 0))
+    found = prove(use_case, log, 1, seed=6, real=RealParts(spark, tmp_path, 1, 0, as_served))
+    assert {"online"} == {mismatch.engine for mismatch in found.outcome.mismatches}
+
+
 def test_features_that_the_log_cannot_move_are_named(use_case: UseCase, log: Log) -> None:
     shown = [said for said in log.raw if said["event_type"] == "impression"]
     found = prove(use_case, read_log(use_case, shown), 1, seed=1).certificate()
@@ -252,7 +268,7 @@ def test_a_fault_of_spark_delta_or_feast_is_cut_down_through_them(
 ) -> None:
     monkeypatch.setattr(shrinking, "TRIES", 3)
     wrapped(monkeypatch, SparkRehearsal, "served", lambda f: lambda *asked: f(*asked) + 1)
-    found = prove(use_case, log, 1, seed=6, real=RealParts(spark, tmp_path, 1, killed=0))
+    found = prove(use_case, log, 1, seed=6, real=RealParts(spark, tmp_path, 1, 0, as_served))
     (shown,) = found.outcome.mismatches
     assert ("online", False, 1.0) == (shown.engine, shown.fewest, shown.value - shown.oracle)
     assert shown.events
