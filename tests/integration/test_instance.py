@@ -178,18 +178,42 @@ def test_a_period_is_replayed_in_steps_predictions_before_their_events(
     assert ["u2", "u0"] == [row["user_id"] for row in pages["page10"]["inputs"]]
 
 
+def processes(server: RunningServer, part: str) -> list[psutil.Process]:
+    """Of the server, those whose command line holds `part`."""
+    below = psutil.Process(server.pid).children(recursive=True)
+    return [each for each in below if part in " ".join(each.cmdline())]
+
+
+def test_a_killed_controller_s_lease_is_its_successor_s_and_no_request_fails(
+    server: RunningServer, world: World
+) -> None:
+    store, pause = RolloutStore(world.lake.rollouts, "clicks"), threading.Event()
+
+    def leads() -> str | None:
+        beat = store.beat()
+        return beat and beat[0]
+
+    first = leads()
+    with loaded(server.url, world, CLIENTS) as found:
+        (controller,) = processes(server, "serving.controller")
+        controller.kill()
+        controller.wait(GONE_S)
+        while leads() == first:
+            pause.wait(0.05)
+        before = found[200]
+        while found[200] < before + 50:
+            pause.wait(0.05)
+    assert first is not None and {200} == {*found}
+
+
 def test_a_killed_replica_costs_a_client_one_answer_at_most(
     server: RunningServer, world: World
 ) -> None:
-    def replicas() -> list[psutil.Process]:
-        below = psutil.Process(server.pid).children(recursive=True)
-        return [each for each in below if "UseCaseIngress" in " ".join(each.cmdline())]
-
     with loaded(server.url, world, CLIENTS) as found:
         pause = threading.Event()
         while found[200] < 50:
             pause.wait(0.05)
-        first, second = replicas()
+        first, second = processes(server, "UseCaseIngress")
         first.kill()
         first.wait(GONE_S)
         before = found[200]
@@ -200,8 +224,6 @@ def test_a_killed_replica_costs_a_client_one_answer_at_most(
     assert second.is_running() and server.process.poll() is None
 
 
-@pytest.mark.full
-@pytest.mark.faults
 def test_two_instances_stand_side_by_side_and_one_dies_with_its_killed_parent(
     client: httpx.Client, world: World
 ) -> None:
