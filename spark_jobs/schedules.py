@@ -102,9 +102,10 @@ def draw(
     near: list[int] = np.flatnonzero(in_reach).tolist()
     own = [i for i in near if key_in(fields, log.events[i]) == key]
     chosen = sorted({centre, *_some(rng, own, 60), *_some(rng, near, 60)})
-    moved = _moved(rng, times[chosen], end)
+    mine = np.isin(chosen, own)
+    moved = _moved(rng, times[chosen], mine, end)
     moment += int(moved[chosen.index(centre)] - moment)
-    leaves, end = exits(window, moment)[-1], max(end + int(moved[-1] - times[chosen[-1]]), moment)
+    leaves, end = exits(window, moment)[-1], max(end + int(moved[0] - times[chosen[0]]), moment)
     records = _records(rng, use_case, [log.raw[i] for i in chosen], moved.tolist(), end)
     every = dict.fromkeys(group.key_fields for group in use_case.groups)
     keys = {names: _keys(rng, use_case, log, chosen, names) for names in every}
@@ -120,11 +121,16 @@ def draw(
     return Schedule(tuple(batches), keys, edges, inside, feature_of(focus))
 
 
-def _moved(rng: np.random.Generator, times: np.ndarray, end: int) -> np.ndarray:
-    """The times (µs) with some ties, and in half of the schedules a midnight amid them."""
-    tied = rng.random(len(times)) < 0.06
-    tied[0] = False
-    moved = times[np.maximum.accumulate(np.where(tied, 0, np.arange(len(times))))]
+def _moved(rng: np.random.Generator, times: np.ndarray, mine: np.ndarray, end: int) -> np.ndarray:
+    """The times (µs) with some ties, more among the events of the key (`mine`), and in half of the
+    schedules a midnight amid them; the first is moved by that alone."""
+    moved = times.copy()
+    for some, share in ((~mine, 0.06), (mine, 0.2)):
+        (among,) = np.nonzero(some)
+        tied = rng.random(len(among)) < share
+        tied[:1] = False
+        first = np.maximum.accumulate(np.where(tied, 0, np.arange(len(among))))
+        moved[among] = times[among[first]]
     if rng.random() < 0.5:
         turn = int(rng.integers(times[0], end + 1))
         moved = moved + (-turn) % DAY
