@@ -77,10 +77,10 @@ class Outcome:
 
 
 def rehearse(
-    use_case: UseCase, schedule: Schedule, lake: Rehearsal | None = None, every: bool = True
+    use_case: UseCase, schedule: Schedule, lake: Rehearsal | None = None, all_engines: bool = True
 ) -> Outcome:
-    """Run a schedule in `lake` (one in memory unless given) and compare after every batch: all
-    engines, or until the last batch only the online one, without `every`."""
+    """Run a schedule in `lake` (one in memory unless given) and compare after every batch that has
+    records: `all_engines`, or before the last batch only the online one."""
     lake = lake or MemoryRehearsal(use_case)
     outcome, known, reading = Outcome(), Known(use_case), None
     for number, batch in enumerate(schedule.batches):
@@ -100,7 +100,7 @@ def rehearse(
             lake.maintain()
         last = number == len(schedule.batches) - 1
         if known.events and (last or batch.records):
-            _compare(use_case, schedule, lake, known.events, outcome, every or last)
+            _compare(use_case, schedule, lake, known.events, outcome, all_engines or last)
     return outcome
 
 
@@ -143,7 +143,7 @@ def _compare(
     lake: Rehearsal,
     events: Sequence[Event],
     outcome: Outcome,
-    every: bool,
+    all_engines: bool,
 ) -> None:
     as_of = lake.as_of
     for group in use_case.groups:
@@ -155,7 +155,7 @@ def _compare(
         boundary |= {q for q in schedule.edges if focal and q > as_of + 1}
         later = (q for q in schedule.moments if q > as_of + 1)
         moments = sorted({*boundary, as_of, as_of + 1, *later})
-        others = (lake.rebuilt(group), lake.trained(group, keys, moments)) if every else None
+        others = (lake.rebuilt(group), lake.trained(group, keys, moments)) if all_engines else None
         defaults = group.default_values()
         for j, q in enumerate(moments):
             wanted = np.array([oracle_features(group, mine, key, q) for key in asked_of])

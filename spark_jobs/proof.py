@@ -171,7 +171,7 @@ def _through_real_parts(
     by_signal = proof.kill_signals < real.killed
     root = real.root / f"schedule-{proof.schedules}"
     lake = SparkRehearsal(real.spark, use_case, root, real.open_reader, by_signal)
-    outcome = rehearse(use_case, schedule, lake, every=False)
+    outcome = rehearse(use_case, schedule, lake, all_engines=False)
     proof.spark_schedules += 1
     proof.kill_signals += lake.kill_signals
     if not outcome.mismatches:
@@ -183,7 +183,7 @@ def _again(use_case: UseCase, real: RealParts, schedule: Schedule) -> Outcome:
     """A schedule through the real parts in a lake that is not kept; writers die in this process."""
     with TemporaryDirectory(dir=real.root) as root:
         lake = SparkRehearsal(real.spark, use_case, Path(root), real.open_reader)
-        return rehearse(use_case, schedule, lake, every=False)
+        return rehearse(use_case, schedule, lake, all_engines=False)
 
 
 def _share(some: int, of: int) -> float:

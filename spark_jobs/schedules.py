@@ -103,9 +103,9 @@ def draw(
     own = [i for i in near if key_in(fields, log.events[i]) == key]
     chosen = sorted({centre, *_some(rng, own, 60), *_some(rng, near, 60)})
     mine = np.isin(chosen, own)
-    moved = _moved(rng, times[chosen], mine, end)
-    moment += int(moved[chosen.index(centre)] - moment)
-    leaves, end = exits(window, moment)[-1], max(end + int(moved[0] - times[chosen[0]]), moment)
+    moved, later = _moved(rng, times[chosen], mine, chosen.index(centre), end)
+    moment, end = moment + later, end + later
+    leaves = exits(window, moment)[-1]
     records = _records(rng, use_case, [log.raw[i] for i in chosen], moved.tolist(), end)
     every = dict.fromkeys(group.key_fields for group in use_case.groups)
     keys = {names: _keys(rng, use_case, log, chosen, names) for names in every}
@@ -121,20 +121,23 @@ def draw(
     return Schedule(tuple(batches), keys, edges, inside, feature_of(focus))
 
 
-def _moved(rng: np.random.Generator, times: np.ndarray, mine: np.ndarray, end: int) -> np.ndarray:
+def _moved(
+    rng: np.random.Generator, times: np.ndarray, mine: np.ndarray, centre: int, end: int
+) -> tuple[np.ndarray, int]:
     """The times (µs) with some ties, more among the events of the key (`mine`), and in half of the
-    schedules a midnight amid them; the first is moved by that alone."""
+    schedules later by so much that a midnight is amid them; and how much, by which alone the first
+    and the `centre` (index) are moved."""
     moved = times.copy()
     for some, share in ((~mine, 0.06), (mine, 0.2)):
         (among,) = np.nonzero(some)
-        tied = rng.random(len(among)) < share
+        tied = (rng.random(len(among)) < share) & (among != centre)
         tied[:1] = False
         first = np.maximum.accumulate(np.where(tied, 0, np.arange(len(among))))
         moved[among] = times[among[first]]
+    later = 0
     if rng.random() < 0.5:
-        turn = int(rng.integers(times[0], end + 1))
-        moved = moved + (-turn) % DAY
-    return moved
+        later = -int(rng.integers(times[0], end + 1)) % DAY
+    return moved + later, later
 
 
 def feature_of(focus: Focus) -> str:

@@ -1,4 +1,4 @@
-"""A rehearsal through the real parts: Spark's gate and append, Delta tables, Feast's store."""
+"""A rehearsal through the real parts: Spark's gate and reads, Delta tables, Feast's store."""
 
 import json
 import os
@@ -32,9 +32,9 @@ from spark_jobs.stream import MicroBatches
 from spark_jobs.tables import exists
 from spark_jobs.tiles import PackedDays, commit_days, pack_days, stale_days
 
-Served = Callable[[Sequence[str], int], np.ndarray]
+ReadFeatures = Callable[[Sequence[str], int], np.ndarray]
 """Keys of a group and a query time (µs) -> float64[keys, features], as a server gives them."""
-OpenReader = Callable[[UseCase, Lake, FeatureGroup], Served]
+OpenReader = Callable[[UseCase, Lake, FeatureGroup], ReadFeatures]
 """Opens a group of a lake's online store as a server does."""
 
 
@@ -94,7 +94,7 @@ class SparkRehearsal:
         self._spark = spark
         self._by_signal = by_signal
         self._open_reader = open_reader
-        self._readers: dict[str, Served] = {}
+        self._readers: dict[str, ReadFeatures] = {}
         """By group; as in a server they outlive every writer."""
         self._seq = 0
         self._writer = MicroBatches(spark, use_case, self.lake)

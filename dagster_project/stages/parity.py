@@ -21,7 +21,7 @@ from data_contracts.views import digests_of
 from serving.features import FeatureReader
 from spark_jobs.imports import canonical_events
 from spark_jobs.proof import Proof, RealParts, prove, read_log
-from spark_jobs.spark_rehearsal import Served
+from spark_jobs.spark_rehearsal import ReadFeatures
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def prove_imported(deployment: Deployment, plan: Plan = LOOP) -> dict[str, Any]:
     return found
 
 
-def as_served(use_case: UseCase, lake: Lake, group: FeatureGroup) -> Served:
+def as_served(use_case: UseCase, lake: Lake, group: FeatureGroup) -> ReadFeatures:
     """What the server's own reader of features gives for the keys of a group."""
     reader = FeatureReader(use_case, lake, digests_of([group]))
     fields = [(name, use_case.contract.fields[name].type) for name in group.key_fields]
@@ -70,7 +70,8 @@ def as_served(use_case: UseCase, lake: Lake, group: FeatureGroup) -> Served:
         found = reader.read_now([row(key) for key in keys], q)
         if found.store_failed:
             raise RuntimeError(f"{group.name}: the online store could not be read, as logged above")
-        return found.values
+        # What was read at another moment than was asked for is no value of it.
+        return found.values if found.q == q else np.full_like(found.values, np.nan)
 
     return served
 

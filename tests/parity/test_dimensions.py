@@ -142,7 +142,7 @@ def test_a_batch_that_died_in_spark_comes_back_with_the_keys_that_it_began_with(
 def test_through_spark_delta_and_feast_too(spark: SparkSession, tmp_path: Path) -> None:
     use_case = stocked()
     lake = SparkRehearsal(spark, use_case, tmp_path, as_served)
-    outcome = rehearse(use_case, dying(), lake, every=False)
+    outcome = rehearse(use_case, dying(), lake, all_engines=False)
     assert [] == [mismatch.told() for mismatch in outcome.mismatches]
     assert outcome.non_default["taste_shown_1h"] > 0
     assert ["a", "a", "a", "b", "b", "c", "b", "c", "b", "b"] == held_policies(spark, lake)

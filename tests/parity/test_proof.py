@@ -193,7 +193,7 @@ def test_a_fault_of_the_real_parts_alone_is_cut_down_through_them(
 
     def through(cut: Schedule) -> Outcome:
         run.append(cut)
-        return rehearse(use_case, cut, FaultyOnline(use_case), every=False)
+        return rehearse(use_case, cut, FaultyOnline(use_case), all_engines=False)
 
     first = through(schedule).mismatches[0]
     found = shrunk(use_case, schedule, first, through)
