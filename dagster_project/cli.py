@@ -108,7 +108,8 @@ def run(
         _fail(errors, error, WRONG_USE, debug)
     try:
         if as_json:
-            result = {**label, **work(deployment)}
+            found = work(deployment)
+            result = {**label, **found} if found else found
         else:
             if label:
                 Console().print(f"{deployment.use_case.title}: of no real user or item")

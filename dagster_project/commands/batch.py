@@ -7,6 +7,7 @@ import typer
 
 from dagster_project.cli import DebugOption, JsonOption, KafkaOption, RootOption, UseCaseOption, run
 from dagster_project.deployment import Deployment
+from spark_jobs.lease import writer_lease
 
 
 def register(app: typer.Typer) -> None:
@@ -34,8 +35,9 @@ def load(
     """Ingest a table's rows as events; the same rows again add nothing."""
 
     def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.batch import load_batch
+        with writer_lease(deployment.lake.stream):
+            from dagster_project.stages.batch import load_batch
 
-        return load_batch(deployment, name, file)
+            return load_batch(deployment, name, file)
 
     run(work, Deployment(use_case, root, kafka=kafka), json, debug)

@@ -16,6 +16,7 @@ from dagster_project.cli import (
     run,
 )
 from dagster_project.deployment import Deployment
+from spark_jobs.lease import writer_lease
 
 
 def register(app: typer.Typer) -> None:
@@ -52,9 +53,10 @@ def replay(
     """Ingest the quarantined records that the contract takes by now."""
 
     def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.quarantine import replay_quarantine
+        with writer_lease(deployment.lake.stream):
+            from dagster_project.stages.quarantine import replay_quarantine
 
-        return replay_quarantine(deployment)
+            return replay_quarantine(deployment)
 
     run(work, Deployment(use_case, root, kafka=kafka), json, debug)
 

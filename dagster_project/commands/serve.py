@@ -20,6 +20,7 @@ from dagster_project.cli import (
     show,
 )
 from dagster_project.deployment import Deployment
+from spark_jobs.lease import writer_lease
 
 if TYPE_CHECKING:
     from serving.settings import Settings
@@ -93,7 +94,7 @@ def serve(
                 "release": f"{server.url}/{deployment.use_case.name}/release",
                 "key": key,
             }
-            show(told, json)
+            show({**deployment.label, **told} if json else told, json)
             _until_interrupted(server.process.wait)
         return {}
 
@@ -121,11 +122,12 @@ def replay(
         raise typer.BadParameter(f"--url needs an API key of role operate in ${KEY}")
 
     def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.predictions import replay_against, replay_held_out
+        with writer_lease(deployment.lake.stream):
+            from dagster_project.stages.predictions import replay_against, replay_held_out
 
-        if url and key:
-            return replay_against(deployment, url, key)
-        return replay_held_out(deployment)
+            if url and key:
+                return replay_against(deployment, url, key)
+            return replay_held_out(deployment)
 
     wait = not no_wait
     deployment = Deployment(use_case, root, step=checked_step(step), wait=wait, kafka=kafka)

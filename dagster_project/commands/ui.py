@@ -73,7 +73,8 @@ def ui(
                 page.wait_for_answer()
             urls = {name: page.url for name, page in pages.items()}
             told = {**urls, "endpoint": f"{server.url}/docs", "key": key}
-            show(told if json else {**told, "key": f"{key}  (shown once)"}, json)
+            shown_once = {**told, "key": f"{key}  (shown once)"}
+            show({**deployment.label, **told} if json else shown_once, json)
             if not json:
                 Console().print("Ctrl-C ends them all")
             try:

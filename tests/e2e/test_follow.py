@@ -96,3 +96,18 @@ def test_what_lands_is_readable_at_once_and_ctrl_c_leaves_nothing_behind(
     assert (1, 1) == (found["added"]["events"], found["added"]["duplicates"])
     assert (4, 3, True) == tuple(found["conservation"][k] for k in ("records", "events", "holds"))
     assert "waiting" not in found
+
+
+@pytest.mark.full
+def test_each_line_of_a_simulated_stream_says_so(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [str(HEADRACE), "ingest", "--follow", "--use-case", "world", "--json", "--root",
+         str(tmp_path)],
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            said = json.loads(process.stdout.readline())
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (True, 0, 0) == tuple(said[name] for name in ("simulated", "batches", "lag"))

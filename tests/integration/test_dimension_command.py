@@ -44,6 +44,19 @@ def test_a_worlds_items_are_loaded_once_and_beside_its_log(tmp_path: Path) -> No
     assert 0 == newest_version(Lake(tmp_path / "other", "world"), ITEM)
 
 
+def test_the_truth_of_a_world_is_no_part_of_what_is_imported(tmp_path: Path) -> None:
+    out = tmp_path / "shop"
+    write_world(PARAMETERS, out)
+    import_raw_log(Deployment("world", tmp_path / "root", log=out))
+    days = sorted(Lake(tmp_path / "root", "world").imported.glob("*.jsonl"))
+    imported = [json.loads(line) for day in days for line in day.read_text().splitlines()]
+    raw = [line for day in out.glob("*.jsonl") for line in day.read_text().splitlines()]
+    assert len(raw) == len(imported)
+    assert {*WORLD.contract.fields} >= {name for event in imported for name in event}
+    (truth,) = (out / "truth").glob("impressions*")
+    assert "p_true" in truth.read_text()
+
+
 def test_an_undeclared_name_is_one_line_with_those_that_are(tmp_path: Path) -> None:
     said = load(tmp_path / "root", "items", tmp_path / "none.jsonl")
     assert (1, 1) == (said.returncode, len(said.stderr.strip().splitlines()))

@@ -13,6 +13,7 @@ from data_contracts.lake import Lake
 from data_contracts.results import read_result
 from data_contracts.use_case import load_use_case
 from data_contracts.views import digests_of
+from serving.features import FeatureReader, Keys, Served
 from tests.parity.mutants import MUTANTS
 
 CLICKS = load_use_case("clicks")
@@ -42,6 +43,24 @@ def test_the_certificate_is_printed_and_kept(log: Path, tmp_path: Path) -> None:
     )
     assert digests_of(CLICKS.groups) == found["feature_digests"]
     assert found == read_result(Lake(tmp_path.resolve(), "clicks"), "parity_certificate")
+
+
+@pytest.mark.full
+def test_through_spark_the_store_is_read_as_a_server_reads_it(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    now = FeatureReader.read_now
+
+    def noted(reader: FeatureReader, keys: Keys, q: int) -> Served:
+        read.append(q)
+        return now(reader, keys, q)
+
+    monkeypatch.setattr(FeatureReader, "read_now", noted)
+    said = run(tmp_path, log, "--json", "--schedules", "1", "--spark-schedules", "1")
+    found = json.loads(said.stdout)
+    assert (1, 0, True) == tuple(found[n] for n in ("spark_schedules", "mismatches", "holds"))
+    assert len(read) > 20
 
 
 def test_what_was_seen_is_shown_beside_what_a_whole_proof_needs(log: Path, tmp_path: Path) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from dagster_project.cli import run
+from dagster_project.deployment import Deployment
+
 HEADRACE = Path(sys.executable).parent / "headrace"
 
 
@@ -62,6 +65,13 @@ def test_whatever_is_shown_of_a_simulated_use_case_says_so(
         name: value for name, value in json.loads(headrace(*asked, "--json").stdout).items()
         if name == "simulated"
     }  # fmt: skip
+
+
+def test_what_a_command_has_shown_itself_is_followed_by_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    run(lambda deployment: {}, Deployment("world", tmp_path), as_json=True, debug=False)
+    assert "" == capsys.readouterr().out
 
 
 def test_the_doctor_answers_in_json():

@@ -2,14 +2,19 @@
 nothing."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data_contracts import tiles
+from data_contracts.aggregates import Count
+from data_contracts.clock import HOUR
 from data_contracts.feature_rules import reach
+from data_contracts.features import FeatureGroup
 from data_contracts.oracle import oracle_features
 from data_contracts.states import State, advance, idle_keys
 from data_contracts.tiles import concat, where
+from data_contracts.windows import Sliding, Tumbling
 from tests.engines import as_batch, as_events, tables, tile_features
 from tests.strategies import FULL, KEYS, batches, events, groups, times
 
@@ -45,6 +50,17 @@ def test_states_removed_when_idle_are_missed_by_no_later_event(data: st.DataObje
     q = max(as_ofs[-1], data.draw(times()))
     expected = [oracle_features(group, log, key, q) for key in KEYS]
     assert expected == tile_features(group, found, KEYS, q)
+
+
+@pytest.mark.parametrize(("as_of", "idle"), [(0, []), (2 * HOUR - 1, []), (2 * HOUR, ["ann"])])
+def test_a_key_is_idle_once_its_event_has_left_every_window_and_no_sooner(
+    as_of: int, idle: list[str]
+) -> None:
+    windows = (Sliding("10m"), Tumbling("1h"))
+    group = FeatureGroup("user", "user_id", aggregates={"shown": Count()}, windows=windows)
+    event = {"event_id": "e", "event_type": "click", "event_time": 0, "user_id": "ann"}
+    found = advance(group, {}, *as_batch(group, [event]), 1, 0)
+    assert idle == idle_keys(group, found, as_of)
 
 
 @given(st.data())
