@@ -23,7 +23,7 @@ from spark_jobs.checkpoint import (
     write_epoch,
 )
 from spark_jobs.feature_store import forget_states
-from spark_jobs.lease import writer_lease
+from spark_jobs.lake_lease import lake_lease
 from spark_jobs.tables import exists, load, newest_seq
 
 _BLOCK = 1 << 20
@@ -41,7 +41,7 @@ def begin_epoch(spark: SparkSession, use_case: UseCase, lake: Lake) -> Epoch:
     """
     if lake.kafka:
         raise ValueError(_FILES_ONLY.format(lake.kafka))
-    with writer_lease(lake.stream):
+    with lake_lease(lake):
         if checkpoint_of(lake).exists():
             raise ValueError(
                 f"{checkpoint_of(lake)}: is there: run without --new-epoch, or move it away first "

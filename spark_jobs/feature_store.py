@@ -35,17 +35,19 @@ from data_contracts.online import QUERY_TIME, state_name, view_name
 from data_contracts.states import State, decode_all, encode
 from data_contracts.use_case import UseCase
 from data_contracts.views import Reading, View, ViewRegistry, digests_of, missing, reading
+from spark_jobs.lake_lease import check_rows
 from spark_jobs.online_store import (
+    CONFIG,
     delete_from_file,
     delete_from_redis,
     feast_config,
+    feast_project,
     named_errors,
     place,
     read_beside_writes,
 )
 from spark_jobs.write_clock import WriteClock
 
-_CONFIG = "feature_store.yaml"
 _CLOCK = "write_clock.json"
 _WRITER, _SEQ = "headrace_writer", "headrace_seq"
 """The view, its entity, its one key and its feature: the mark of how far the store was written."""
@@ -78,7 +80,7 @@ def apply(use_case: UseCase, lake: Lake, views: Sequence[View]) -> FeatureStore:
         "offline_store": {"type": "file"},
         "entity_key_serialization_version": 3,
     }
-    _write(lake.online / _CONFIG, json.dumps(config, indent=1))
+    _write(lake.online / CONFIG, json.dumps(config, indent=1))
     store = FeatureStore(repo_path=str(lake.online))
     entities = {
         name: Entity(name=name, join_keys=[name], value_type=kind)
@@ -106,10 +108,7 @@ def apply(use_case: UseCase, lake: Lake, views: Sequence[View]) -> FeatureStore:
 
 def _project(use_case: UseCase, lake: Lake) -> str:
     """The name under which this lake's rows lie: no other lake's, in a store that several share."""
-    config = lake.online / _CONFIG
-    if config.exists():
-        return json.loads(config.read_text())["project"]
-    return f"{use_case.name}_{secrets.token_hex(4)}"
+    return feast_project(lake) or f"{use_case.name}_{secrets.token_hex(4)}"
 
 
 def _writer_view(lake: Lake) -> tuple[Entity, FeatureView]:
@@ -269,6 +268,7 @@ class OnlineStates:
             self._remove(view, state_name(group), rows)
 
     def _remove(self, view: FeatureView, feature: str, rows: Sequence[JoinKeys]) -> None:
+        check_rows(self._lake)
         project = self._store.config.project
         version = self._store.config.entity_key_serialization_version
         keys = [_entity_key(row) for row in rows]
@@ -301,6 +301,7 @@ class OnlineStates:
     def _put(
         self, view: str, feature: str, rows: Sequence[JoinKeys], values: Sequence[Value]
     ) -> None:
+        check_rows(self._lake)
         at = self._clock.tick()
         written: list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]] = [
             (_entity_key(row), {feature: value}, at, None)

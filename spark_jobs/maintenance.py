@@ -19,7 +19,7 @@ from spark_jobs.events import arrival, load_events
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.folding import FoldedTiles, fold_tiles
 from spark_jobs.idle_states import expiring, remove_idle_states
-from spark_jobs.lease import writer_lease
+from spark_jobs.lake_lease import lake_lease
 from spark_jobs.tables import BUSY, exists
 
 APPENDED = ("events", "duplicates", "quarantine", "predictions")
@@ -104,7 +104,7 @@ def _remove_idle(
         return
     with ExitStack() as held:
         try:
-            held.enter_context(writer_lease(lake.stream))
+            held.enter_context(lake_lease(lake))
         except RuntimeError as refused:
             found.skipped["idle states"] = str(refused)
             return

@@ -13,6 +13,7 @@ from redis.retry import Retry
 from data_contracts.lake import Lake
 from data_contracts.redis_address import RedisAddress
 
+CONFIG = "feature_store.yaml"
 ANSWER_S = 5
 """How long Redis may take to answer, and half of it to let a connection in."""
 
@@ -20,6 +21,12 @@ ANSWER_S = 5
 def place(lake: Lake) -> str:
     """The store's file or address, for messages: it holds no credentials."""
     return str(lake.redis or lake.online_file)
+
+
+def feast_project(lake: Lake) -> str | None:
+    """The name under which the lake's rows lie in the store; None before anything was written."""
+    config = lake.online / CONFIG
+    return json.loads(config.read_text())["project"] if config.exists() else None
 
 
 def feast_config(lake: Lake) -> dict[str, Any]:

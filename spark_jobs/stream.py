@@ -36,8 +36,8 @@ from spark_jobs.events import check_fields
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.gate import with_verdict
 from spark_jobs.kafka import MAX_BATCH_RECORDS, BrokerSilent, check_held, kafka_records
+from spark_jobs.lake_lease import lake_lease
 from spark_jobs.landing import MAX_BATCH_BYTES, LandingSource
-from spark_jobs.lease import writer_lease
 from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema
 from spark_jobs.seen_events import seen_events
 from spark_jobs.tables import append_once, exists, load, newest_seq
@@ -217,7 +217,7 @@ def _writer(
     max_batch_bytes: int = MAX_BATCH_BYTES,
     max_batch_records: int = MAX_BATCH_RECORDS,
 ) -> Iterator[tuple[DataStreamWriter, MicroBatches]]:
-    with writer_lease(lake.stream):
+    with lake_lease(lake):
         batches: MicroBatches | None = None
         try:
             batches = _batches(spark, use_case, lake)

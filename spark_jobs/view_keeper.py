@@ -15,7 +15,8 @@ from data_contracts.views import View, ViewRegistry, kept_up
 from spark_jobs.checkpoint import consumed
 from spark_jobs.columns import used_fields
 from spark_jobs.feature_store import OnlineStates
-from spark_jobs.lease import LeaseHeld, writer_lease
+from spark_jobs.lake_lease import lake_lease
+from spark_jobs.lease import LeaseHeld
 from spark_jobs.rebuilt_states import loading, rebuilt_file
 from spark_jobs.tables import BUSY, exists
 
@@ -109,7 +110,7 @@ def tend_until_done(
     deadline = time.monotonic() + patience_s
     while waiting():
         try:
-            with writer_lease(lake.stream):
+            with lake_lease(lake):
                 keeper = ViewKeeper(spark, use_case, lake, OnlineStates(use_case, lake))
                 while keeper.tend():
                     pass

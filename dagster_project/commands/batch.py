@@ -7,7 +7,7 @@ import typer
 
 from dagster_project.cli import DebugOption, JsonOption, KafkaOption, RootOption, UseCaseOption, run
 from dagster_project.deployment import Deployment
-from spark_jobs.lease import writer_lease
+from spark_jobs.lake_lease import lake_lease
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +35,7 @@ def load(
     """Ingest a table's rows as events; the same rows again add nothing."""
 
     def work(deployment: Deployment) -> dict[str, Any]:
-        with writer_lease(deployment.lake.stream):
+        with lake_lease(deployment.lake):
             from dagster_project.stages.batch import load_batch
 
             return load_batch(deployment, name, file)

@@ -21,7 +21,7 @@ from dagster_project.cli import (
 )
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
-from spark_jobs.lease import writer_lease
+from spark_jobs.lake_lease import lake_lease
 
 Root = Path(".headrace")
 Day = Annotated[str | None, typer.Option(help="YYYY-MM-DD, included.")]
@@ -81,7 +81,7 @@ def ingest(
             raise typer.BadParameter(f"{path}: no such file: give a file of JSON lines")
 
     def keep_on(deployment: Deployment) -> dict[str, object]:
-        with writer_lease(deployment.lake.stream):
+        with lake_lease(deployment.lake):
             from dagster_project.stages.events import begin_anew, follow_landing
             from spark_jobs.stream import Progress
 
@@ -97,7 +97,7 @@ def ingest(
         raise JobFailed("the stream was stopped from outside: start it again")
 
     def work(deployment: Deployment) -> dict[str, object]:
-        with writer_lease(deployment.lake.stream):
+        with lake_lease(deployment.lake):
             from dagster_project.stages.events import begin_anew, imported_history, ingest_files
 
             if new_epoch:

@@ -16,7 +16,7 @@ from dagster_project.cli import (
     run,
 )
 from dagster_project.deployment import Deployment
-from spark_jobs.lease import writer_lease
+from spark_jobs.lake_lease import lake_lease
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +53,7 @@ def replay(
     """Ingest the quarantined records that the contract takes by now."""
 
     def work(deployment: Deployment) -> dict[str, Any]:
-        with writer_lease(deployment.lake.stream):
+        with lake_lease(deployment.lake):
             from dagster_project.stages.quarantine import replay_quarantine
 
             return replay_quarantine(deployment)

@@ -20,7 +20,7 @@ from dagster_project.cli import (
     show,
 )
 from dagster_project.deployment import Deployment
-from spark_jobs.lease import writer_lease
+from spark_jobs.lake_lease import lake_lease
 
 if TYPE_CHECKING:
     from serving.settings import Settings
@@ -122,7 +122,7 @@ def replay(
         raise typer.BadParameter(f"--url needs an API key of role operate in ${KEY}")
 
     def work(deployment: Deployment) -> dict[str, Any]:
-        with writer_lease(deployment.lake.stream):
+        with lake_lease(deployment.lake):
             from dagster_project.stages.predictions import replay_against, replay_held_out
 
             if url and key:

@@ -17,8 +17,8 @@ from spark_jobs.conservation import conservation
 from spark_jobs.epochs import begin_epoch
 from spark_jobs.events import load_events, with_day
 from spark_jobs.expectations import ContractValidation, validate_partition
+from spark_jobs.lake_lease import lake_lease
 from spark_jobs.landing import land
-from spark_jobs.lease import writer_lease
 from spark_jobs.stream import Progress, ingest_available, running_stream
 from spark_jobs.tables import exists
 
@@ -36,7 +36,7 @@ def ingest_files(deployment: Deployment, files: Sequence[Path]) -> dict[str, Any
     ones were left behind, and before anything is done when there is another writer.
     """
     lake = deployment.lake
-    with writer_lease(lake.stream):
+    with lake_lease(lake):
         landed = land(lake, files, SystemClock())
         before = conserved(deployment)
         reporter().stage("ingest")
@@ -67,7 +67,7 @@ def _without_attribute(deployment: Deployment) -> dict[str, int]:
 def begin_anew(deployment: Deployment) -> None:
     """Start a new epoch in place of a lost checkpoint, and rebuild the online store."""
     reporter().stage("new epoch")
-    with writer_lease(deployment.lake.stream):
+    with lake_lease(deployment.lake):
         begin_epoch(deployment.spark, deployment.use_case, deployment.lake)
         if exists(deployment.spark, deployment.lake.events):
             materialize_online(deployment)
@@ -80,7 +80,7 @@ def follow_landing(
 
     `on_progress` is called whenever its figures have changed.
     """
-    with writer_lease(deployment.lake.stream):
+    with lake_lease(deployment.lake):
         land(deployment.lake, files, SystemClock())
         reporter().stage("start the stream")
         with running_stream(deployment.spark, deployment.use_case, deployment.lake) as stream:

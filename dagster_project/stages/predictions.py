@@ -13,7 +13,7 @@ from serving.auth import create_key
 from serving.replay import replay
 from serving.running import running
 from serving.settings import Settings
-from spark_jobs.lease import writer_lease
+from spark_jobs.lake_lease import lake_lease
 from spark_jobs.stream import running_stream
 
 
@@ -25,7 +25,7 @@ def replay_held_out(deployment: Deployment) -> dict[str, Any]:
         root=deployment.lake.root, use_case=str(deployment.use_case.folder), clock="replay"
     )
     key = create_key(deployment.lake.keys, {"predict", "events", "operate"}, "replay")
-    with writer_lease(deployment.lake.stream), running(settings) as server:
+    with lake_lease(deployment.lake), running(settings) as server:
         return replay_against(deployment, server.url, key)
 
 

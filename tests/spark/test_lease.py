@@ -1,5 +1,7 @@
 """One writer at a time; the kernel takes the lease back from a writer that was killed."""
 
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +13,11 @@ from socket import gethostname
 import pytest
 
 from data_contracts.lake import Lake
-from spark_jobs.lease import writer_lease
+from data_contracts.use_case import UseCase
+from spark_jobs.feature_store import OnlineStates
+from spark_jobs.lake_lease import lake_lease
+from spark_jobs.lease import LeaseHeld, writer_lease
+from tests.redis_server import RedisServer
 from tests.spark.lakes import NOON, impression, to_file
 
 HOLDER = """
@@ -114,6 +120,71 @@ def test_commands_that_write_are_refused_before_they_start_or_land_anything(
         assert f"the lease is held by process {process.pid} on " in answer
     assert not (tmp_path / "spark.log").exists(), "no JVM"
     assert not lake.landing.exists()
+
+
+LAKE_HOLDER = """
+import sys
+from pathlib import Path
+from data_contracts.lake import Lake
+from data_contracts.redis_address import RedisAddress
+from spark_jobs.lake_lease import lake_lease
+with lake_lease(Lake(Path(sys.argv[1]), "clicks", redis=RedisAddress.parse(sys.argv[2]))):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_of_a_root_and_its_copy_on_one_redis_one_writes_and_the_other_names_it(
+    tmp_path: Path, redis_server: RedisServer, clicks: UseCase
+) -> None:
+    address = redis_server.address
+    one = Lake(tmp_path / "one", clicks.name, redis=address)
+    OnlineStates(clicks, one).reach(1)
+    shutil.copytree(one.root, tmp_path / "copy")
+    copied = Lake(tmp_path / "copy", clicks.name, redis=address)
+    file = to_file(tmp_path / "log.jsonl", [impression("e", NOON)])
+    command = [sys.executable, "-c", LAKE_HOLDER, str(one.root), address.url]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert "held" == said(process)
+        begun = time.monotonic()
+        done = subprocess.run(
+            [str(HEADRACE), "ingest", str(file), "--root", str(copied.root)],
+            capture_output=True, text=True, check=False,
+            env={**os.environ, "HEADRACE_REDIS": address.url},
+        )  # fmt: skip
+        assert time.monotonic() - begun < 10
+        holder = f"the lease of these rows is held by process {process.pid} on {gethostname()}"
+        assert (1, True) == (done.returncode, holder in done.stderr), done.stderr
+        assert not copied.landing.exists()
+        process.kill()
+    with lake_lease(copied):
+        OnlineStates(clicks, copied).reach(2)
+
+
+def test_a_writer_whose_rows_another_folder_took_while_redis_was_away_writes_nothing_more(
+    tmp_path: Path, clicks: UseCase
+) -> None:
+    server = RedisServer(tmp_path / "redis")
+    one = Lake(tmp_path / "one", clicks.name, redis=server.address)
+    OnlineStates(clicks, one).reach(1)
+    shutil.copytree(one.root, tmp_path / "copy")
+    command = [sys.executable, "-c", LAKE_HOLDER, str(tmp_path / "copy"), server.address.url]
+    with lake_lease(one):
+        server.kill()
+        server.start()
+        online = OnlineStates(clicks, one)
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert "held" == said(process)
+            with pytest.raises(LeaseHeld) as error:
+                online.reach(2)
+            assert f"process {process.pid} on " in str(error.value)
+            process.communicate()
+        online.reach(2)
+    server.kill()
 
 
 def test_a_killed_writer_holds_no_lease(holder: subprocess.Popen[str], tmp_path: Path) -> None:
