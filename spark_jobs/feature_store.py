@@ -208,6 +208,7 @@ class OnlineStates:
     def drop(self, group: FeatureGroup) -> None:
         """Delete a definition's view, every state in it, and the finalised features over it, as far
         as they are there."""
+        check_rows(self._lake)
         name = view_name(group)
         with named_errors(self._lake):
             over = [

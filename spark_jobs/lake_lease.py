@@ -4,12 +4,12 @@ A root that was copied has a lease of its own, and the Feast project, so the row
 """
 
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from socket import gethostname
 from typing import cast
+from urllib.parse import quote, unquote
 
 import redis
 from redis.backoff import NoBackoff
@@ -19,6 +19,10 @@ from data_contracts.lake import Lake
 from data_contracts.redis_address import RedisAddress
 from spark_jobs.lease import LeaseHeld, writer_lease
 from spark_jobs.online_store import ANSWER_S, feast_project, named_errors, place
+
+
+class RowsHeld(LeaseHeld):
+    """Another process writes the lake's rows from another folder, so it never writes this lake."""
 
 
 @contextmanager
@@ -38,56 +42,70 @@ def lake_lease(lake: Lake) -> Iterator[None]:
 
 
 def check_rows(lake: Lake) -> None:
-    """LeaseHeld naming a process that writes this lake's rows from another folder, where this one
-    holds the lake's lease. To be asked before each write: Redis may have been away meanwhile."""
+    """RowsHeld where another process took this lake's rows from the one that holds its lease here,
+    as one may while Redis is away. To be asked before each write."""
     if lease := _held.get(lake.home.resolve()):
         lease.check()
 
 
 class _RowsLease:
-    """A connection to Redis that bears the name of the lake's project and of this process.
+    """A connection to Redis that bears the name of the lake's project, this folder and process.
 
-    The server drops it when its process dies, as the kernel does the lock of a file.
+    The server drops it when its process dies, as the kernel does the lock of a file. Whoever
+    connects first sets the name and then looks who else bears it; who holds only asks whether the
+    connection lives, so that a refused one cannot disturb it.
     """
 
     def __init__(self, lake: Lake, address: RedisAddress) -> None:
         self._lake = lake
         self._address = address
         self._connection: redis.Redis | None = None
-        self._own = f"{gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        lock = lake.stream.stat()
+        self._folder = f"{quote(gethostname(), safe='')}:{lock.st_dev}-{lock.st_ino}"
 
     def check(self) -> None:
         project = feast_project(self._lake)
         if project is None:
             return  # nothing was written yet, so that no copy can have these rows
-        prefix = f"headrace:{project}:"
         with named_errors(self._lake):
-            self._connection = self._connection or self._connect(prefix + self._own)
-            clients = cast("list[dict[str, str]]", self._connection.client_list("normal"))
-        for client in clients:
-            holder = client["name"].removeprefix(prefix)
-            if holder not in (client["name"], self._own):
-                host, process, _ = holder.split(":")
-                raise LeaseHeld(
-                    f"{place(self._lake)}: the lease of these rows is held by process {process} on "
-                    f"{host}, from another folder of which this is a copy or which is one of this: "
-                    "stop it, or give one of them a database of its own and run `headrace "
-                    "materialize` there"
-                )
+            if not self._lives():
+                self._acquire(f"headrace:{self._address.db}:{project}:")
 
-    def _connect(self, name: str) -> redis.Redis:
-        return redis.Redis.from_url(
+    def _lives(self) -> bool:
+        if self._connection is None:
+            return False
+        with suppress(redis.ConnectionError, redis.TimeoutError):
+            return bool(self._connection.ping())
+        self.close()
+        return False
+
+    def _acquire(self, prefix: str) -> None:
+        self._connection = redis.Redis.from_url(
             self._address.url,
-            client_name=name,
+            client_name=f"{prefix}{self._folder}:{os.getpid()}",
             single_connection_client=True,
             socket_timeout=ANSWER_S,
             socket_keepalive=True,
-            retry=Retry(NoBackoff(), 1),
+            retry=Retry(NoBackoff(), 0),
         )
+        clients = cast("list[dict[str, str]]", self._connection.client_list("normal"))
+        for name in (client["name"] for client in clients if client["name"].startswith(prefix)):
+            folder, process = name.removeprefix(prefix).rsplit(":", 1)
+            # Another process of this folder is dead, or it would hold the folder's own lease.
+            if folder != self._folder:
+                self.close()
+                host = unquote(folder.split(":")[0])
+                raise RowsHeld(
+                    f"{place(self._lake)}: the lease of these rows is held by process {process} on "
+                    f"{host}, from another folder of which this is a copy or which is one of this: "
+                    "stop it (where its host died, wait until Redis drops it), or give one of them "
+                    "a database of its own and run `headrace materialize` there"
+                )
 
     def close(self) -> None:
         if self._connection:
             self._connection.close()
+            self._connection = None
 
 
 _held: dict[Path, _RowsLease] = {}

@@ -15,7 +15,7 @@ from data_contracts.views import View, ViewRegistry, kept_up
 from spark_jobs.checkpoint import consumed
 from spark_jobs.columns import used_fields
 from spark_jobs.feature_store import OnlineStates
-from spark_jobs.lake_lease import lake_lease
+from spark_jobs.lake_lease import RowsHeld, lake_lease
 from spark_jobs.lease import LeaseHeld
 from spark_jobs.rebuilt_states import loading, rebuilt_file
 from spark_jobs.tables import BUSY, exists
@@ -116,6 +116,8 @@ def tend_until_done(
                     pass
                 if whole:
                     keeper.online.reach(consumed(lake).seq)
+        except RowsHeld:
+            raise
         except LeaseHeld as held:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{held}: it did not tend to the views of the store") from held

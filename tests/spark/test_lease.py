@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from socket import gethostname
 
@@ -15,8 +16,8 @@ import pytest
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.feature_store import OnlineStates
-from spark_jobs.lake_lease import lake_lease
-from spark_jobs.lease import LeaseHeld, writer_lease
+from spark_jobs.lake_lease import RowsHeld, lake_lease
+from spark_jobs.lease import writer_lease
 from tests.redis_server import RedisServer
 from tests.spark.lakes import NOON, impression, to_file
 
@@ -163,28 +164,61 @@ def test_of_a_root_and_its_copy_on_one_redis_one_writes_and_the_other_names_it(
         OnlineStates(clicks, copied).reach(2)
 
 
-def test_a_writer_whose_rows_another_folder_took_while_redis_was_away_writes_nothing_more(
-    tmp_path: Path, clicks: UseCase
-) -> None:
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path / "redis")
-    one = Lake(tmp_path / "one", clicks.name, redis=server.address)
-    OnlineStates(clicks, one).reach(1)
+    yield server
+    server.kill()
+
+
+def test_a_writer_whose_rows_another_folder_took_while_redis_was_away_writes_nothing_more(
+    tmp_path: Path, own_redis: RedisServer, clicks: UseCase
+) -> None:
+    one = Lake(tmp_path / "one", clicks.name, redis=own_redis.address)
+    online = OnlineStates(clicks, one)
+    online.reach(1)
     shutil.copytree(one.root, tmp_path / "copy")
-    command = [sys.executable, "-c", LAKE_HOLDER, str(tmp_path / "copy"), server.address.url]
+    command = [sys.executable, "-c", LAKE_HOLDER, str(tmp_path / "copy"), own_redis.address.url]
     with lake_lease(one):
-        server.kill()
-        server.start()
+        own_redis.kill()
+        own_redis.start()
         online = OnlineStates(clicks, one)
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
             assert "held" == said(process)
-            with pytest.raises(LeaseHeld) as error:
-                online.reach(2)
-            assert f"process {process.pid} on " in str(error.value)
+            for write in (lambda: online.reach(2), lambda: online.drop(clicks.groups[0])):
+                with pytest.raises(RowsHeld) as error:
+                    write()
+                assert f"process {process.pid} on " in str(error.value)
             process.communicate()
         online.reach(2)
-    server.kill()
+
+
+def test_a_refused_copy_disturbs_no_writer_and_another_database_is_free(
+    tmp_path: Path, redis_server: RedisServer, clicks: UseCase
+) -> None:
+    one = Lake(tmp_path / "one", clicks.name, redis=redis_server.address)
+    online = OnlineStates(clicks, one)
+    online.reach(1)
+    shutil.copytree(one.root, tmp_path / "copy")
+    copied = replace(one, root=tmp_path / "copy")
+    with lake_lease(one), ThreadPoolExecutor(1) as other_thread:
+        refusals = other_thread.submit(lambda: [held(copied) for _ in range(50)])
+        writes = 0
+        while not refusals.done() or not writes:
+            online.reach(writes := writes + 1)
+        assert [True] * 50 == refusals.result()
+        elsewhere = replace(redis_server.address, db=redis_server.address.db + 1)
+        assert not other_thread.submit(held, replace(copied, redis=elsewhere)).result()
+
+
+def held(lake: Lake) -> bool:
+    try:
+        with lake_lease(lake):
+            return False
+    except RowsHeld:
+        return True
 
 
 def test_a_killed_writer_holds_no_lease(holder: subprocess.Popen[str], tmp_path: Path) -> None:
