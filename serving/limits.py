@@ -25,10 +25,11 @@ class RateLimits:
     def take(self, caller: Caller) -> None:
         """Count one request; Problem 429 saying when the next one is taken."""
         try:
-            if caller.quota is not None:
-                self._of_the_day(caller.name, caller.quota)
+            # What the rate refuses costs nothing of the day.
             if caller.rate is not None:
                 self._of_the_second(caller.name, caller.rate)
+            if caller.quota is not None:
+                self._of_the_day(caller.name, caller.quota)
         except Problem:
             self.refused += 1
             raise

@@ -106,6 +106,22 @@ def test_a_rate_lets_bursts_through_and_says_when_the_next_is_taken() -> None:
     limits.take(Caller("other", frozenset(), rate=4.0))
 
 
+def test_what_the_rate_refuses_costs_nothing_of_the_quota() -> None:
+    watch = Watch()
+    limits = RateLimits(ReplayClock(), watch)
+    caller = Caller("shop", frozenset(), rate=1.0, quota=3)
+    limits.take(caller)
+    for _ in range(10):
+        with pytest.raises(Problem, match="more than 1 requests a second"):
+            limits.take(caller)
+    for _ in range(2):
+        watch.now += 1.0
+        limits.take(caller)
+    watch.now += 1.0
+    with pytest.raises(Problem, match="its 3 requests of this UTC day"):
+        limits.take(caller)
+
+
 def test_a_quota_is_of_a_day() -> None:
     clock = ReplayClock()
     limits, caller = RateLimits(clock), Caller("shop", frozenset(), quota=2)
