@@ -77,7 +77,7 @@ class Arms:
         self._past_failures = 0
         """Of readers that were closed."""
         self._forks = Forks(_START_S)
-        self._warm: dict[str, Arm] = {}
+        self._warm: dict[Target, Arm] = {}
         """Bundle's digest -> champions that were served here, the present one last."""
         self.device: Device = settings.device
         """Where the newest champion runs."""
@@ -170,11 +170,11 @@ class Arms:
         return Snapshot(plan, champion, candidate, salt(self._use_case.name, plan))
 
     def _champion(self, target: Target) -> Arm:
-        arm = self._warm.pop(target.digest, None)
+        arm = self._warm.pop(target, None)
         if arm is None:
             bundle = load(self._use_case, self._lake, target)
             arm = self._arm(bundle, Scorer(self._model(bundle)))
-        self._warm[target.digest] = arm
+        self._warm[target] = arm
         return arm
 
     def _model(self, bundle: Bundle) -> Model:

@@ -246,3 +246,11 @@ def test_a_dead_version_by_name_is_no_error_of_the_server_and_soon_unknown(
     assert ["1"] == release.client.get(described).json()["versions"]
     answer = ask_by_name(release, "unknown")
     assert (404, True) == (answer.status_code, "name one of 1" in answer.json()["error"])
+
+
+def test_a_version_of_the_same_bundle_answers_under_its_own_number(release: Release) -> None:
+    champion = release.plan.champion
+    arms = release.replica.predictor.arms
+    twin = arms._champion(replace(champion, version="3"))
+    assert "3" == twin.bundle.version
+    assert champion.version == arms._champion(champion).bundle.version
