@@ -185,6 +185,7 @@ def adopted(
     """The plan that moves made outside the rollout lead to; None where they change nothing.
 
     `aliases`: alias -> version, as the ledger has them. A canary begins at its first share.
+    What was seen of a candidate beside another champion is no evidence: that is another release.
     """
     champion = aliases.get(CHAMPION, plan.champion)
     stage: Stage = "steady"
@@ -198,7 +199,7 @@ def adopted(
     epoch = plan.epoch + 1
     if candidate is None:
         return Plan(epoch, champion)
-    same = candidate == plan.candidate
+    same = (champion, candidate) == (plan.champion, plan.candidate)
     return Plan(
         epoch, champion, candidate, stage,
         canary_bps=steps[0] if stage == "canary" else 0,

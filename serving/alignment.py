@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 
-from data_contracts.bundle import BundleRefused
 from data_contracts.exposure import Plan as Exposure
 from data_contracts.ledger import INTENT
 from data_contracts.moves import Moves, Override, Registry
@@ -81,7 +80,8 @@ class Alignment:
             if again:
                 return self._started(plan, request, again=False)
             answer = f"refused: {overtaken}"
-        except (MoveRefused, BundleRefused) as refused:
+        except ValueError as refused:
+            # MoveRefused, BundleRefused, or an override without a name: no other has to wait.
             answer = f"refused: {refused}"
         self._store.answer(request.id, answer)
         return plan

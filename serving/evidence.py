@@ -23,6 +23,7 @@ from data_contracts.rollout import Plan
 from data_contracts.rollout_store import Report
 from data_contracts.sequences import Split, Sums, arm_difference, paired_gap
 from data_contracts.splits import splits
+from data_contracts.tally import UNEXPOSED
 from serving.reports import counted
 
 Hours = Sequence[int]
@@ -61,16 +62,18 @@ def _pairs(lake: Lake, plan: Plan, lost: Hours) -> Sums:
 
 
 def _arms(lake: Lake, plan: Plan, lost: Hours) -> Sums:
-    """CTR of the candidate's arm beside the champion's, in strata of epoch and hour."""
+    """CTR of the candidate's arm beside the champion's, in strata of epoch and hour; none in which
+    the candidate was not exposed."""
     of = [("release", "=", plan.release), ("canary_bps", ">", 0)]
-    rows = columns(lake.outcomes, ["unit", "label", "arm", "epoch", "q"], of, lost)
+    rows = columns(lake.outcomes, ["unit", "label", "arm", "epoch", "q", "fallback"], of, lost)
     if not rows or not len(rows["label"]):
         return NOTHING
     strata = rows["epoch"] * 10_000_000 + rows["q"] // HOUR
+    # While nobody was exposed the champion answered both arms, which would hide a difference.
+    kept = ~np.isin(strata, strata[rows["fallback"] == UNEXPOSED])
     candidate = rows["arm"] == "candidate"
-    return arm_difference(
-        rows["unit"], strata, candidate, np.ones(len(strata)), rows["label"].astype(float)
-    )
+    units, labels = rows["unit"][kept], rows["label"][kept].astype(float)
+    return arm_difference(units, strata[kept], candidate[kept], np.ones(len(units)), labels)
 
 
 def _splits(lake: Lake, plan: Plan, lost: Hours) -> tuple[Split, ...]:

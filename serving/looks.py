@@ -38,6 +38,7 @@ class Looks:
         self._blind_s = blind_s
         self._last = float("-inf")
         self._blind_since: float | None = float("-inf")
+        self._sees = False
         self.failed = 0
         """How many have failed since the last that did not."""
 
@@ -71,11 +72,17 @@ class Looks:
         return seen
 
     def clear(self) -> None:
-        """A look succeeded, or there is nothing to look at."""
-        self.failed, self._blind_since = 0, None
+        """A look succeeded, or there is nothing to look at; it counts once it is `settle`d."""
+        self._sees = True
+
+    def settle(self) -> None:
+        """What the last look led to was done: a look of which nothing follows exposes nobody."""
+        if self._sees:
+            self.failed, self._blind_since = 0, None
 
     def miss(self) -> None:
-        """A look failed."""
+        """A look failed, or what followed from it."""
+        self._sees = False
         self.failed += 1
         if self._blind_since is None:
             self._blind_since = self._monotonic()

@@ -1,6 +1,7 @@
 """Where the plans of a rollout are written: each stamped with its time and the ledger's head."""
 
 import logging
+import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,7 +36,6 @@ class Plans:
         bars: Mapping[str, str] | None = None,
     ) -> Plan:
         """Add `plan` and bar versions (version -> why); the plan as it was written."""
-        head = self._moves.history()
         written = self._store.add(
             replace(
                 plan,
@@ -44,7 +44,7 @@ class Plans:
                 reason=reason,
                 decision=decision.as_dict() if decision else None,
                 override=vars(override) if override else None,
-                ledger_head=head[-1].stamp if head else "",
+                ledger_head=self._head(),
             ),
             bars,
         )
@@ -52,6 +52,16 @@ class Plans:
         # Its reason may be what a person wrote: the plan has it.
         _log.warning("rollout: plan %d: %s", plan.epoch, plan.share or plan.stage)
         return written
+
+    def _head(self) -> str:
+        """The ledger's; empty where it cannot be read: whoever takes a version out waits for no
+        other store, and the alignment tells of it."""
+        try:
+            history = self._moves.history()
+        except sqlite3.Error:
+            _log.exception("rollout: the plan is written without the head of the ledger")
+            return ""
+        return history[-1].stamp if history else ""
 
     def stamp(self) -> str:
         """The time now, RFC 3339."""

@@ -82,10 +82,12 @@ class Controller:
         """
         self._ticked = time.monotonic()
         try:
-            return self._turn()
+            plan = self._turn()
         except Exception:
             self._looks.miss()
             raise
+        self._looks.settle()
+        return plan
 
     def keep(self) -> None:
         """Renew the lease while a `tick` goes on, from another thread: evidence of many rows takes

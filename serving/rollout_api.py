@@ -44,8 +44,8 @@ class RolloutRequest(BaseModel):
     action: Literal["start", "advance", "hold", "resume", "abort", "rollback"]
     version: Annotated[str, Field(pattern=r"^[0-9]{1,9}$")] | None = None
     """Which version to release; for `start` alone."""
-    reason: Annotated[str, Field(min_length=1, max_length=500)]
-    actor: Annotated[str, Field(min_length=1, max_length=100)]
+    reason: Annotated[str, Field(max_length=500, pattern=r"\S")]
+    actor: Annotated[str, Field(max_length=100, pattern=r"\S")]
     """Who asks, for the ledger; the name of the key stands beside it."""
     override: bool = False
     """The actor answers for it in place of a gate."""

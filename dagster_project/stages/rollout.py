@@ -53,6 +53,8 @@ def ask(
         raise ValueError(f"rollout: action {action!r}: one of {', '.join(ACTIONS)}")
     if (action == START) != (version is not None):
         raise ValueError(f"rollout: {action}: {'which version?' if action == START else version}")
+    if not reason.strip():
+        raise ValueError(f"rollout: {action}: --reason is empty: say why")
     store, actor = _store(deployment), actor or getuser()
     time = format_time(SystemClock().now())
     number = store.ask(time, actor, action, version, reason, override)

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from data_contracts.clock import SystemClock, format_time
 from data_contracts.rollout import Plan
 from data_contracts.rollout_store import Report, RolloutStore
 from serving.running import RunningServer, running
@@ -85,7 +86,9 @@ class Served:
 
     def asked(self, action: str, version: str | None = None, override: bool = True) -> int:
         """The number of a request that need not be answered yet."""
-        return self.store.ask("now", "test", action, version, "a fault test", override)
+        return self.store.ask(
+            format_time(SystemClock().now()), "test", action, version, "a fault test", override
+        )
 
     def answer(self, number: int) -> str | None:
         return next(r.answer for r in self.store.requests() if r.id == number)

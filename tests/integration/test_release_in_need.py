@@ -107,6 +107,25 @@ def test_a_request_that_fails_keeps_no_other_from_its_answer(release: Release) -
     assert "no release is under way" in str(advance.answer)
 
 
+def test_a_start_that_nobody_answers_for_keeps_no_other_from_its_release(
+    release: Release,
+) -> None:
+    release.store.ask("now", "ada", "start", "2", " ", True)
+    assert "epoch" in release.ask("start", "2")
+    assert "refused: override: no reason" in str(release.store.requests()[-2].answer)
+
+
+def test_a_ledger_that_cannot_be_read_keeps_no_one_from_taking_a_candidate_out(
+    release: Release,
+) -> None:
+    release.canary(100)
+    release.lake.ledger.write_bytes(b"no database" * 1_000)
+    assert "epoch" in release.ask("abort")
+    assert ("steady", "", {"2"}) == (
+        release.plan.stage, release.plan.ledger_head, release.store.barred().keys()
+    )  # fmt: skip
+
+
 def test_a_version_that_is_not_registered_keeps_no_other_from_its_release(
     release: Release,
 ) -> None:

@@ -34,6 +34,8 @@ def test_a_candidate_is_exposed_so_long_without_a_look_and_again_with_the_next_o
     looks = table.looks()
     assert not looks.exposes, "nobody has looked yet"
     looks.at(PLAN, REPORTS)
+    assert not looks.exposes, "nor is it known what follows"
+    looks.settle()
     assert looks.exposes
     table.gone = True
     told = [looks.at(PLAN, REPORTS) for _ in range(3)]
@@ -45,7 +47,24 @@ def test_a_candidate_is_exposed_so_long_without_a_look_and_again_with_the_next_o
     assert "the candidate is not exposed" in looks.at(PLAN, REPORTS).unread
     table.gone = False
     assert "" == looks.at(PLAN, REPORTS).unread
+    looks.settle()
     assert looks.exposes and 0 == looks.failed
+
+
+def test_looks_of_which_nothing_can_follow_expose_nobody_in_the_end() -> None:
+    table = Table()
+    looks = table.looks()
+    looks.at(PLAN, REPORTS)
+    looks.settle()
+    told: list[bool] = []
+    for _ in range(5):
+        looks.at(PLAN, REPORTS)
+        looks.miss()
+        told.append(looks.exposes)
+        table.now += 100.0
+    assert [True, True, True, True, False] == told
+    looks.settle()
+    assert not looks.exposes, "the last one failed"
 
 
 def test_a_look_that_failed_and_a_new_plan_are_looked_at_sooner() -> None:
@@ -59,5 +78,6 @@ def test_a_look_that_failed_and_a_new_plan_are_looked_at_sooner() -> None:
     table.now += 11.0
     assert looks.due(written=0.0)
     looks.clear()
+    looks.settle()
     table.now += 11.0
     assert not looks.due(written=0.0)

@@ -32,6 +32,7 @@ def shown(rng: np.random.Generator, many: int, release: int) -> Rows:
         "epoch": bps // 100,
         "q": rng.integers(0, 50 * HOUR, many),
         "label": rng.integers(0, 2, many),
+        "fallback": np.full(many, None),
     }
 
 
@@ -43,6 +44,7 @@ def lake(tmp_path: Path) -> Lake:
 def write(lake: Lake, parts: list[Rows]) -> None:
     for part in parts:
         columns = {name: pa.array(column.tolist()) for name, column in part.items()}
+        columns["fallback"] = columns["fallback"].cast(pa.string())
         columns["q"] = columns["q"].cast(pa.timestamp("us", "UTC"))
         for table in (lake.predictions, lake.outcomes):
             write_deltalake(str(table), pa.table(columns), mode="append")
@@ -81,6 +83,21 @@ def test_hours_of_which_records_were_lost_are_judged_by_nothing(lake: Lake, tmp_
         assert 0 < max(seen.arms.impressions, seen.pairs.impressions) < 3_000
         assert (8, 9) == seen.lost
         assert expected == replace(seen, lost=())
+
+
+def test_hours_in_which_nobody_was_exposed_say_nothing_of_the_arms(
+    lake: Lake, tmp_path: Path
+) -> None:
+    rows = shown(np.random.default_rng(3), 3_000, 7)
+    hours = np.isin(rows["q"] // HOUR, [8, 9]) & (rows["epoch"] == 25)
+    unexposed = hours & (rows["arm"] == "candidate")
+    assert 0 < unexposed.sum() < hours.sum()
+    write(lake, [rows | {"fallback": np.where(unexposed, "not exposed", None)}])
+    sound = Lake(tmp_path / "sound", "clicks")
+    write(sound, [{name: column[~hours] for name, column in rows.items()}])
+    expected, seen = gathered(sound, PLAN, []).arms, gathered(lake, PLAN, []).arms
+    for name in ("total", "weight", "variance", "level", "units", "impressions"):
+        assert pytest.approx(getattr(expected, name)) == getattr(seen, name)
 
 
 def test_without_tables_or_rows_there_is_nothing_to_judge_by(lake: Lake) -> None:

@@ -143,6 +143,8 @@ def test_moves_made_beside_the_plan_become_one_and_keep_the_units_of_the_same_ca
     assert (3, "canary", 100, 2) == (after.epoch, after.stage, after.canary_bps, after.release)
     other = adopted(shadow, {"champion": ONE, "canary": THREE}, STEPS, TUNED)
     assert other is not None and (3, 3) == (other.epoch, other.release)
+    beside = adopted(shadow, {"champion": THREE, "shadow": TWO}, STEPS, TUNED)
+    assert beside is not None and (3, 3) == (beside.epoch, beside.release), "another comparison"
     assert Plan(3, THREE) == adopted(shadow, {"champion": THREE}, STEPS, TUNED)
 
 
