@@ -34,6 +34,7 @@ class Rule:
     champion's figure (log loss, CTR)."""
     limit: float | None = None
     """The most that a figure may be, for gates that limit one: milliseconds of the offline latency;
+    of errors the share of requests, unless the champion's is more;
     of latency and mean score in a canary how many times the champion's; of the calibration also the
     least, as 1 / limit."""
     least: int | None = None
@@ -82,7 +83,7 @@ KIND_OF = {
     "worst slice": "slices",
     BETTER: "difference",
     "paired log loss": "sequence",
-    "errors": "at most",
+    "errors": "failures",
     "score shift": "at most",
     "sample ratio": "ratio",
     "CTR": "sequence",
@@ -93,6 +94,7 @@ USES = {
     "itself": (),
     "fact": (),
     "at most": ("limit", "least"),
+    "failures": ("limit", "least"),
     "difference": ("margin", "least"),
     "between": ("limit", "least"),
     "slices": ("margin", "least"),
@@ -104,6 +106,10 @@ ABOVE = {"latency p99": 0.0, "calibration": 1.0, "score shift": 1.0}
 """Check -> what its limit must be above: no figure is below."""
 SEQUENTIAL = ("paired log loss", "sample ratio", "CTR")
 """Checks that are looked at again and again while a release runs."""
+FAILURES_ALPHA = 0.001
+"""Most of the candidates that fail no more often than they may which errors end on one step of a
+canary, at any of its looks: beside the release's alpha, for its requests are counted anew on each
+step, so that four steps come to 0.4 % at most."""
 
 
 def effective(changed: Iterable[Rule]) -> tuple[RuleInForce, ...]:

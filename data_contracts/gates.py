@@ -8,6 +8,7 @@ import numpy as np
 
 from data_contracts.evidence import Estimate, paired_difference
 from data_contracts.gate_rules import (
+    FAILURES_ALPHA,
     KIND_OF,
     LOGISTIC,
     USES,
@@ -18,7 +19,7 @@ from data_contracts.gate_rules import (
     alpha_of,
 )
 from data_contracts.judging import KINDS, Evidence, Interval, Verdict
-from data_contracts.sequences import Split, Sums
+from data_contracts.sequences import Failures, Split, Sums
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,22 @@ def limit_check(rule: RuleInForce, name: str, value: float, n: int, unit: str = 
     known = None if value != value else float(value)
     evidence = {"value": known, "limit": rule.limit, "n": n, "unit": unit, "least": rule.least}
     return made(rule, name, "at most", evidence)
+
+
+def failures_check(rule: RuleInForce, candidate: Failures, champion: Failures) -> Check:
+    """`errors` at a look at one step's requests: fail where the candidate fails beyond doubt more
+    often than the rule's limit and than the champion, however few requests that took.
+
+    Pass when its share is at most either of theirs, from the rule's `least` on; else wait for more.
+    """
+    evidence = {
+        "candidate": asdict(candidate),
+        "champion": asdict(champion),
+        "limit": rule.limit,
+        "alpha": FAILURES_ALPHA,
+        "least": rule.least,
+    }
+    return made(rule, rule.check, "failures", evidence)
 
 
 def better_than(

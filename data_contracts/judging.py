@@ -7,7 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from data_contracts.evidence import Estimate
-from data_contracts.sequences import LEAST_UNITS, Split, Sums, interval, sample_ratio
+from data_contracts.sequences import (
+    LEAST_UNITS,
+    Failures,
+    Split,
+    Sums,
+    interval,
+    more_failures,
+    sample_ratio,
+)
 
 Verdict = Literal["pass", "fail", "cannot judge"]
 Interval = tuple[float, float] | None
@@ -83,6 +91,25 @@ def _at_most(e: Evidence) -> Answer:
         verdict = "cannot judge"
     shown = NO_FIGURE if value != value else f"{value:.4g}{unit}"
     return verdict, shown, f"<= {limit:.4g}{unit}", int(e["n"]), None
+
+
+def _failures(e: Evidence) -> Answer:
+    ours, theirs = Failures(**e["candidate"]), Failures(**e["champion"])
+    limit, most = float(e["limit"]), 1 / float(e["alpha"])
+    told = f"<= {limit:.4g} or the champion's; evidence < {most:.4g}"
+    if not ours.asked:
+        return "cannot judge", NO_FIGURE, told, 0, None
+    against = more_failures(ours, theirs, limit)
+    beside = f"{theirs.share:.4g}" if theirs.asked else NO_FIGURE
+    verdict: Verdict = "cannot judge"
+    if against >= most:
+        verdict = "fail"
+    elif ours.asked >= int(e["least"]) and (
+        ours.share <= limit or (theirs.asked and ours.share <= theirs.share)
+    ):
+        verdict = "pass"
+    shown = f"{ours.share:.4g}, champion {beside}: evidence {against:.3g}"
+    return verdict, shown, told, ours.asked, None
 
 
 def _difference(e: Evidence) -> Answer:
@@ -170,6 +197,7 @@ KINDS: dict[str, Callable[[Evidence], Answer]] = {
     "absent": _absent,
     "same": _same,
     "at most": _at_most,
+    "failures": _failures,
     "difference": _difference,
     "slices": _slices,
     "between": _between,

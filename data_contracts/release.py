@@ -9,13 +9,14 @@ from data_contracts.gates import (
     Check,
     Decision,
     decision,
+    failures_check,
     limit_check,
     made,
     ratio_check,
     sequence_check,
 )
 from data_contracts.rollout import Plan
-from data_contracts.sequences import Split, Sums
+from data_contracts.sequences import Failures, Split, Sums
 from data_contracts.tally import Tally
 
 NOTHING = Sums(0.0, 0.0, 0.0, 0.0, (0, 0), 0)
@@ -77,17 +78,16 @@ def judged(
 def _service(rules: Mapping[str, RuleInForce], seen: Evidence) -> list[Check]:
     """Of the answers themselves: errors, latency and scores beside the champion's."""
     ours, theirs = seen.candidate, seen.champion
-    requests, shift = ours.asked, _ratio(ours.mean_score, theirs.mean_score)
-    shares = {
-        "errors": ours.failed_requests / requests if requests else float("nan"),
+    counted = (Failures(arm.failed_requests, arm.asked) for arm in (ours, theirs))
+    ratios = {
         "latency p99": _over(ours.quantile_ms(0.99), theirs.quantile_ms(0.99)),
-        "score shift": shift,
+        "score shift": _ratio(ours.mean_score, theirs.mean_score),
     }
-    return [
-        limit_check(rules[name], name, value, requests)
-        for name, value in shares.items()
-        if rules[name].mode != "off"
+    found = [
+        failures_check(rules["errors"], *counted),
+        *(limit_check(rules[name], name, value, ours.asked) for name, value in ratios.items()),
     ]
+    return [check for check in found if check.mode != "off"]
 
 
 def _traffic(

@@ -67,6 +67,8 @@ def _done(check: Mapping[str, Any]) -> dict[str, float]:
     kind, evidence = check.get("kind"), check.get("evidence", {})
     if kind == "at most":
         return {"rows": float(evidence["n"])}
+    if kind == "failures":
+        return {"rows": float(evidence["candidate"]["asked"])}
     if kind == "ratio":
         units, ours = (
             sum(split[name] for split in evidence["splits"]) for name in ("units", "candidate")
@@ -82,7 +84,7 @@ def _done(check: Mapping[str, Any]) -> dict[str, float]:
 def _needed(check: Mapping[str, Any]) -> dict[str, float]:
     """As much of it as the check asks for."""
     kind, evidence = check["kind"], check["evidence"]
-    if kind == "at most":
+    if kind in ("at most", "failures"):
         return {"rows": float(evidence.get("least", 0))}
     if kind == "ratio":
         return {"units": float(LEAST_UNITS), "both": float(evidence.get("least", 0))}

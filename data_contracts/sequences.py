@@ -1,4 +1,4 @@
-"""Confidence sequences: intervals that hold at every look at once, so that one may look at will.
+"""Confidence sequences and tests that hold at every look at once, so that one may look at will.
 
 The normal mixture (Robbins 1970, Howard et al. 2021) in its asymptotic form (Waudby-Smith et al.
 2024). Time is the number of impressions; the variance is the sum over *units* (users) of their
@@ -187,6 +187,52 @@ def sample_ratio(splits: Sequence[Split]) -> float:
         found += _log_beta(a + x, b + y) - _log_beta(a, b)
         found -= x * log(each.share) + y * log1p(-each.share)
     return exp(found) if found < 700 else float("inf")
+
+
+@dataclass(frozen=True)
+class Failures:
+    """How many of the requests that an arm's own model was asked for it did not answer."""
+
+    failed: int
+    asked: int
+
+    @property
+    def share(self) -> float:
+        """NaN where it was asked for none."""
+        return self.failed / self.asked if self.asked else float("nan")
+
+
+def more_failures(candidate: Failures, champion: Failures, limit: float) -> float:
+    """Evidence, from 1 up, that the candidate fails more often than `limit` and than the champion:
+    always valid (Johari et al. 2022), so at any look >= 1/alpha in a share alpha at most of those
+    of which either is not so; infinite where it overflows.
+
+    A beta mixture's likelihood (Robbins 1970) over the greatest that there is without the one, or
+    without the other (universal inference, Wasserman et al. 2020), whichever is less: under what is
+    true this is at most a martingale, to which Ville's inequality applies. The champion's share is
+    unknown too, and not taken for what was seen of it. Requests are taken as independent.
+    """
+    both = candidate.failed + champion.failed, candidate.asked + champion.asked
+    if not candidate.failed or candidate.share <= max(limit, both[0] / both[1]):
+        return 1.0
+    ours, theirs = _mixed(candidate), _mixed(champion)
+    found = min(
+        ours - _log_likelihood(candidate, limit),
+        ours + theirs - _log_likelihood(Failures(*both), both[0] / both[1]),
+    )
+    return exp(max(found, 0.0)) if found < 700 else float("inf")
+
+
+def _mixed(of: Failures) -> float:
+    """Logarithm of the likelihood, mixed over Beta(1/2, 1/2)."""
+    return _log_beta(of.failed + 0.5, of.asked - of.failed + 0.5) - _log_beta(0.5, 0.5)
+
+
+def _log_likelihood(of: Failures, share: float) -> float:
+    """Of a share below 1, with failures; -infinity where the share is 0."""
+    return (of.failed * log(share) if share else float("-inf")) + (of.asked - of.failed) * log1p(
+        -share
+    )
 
 
 def _log_beta(a: float, b: float) -> float:

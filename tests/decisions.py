@@ -9,12 +9,13 @@ from data_contracts.gates import (
     Check,
     Decision,
     decision,
+    failures_check,
     limit_check,
     made,
     ratio_check,
     sequence_check,
 )
-from data_contracts.sequences import Split, Sums
+from data_contracts.sequences import Failures, Split, Sums
 from data_contracts.use_case import load_use_case
 
 RULES = load_use_case("clicks").declared.gates.rules
@@ -40,6 +41,7 @@ def _check(rule: RuleInForce, value: float) -> Check:
         "same": lambda: _made(rule, found={}, declared={}, limit="equal", n=1),
         "fact": lambda: _made(rule, holds=True, value="so", limit="so", n=1),
         "at most": lambda: limit_check(rule, rule.check, value, ROWS),
+        "failures": lambda: failures_check(rule, Failures(0, ROWS), Failures(0, ROWS)),
         "difference": lambda: _made(rule, of="log loss", **numbers, **BETTER),
         "slices": lambda: _made(rule, **numbers, parts={"a part": BETTER}),
         "between": lambda: _made(

@@ -21,6 +21,7 @@ from data_contracts.gates import (
     Decision,
     better_than,
     decision,
+    failures_check,
     limit_check,
     made,
     ratio_check,
@@ -29,7 +30,7 @@ from data_contracts.gates import (
     worst_part,
 )
 from data_contracts.judging import Verdict, not_worse
-from data_contracts.sequences import Split, Sums, arm_difference, paired_gap
+from data_contracts.sequences import Failures, Split, Sums, arm_difference, paired_gap
 
 GOOD = Check("a", "pass", "1", "<= 2", 10)
 BAD = Check("b", "fail", "3", "<= 2", 10)
@@ -82,8 +83,8 @@ def test_a_limit_may_be_reached_but_not_passed(value: float, verdict: Verdict) -
 def test_not_a_number_is_over_every_limit_and_too_few_requests_are_under_none() -> None:
     unknown = limit_check(LATENCY, "latency p99", float("nan"), 200)
     assert ("fail", "no figure") == (unknown.verdict, unknown.value)
-    rule = RuleInForce("errors", "canary", limit=0.001, least=1000)
-    assert limit_check(rule, "errors", 0.5, 999).verdict == "cannot judge"
+    rule = replace(LATENCY, least=1000)
+    assert limit_check(rule, "latency p99", 9.0, 999).verdict == "cannot judge"
 
 
 def test_the_true_probabilities_beat_the_constant_and_the_constant_loses() -> None:
@@ -204,6 +205,8 @@ def every_kind() -> list[Check]:
         made(rule("golden rows"), "golden rows", "fact", fact),
         made(rule("calibration"), "calibration", "between", between),
         limit_check(rule("latency p99"), "latency p99", float("nan"), 200, " ms"),
+        failures_check(rule("errors", "canary"), Failures(0, 0), Failures(3, 4_000)),
+        failures_check(rule("errors", "canary"), Failures(9, 90), Failures(0, 9_000)),
         better_than(rule("better than logistic"), "better than logistic", labels, scores,
                     scores**2, 0.9),
         better_than(rule("better than champion"), "better than champion 7", labels * 0, scores,

@@ -13,10 +13,10 @@ from deltalake import write_deltalake
 from data_contracts.clock import format_time
 from data_contracts.exposure import Traffic, weights
 from data_contracts.gate_rules import DEFAULTS, Rule, effective
-from data_contracts.gates import Check, decision, limit_check, ratio_check, sequence_check
+from data_contracts.gates import Check, decision, failures_check, ratio_check, sequence_check
 from data_contracts.lake import Lake
 from data_contracts.remaining import Remaining, remaining
-from data_contracts.sequences import Split, arm_difference
+from data_contracts.sequences import Failures, Split, arm_difference
 from data_contracts.use_case import load_use_case
 from serving.traffic import expected, measured, needs
 
@@ -75,7 +75,7 @@ def test_one_that_differs_is_told_no_time_once_an_equal_one_had_passed() -> None
 def test_rows_and_units_are_waited_for_at_the_pace_of_the_step() -> None:
     def at(number: int, requests: int, units: int, epoch: int = 7) -> dict[str, Any]:
         rule = next(rule for rule in DEFAULTS if rule.check == "errors")
-        errors = limit_check(rule, "errors", 0.0, requests)
+        errors = failures_check(rule, Failures(0, requests), Failures(0, 0))
         return look(
             number, errors, ratio_check(DEFAULTS, [Split(0.5, units, 2 * units)], 0.05), epoch=epoch
         )

@@ -259,6 +259,8 @@ SOUND = Evidence(
     [
         ({}, None, "pass"),
         ({"candidate": tally(failures=50)}, "errors", "fail"),
+        ({"candidate": tally(failures=8)}, "errors", "cannot judge"),
+        ({"candidate": tally(failures=10), "champion": tally(failures=250)}, "errors", "pass"),
         ({"candidate": tally(failures=4_000, why=UNEXPOSED)}, None, "pass"),
         ({"candidate": tally(ms=50.0)}, "latency p99", "fail"),
         ({"candidate": tally(mean=0.3)}, "score shift", "fail"),
