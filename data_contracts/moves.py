@@ -1,15 +1,15 @@
 """Every move of a model version from stage to stage: gated, in the ledger, whole after a crash."""
 
-import fcntl
 import json
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from getpass import getuser
 from typing import Any, Protocol
 
 from data_contracts.clearance import clear
 from data_contracts.clock import Clock, SystemClock, format_time
+from data_contracts.file_lock import locked
 from data_contracts.lake import Lake
 from data_contracts.ledger import (
     DONE,
@@ -36,6 +36,9 @@ from data_contracts.stages import (
     promoted,
 )
 from data_contracts.use_case import UseCase
+
+_PATIENCE_S = 5.0
+"""How long a mover waits for another one to be done."""
 
 
 class Registered(Protocol):
@@ -98,9 +101,10 @@ class Moves:
         use_case: UseCase,
         actor: str = "",
         clock: Clock | None = None,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
         """`use_case`: whose model, and by whose gates; `actor`: who moves, for the ledger; the user
-        of the process when empty."""
+        of the process when empty; `patience_s`: how long a move waits for another process's."""
         self._registry = registry
         self._store = LedgerStore(lake.ledger)
         self._rollout = RolloutStore(lake.rollouts, use_case.name)
@@ -109,6 +113,7 @@ class Moves:
         self._declared = use_case.declared
         self._actor = actor or getuser()
         self._clock = clock or SystemClock()
+        self._patience_s = patience_s
         self._sound: list[Row] = []
         """The ledger when it was last found without a fault."""
 
@@ -172,8 +177,11 @@ class Moves:
     def restore(self) -> dict[str, str | None]:
         """Set aliases that were moved beside the ledger back to what it says.
 
-        Returns alias -> the version it was found at, None where it was deleted.
+        Returns alias -> the version it was found at, None where it was deleted. Keeps no move
+        waiting where there is nothing to do.
         """
+        if self._settled(self.history()):
+            return {}
         with self._alone() as rows:
             told, found = self._both(rows)
             for alias, version in differences(found, told).items():
@@ -216,12 +224,12 @@ class Moves:
 
     @contextmanager
     def _alone(self, recover: bool = True) -> Generator[list[Row]]:
-        """The ledger while no other process of this machine moves the model."""
-        self._lock.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._lock, "a", encoding="utf-8") as lock:
+        """The ledger while no other process of this machine moves the model; MoveRefused where one
+        does for longer than the patience."""
+        with ExitStack() as held:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                held.enter_context(locked(self._lock, self._patience_s))
+            except TimeoutError:
                 raise MoveRefused(
                     f"model {self._model}: another process is moving it: try again"
                 ) from None
@@ -229,6 +237,15 @@ class Moves:
             if recover:
                 self._recover(rows)
             yield rows
+
+    def _settled(self, rows: list[Row]) -> bool:
+        """Whether the ledger is sound, its last move done, and the aliases as it says."""
+        stamp = self._registry.stamp(self._model)
+        if open_intent(rows) or faults(rows, stamp, self._sound):
+            return False
+        self._sound = [*rows]
+        told, found = self._both(rows)
+        return told == found and (not rows or rows[-1].stamp == stamp)
 
     def _recover(self, rows: list[Row]) -> bool:
         stamp = self._registry.stamp(self._model)
