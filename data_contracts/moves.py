@@ -143,16 +143,12 @@ class Moves:
             decided = json.loads(written(raw)) if raw else None
             if decided is not None and not stands(decided):
                 decided = None
-            barred = self._rollout.barred().get(version) if stage != CHALLENGER else None
             if stage != CHALLENGER and override is None:
-                _check_bar(version, barred)
+                _check_bar(version, self._rollout.barred().get(version))
                 champion, registered = before.get(CHAMPION), decision is None
                 clear(self._declared, version, stage, champion, decided, registered)
             made = ("promote", version, stage, before, after, decided, override)
-            row = self._make(rows, actor, *made)
-            if barred is not None:
-                self._rollout.lift(version)
-            return row
+            return self._make(rows, actor, *made)
 
     def demote(
         self,
@@ -289,6 +285,9 @@ class Moves:
         said = intent.said
         for alias, version in differences(said["before"], said["after"]).items():
             self._registry.set_alias(self._model, alias, version)
+        answered = said["override"] and said["to"] not in (None, CHALLENGER)
+        if answered and said["version"] in self._rollout.barred():
+            self._rollout.lift(said["version"])
         self._append(rows, DONE, {"intent": intent.seq})
 
     def _append(

@@ -14,8 +14,9 @@ from mlflow import MlflowClient
 from data_contracts.file_lock import locked
 from data_contracts.lake import Lake
 from data_contracts.ledger import open_intent
+from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import MoveRefused
-from tests.integration.dying_mover import STEPS
+from tests.integration.dying_mover import BARRED, STEPS
 from tests.integration.moved import (
     ADA,
     AFTER,
@@ -81,9 +82,10 @@ def test_a_move_killed_anywhere_is_made_whole_at_the_next_start(
             opened.append(step)
         assert (step in opened) == moves.recover()
         assert (AFTER if step else BEFORE) == Registry(dead).aliases(NAME)
+        assert ({} if step else BARRED) == RolloutStore(dead.rollouts, NAME).barred()
         assert open_intent(moves.history()) is None
         assert [] == moves.verify()
-    assert [1, 2, 3, 4, 5] == opened
+    assert [1, 2, 3, 4, 5, 6] == opened
 
 
 def test_of_two_writers_at_once_one_moves_and_the_other_is_told(
