@@ -39,6 +39,8 @@ from data_contracts.use_case import UseCase
 
 _PATIENCE_S = 5.0
 """How long a mover waits for another one to be done."""
+_READINGS = 5
+"""How often ledger and registry are read for once without a move in between."""
 
 
 class Registered(Protocol):
@@ -176,7 +178,7 @@ class Moves:
         Returns alias -> the version it was found at, None where it was deleted. Keeps no move
         waiting where there is nothing to do.
         """
-        if self._settled(self.history()):
+        if self._settled():
             return {}
         with self._alone() as rows:
             told, found = self._both(rows)
@@ -201,10 +203,11 @@ class Moves:
     def verify(self) -> list[str]:
         """What is wrong with the ledger, or between it and the registry; empty when it is sound.
 
-        A move that is under way or was interrupted is no fault.
+        A move that is under way or was interrupted is no fault. MoveRefused where moves follow each
+        other too fast to read all of it between two.
         """
-        rows = self.history()
-        found = faults(rows, self._registry.stamp(self._model))
+        stamp, rows, aliases = self._at_once()
+        found = faults(rows, stamp)
         if found or not rows:
             return found
         for row in rows:
@@ -212,10 +215,8 @@ class Moves:
             if row.kind == INTENT and said["bundle"] != self._digest(said["version"]):
                 found.append(f"row {row.seq}: version {said['version']} has another bundle now")
         if open_intent(rows) is None:
-            try:
-                self._aliases(rows)
-            except MoveRefused as refused:
-                found.append(str(refused))
+            told = aliases_after(rows)
+            found += [self._beside(told, *each) for each in differences(told, aliases).items()]
         return found
 
     @contextmanager
@@ -234,14 +235,23 @@ class Moves:
                 self._recover(rows)
             yield rows
 
-    def _settled(self, rows: list[Row]) -> bool:
+    def _settled(self) -> bool:
         """Whether the ledger is sound, its last move done, and the aliases as it says."""
-        stamp = self._registry.stamp(self._model)
+        stamp, rows, aliases = self._at_once()
         if open_intent(rows) or faults(rows, stamp, self._sound):
             return False
-        self._sound = [*rows]
-        told, found = self._both(rows)
-        return told == found and (not rows or rows[-1].stamp == stamp)
+        self._sound = rows
+        return not rows or (rows[-1].stamp == stamp and aliases_after(rows) == aliases)
+
+    def _at_once(self) -> tuple[str | None, list[Row], dict[str, str]]:
+        """(stamp, ledger, the registry's aliases) with no row stamped between the readings."""
+        stamp = self._registry.stamp(self._model)
+        for _ in range(_READINGS):
+            before, rows, aliases = stamp, self.history(), self._found()
+            stamp = self._registry.stamp(self._model)
+            if stamp == before:
+                return stamp, rows, aliases
+        raise MoveRefused(f"model {self._model}: is moved while it is read: try again")
 
     def _recover(self, rows: list[Row]) -> bool:
         stamp = self._registry.stamp(self._model)
@@ -304,12 +314,14 @@ class Moves:
         """The registry's, which are the ledger's; MoveRefused naming one that is not."""
         told, found = self._both(rows)
         for alias, version in differences(told, found).items():
-            raise MoveRefused(
-                f"model {self._model}: alias {alias} is {version or 'gone'}, the ledger says "
-                f"{told.get(alias, 'none')}: set it back in MLflow, then move it by "
-                "`headrace models`"
-            )
+            raise MoveRefused(self._beside(told, alias, version))
         return found
+
+    def _beside(self, told: Mapping[str, str], alias: str, version: str | None) -> str:
+        return (
+            f"model {self._model}: alias {alias} is {version or 'gone'}, the ledger says "
+            f"{told.get(alias, 'none')}: set it back in MLflow, then move it by `headrace models`"
+        )
 
     def _both(self, rows: list[Row]) -> tuple[dict[str, str], dict[str, str]]:
         """(the ledger's, the registry's)."""

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import copytree
@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from data_contracts.file_lock import locked
 from data_contracts.lake import Lake
 from data_contracts.ledger import open_intent
+from data_contracts.moves import Moves
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import MoveRefused
 from tests.integration.dying_mover import BARRED, STEPS
@@ -21,6 +22,7 @@ from tests.integration.moved import (
     ADA,
     AFTER,
     BEFORE,
+    CLICKS,
     NAME,
     moves_of,
     three_versions,
@@ -131,3 +133,35 @@ def test_a_damaged_ledger_restores_nothing(lake: Lake) -> None:
     lake.ledger.unlink()
     with pytest.raises(MoveRefused, match="its ledger is damaged: the tail is cut"):
         moves.restore()
+
+
+class Disturbed(Registry):
+    """One that is moved right before the answers whose numbers are given, from 1."""
+
+    def __init__(self, lake: Lake, at: Container[int]) -> None:
+        super().__init__(lake)
+        self.moves, self.at, self.answers = moves_of(lake), at, 0
+
+    def _answer(self) -> None:
+        self.answers += 1
+        if self.answers in self.at:
+            if "3" == self.moves.aliases().get("shadow"):
+                self.moves.demote("3", ADA)
+            else:
+                self.moves.promote("3", "shadow", ADA)
+
+    def stamp(self, name: str) -> str | None:
+        self._answer()
+        return super().stamp(name)
+
+    def aliases(self, name: str) -> dict[str, str]:
+        self._answer()
+        return super().aliases(name)
+
+
+def test_a_sound_move_between_two_readings_is_no_fault(lake: Lake) -> None:
+    for at in range(1, 5):
+        assert [] == Moves(Disturbed(lake, {at}), lake, CLICKS).verify()
+        assert {} == Moves(Disturbed(lake, {at}), lake, CLICKS).restore()
+    with pytest.raises(MoveRefused, match="is moved while it is read: try again"):
+        Moves(Disturbed(lake, range(100)), lake, CLICKS).verify()
