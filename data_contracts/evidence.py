@@ -84,10 +84,16 @@ def normalised_entropy(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error over bins of equal size (Guo et al. 2017, equal-mass variant)."""
+    """Expected calibration error over bins of equal size (Guo et al. 2017, equal-mass variant).
+
+    A bin that cuts rows of one score has their share of positives, whichever of them it holds.
+    """
     order = np.argsort(scores, kind="stable")
     labels = np.asarray(labels, np.float64)[order]
     scores = np.asarray(scores, np.float64)[order]
+    tied = np.flatnonzero(np.append(True, scores[1:] != scores[:-1]))
+    sizes = np.diff(tied, append=len(scores))
+    labels = np.repeat(np.add.reduceat(labels, tied) / sizes, sizes)
     parts = np.array_split(np.arange(len(scores)), min(bins, len(scores)))
     gaps = [abs(labels[p].mean() - scores[p].mean()) * len(p) for p in parts if len(p)]
     return float(sum(gaps) / len(scores))

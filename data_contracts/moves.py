@@ -1,15 +1,15 @@
 """Every move of a model version from stage to stage: gated, in the ledger, whole after a crash."""
 
-import fcntl
 import json
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from getpass import getuser
 from typing import Any, Protocol
 
 from data_contracts.clearance import clear
 from data_contracts.clock import Clock, SystemClock, format_time
+from data_contracts.file_lock import locked
 from data_contracts.lake import Lake
 from data_contracts.ledger import (
     DONE,
@@ -36,6 +36,11 @@ from data_contracts.stages import (
     promoted,
 )
 from data_contracts.use_case import UseCase
+
+_PATIENCE_S = 5.0
+"""How long a mover waits for another one to be done."""
+_READINGS = 5
+"""How often ledger and registry are read for once without a move in between."""
 
 
 class Registered(Protocol):
@@ -98,9 +103,10 @@ class Moves:
         use_case: UseCase,
         actor: str = "",
         clock: Clock | None = None,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
         """`use_case`: whose model, and by whose gates; `actor`: who moves, for the ledger; the user
-        of the process when empty."""
+        of the process when empty; `patience_s`: how long a move waits for another process's."""
         self._registry = registry
         self._store = LedgerStore(lake.ledger)
         self._rollout = RolloutStore(lake.rollouts, use_case.name)
@@ -109,6 +115,7 @@ class Moves:
         self._declared = use_case.declared
         self._actor = actor or getuser()
         self._clock = clock or SystemClock()
+        self._patience_s = patience_s
         self._sound: list[Row] = []
         """The ledger when it was last found without a fault."""
 
@@ -138,16 +145,12 @@ class Moves:
             decided = json.loads(written(raw)) if raw else None
             if decided is not None and not stands(decided):
                 decided = None
-            barred = self._rollout.barred().get(version) if stage != CHALLENGER else None
             if stage != CHALLENGER and override is None:
-                _check_bar(version, barred)
+                _check_bar(version, self._rollout.barred().get(version))
                 champion, registered = before.get(CHAMPION), decision is None
                 clear(self._declared, version, stage, champion, decided, registered)
             made = ("promote", version, stage, before, after, decided, override)
-            row = self._make(rows, actor, *made)
-            if barred is not None:
-                self._rollout.lift(version)
-            return row
+            return self._make(rows, actor, *made)
 
     def demote(
         self,
@@ -172,8 +175,11 @@ class Moves:
     def restore(self) -> dict[str, str | None]:
         """Set aliases that were moved beside the ledger back to what it says.
 
-        Returns alias -> the version it was found at, None where it was deleted.
+        Returns alias -> the version it was found at, None where it was deleted. Keeps no move
+        waiting where there is nothing to do.
         """
+        if self._settled():
+            return {}
         with self._alone() as rows:
             told, found = self._both(rows)
             for alias, version in differences(found, told).items():
@@ -197,10 +203,11 @@ class Moves:
     def verify(self) -> list[str]:
         """What is wrong with the ledger, or between it and the registry; empty when it is sound.
 
-        A move that is under way or was interrupted is no fault.
+        A move that is under way or was interrupted is no fault. MoveRefused where moves follow each
+        other too fast to read all of it between two.
         """
-        rows = self.history()
-        found = faults(rows, self._registry.stamp(self._model))
+        stamp, rows, aliases = self._at_once()
+        found = faults(rows, stamp)
         if found or not rows:
             return found
         for row in rows:
@@ -208,20 +215,18 @@ class Moves:
             if row.kind == INTENT and said["bundle"] != self._digest(said["version"]):
                 found.append(f"row {row.seq}: version {said['version']} has another bundle now")
         if open_intent(rows) is None:
-            try:
-                self._aliases(rows)
-            except MoveRefused as refused:
-                found.append(str(refused))
+            told = aliases_after(rows)
+            found += [self._beside(told, *each) for each in differences(told, aliases).items()]
         return found
 
     @contextmanager
     def _alone(self, recover: bool = True) -> Generator[list[Row]]:
-        """The ledger while no other process of this machine moves the model."""
-        self._lock.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._lock, "a", encoding="utf-8") as lock:
+        """The ledger while no other process of this machine moves the model; MoveRefused where one
+        does for longer than the patience."""
+        with ExitStack() as held:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                held.enter_context(locked(self._lock, self._patience_s))
+            except TimeoutError:
                 raise MoveRefused(
                     f"model {self._model}: another process is moving it: try again"
                 ) from None
@@ -229,6 +234,24 @@ class Moves:
             if recover:
                 self._recover(rows)
             yield rows
+
+    def _settled(self) -> bool:
+        """Whether the ledger is sound, its last move done, and the aliases as it says."""
+        stamp, rows, aliases = self._at_once()
+        if open_intent(rows) or faults(rows, stamp, self._sound):
+            return False
+        self._sound = rows
+        return not rows or (rows[-1].stamp == stamp and aliases_after(rows) == aliases)
+
+    def _at_once(self) -> tuple[str | None, list[Row], dict[str, str]]:
+        """(stamp, ledger, the registry's aliases) with no row stamped between the readings."""
+        stamp = self._registry.stamp(self._model)
+        for _ in range(_READINGS):
+            before, rows, aliases = stamp, self.history(), self._found()
+            stamp = self._registry.stamp(self._model)
+            if stamp == before:
+                return stamp, rows, aliases
+        raise MoveRefused(f"model {self._model}: is moved while it is read: try again")
 
     def _recover(self, rows: list[Row]) -> bool:
         stamp = self._registry.stamp(self._model)
@@ -272,6 +295,9 @@ class Moves:
         said = intent.said
         for alias, version in differences(said["before"], said["after"]).items():
             self._registry.set_alias(self._model, alias, version)
+        answered = said["override"] and said["to"] not in (None, CHALLENGER)
+        if answered and said["version"] in self._rollout.barred():
+            self._rollout.lift(said["version"])
         self._append(rows, DONE, {"intent": intent.seq})
 
     def _append(
@@ -288,12 +314,14 @@ class Moves:
         """The registry's, which are the ledger's; MoveRefused naming one that is not."""
         told, found = self._both(rows)
         for alias, version in differences(told, found).items():
-            raise MoveRefused(
-                f"model {self._model}: alias {alias} is {version or 'gone'}, the ledger says "
-                f"{told.get(alias, 'none')}: set it back in MLflow, then move it by "
-                "`headrace models`"
-            )
+            raise MoveRefused(self._beside(told, alias, version))
         return found
+
+    def _beside(self, told: Mapping[str, str], alias: str, version: str | None) -> str:
+        return (
+            f"model {self._model}: alias {alias} is {version or 'gone'}, the ledger says "
+            f"{told.get(alias, 'none')}: set it back in MLflow, then move it by `headrace models`"
+        )
 
     def _both(self, rows: list[Row]) -> tuple[dict[str, str], dict[str, str]]:
         """(the ledger's, the registry's)."""

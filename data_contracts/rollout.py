@@ -218,8 +218,9 @@ def moves(plan: Plan, aliases: Mapping[str, str]) -> list[Move]:
     champion, candidate = plan.champion.version, plan.candidate and plan.candidate.version
     left = dict.fromkeys(v for a, v in aliases.items() if a in (SHADOW, CANARY))
     found: list[Move] = []
+    back = plan.stage == "shadow" and aliases.get(CANARY) == candidate
     for version in left:
-        if version not in (champion, candidate):
+        if version not in (champion, candidate) or (back and version == candidate):
             found.append(("demote", version, ""))
     if aliases.get(CHAMPION) != champion:
         if CHAMPION in aliases and aliases.get(PREVIOUS) == champion:

@@ -40,15 +40,15 @@ def promoted(aliases: Mapping[str, str], version: str, to: str) -> dict[str, str
     """The aliases once `version` is under `to`.
 
     It leaves its earlier stage; a champion that it takes the place of is the previous one then.
-    Raises MoveRefused for no stage of `PATH`, the version's own, and the champion's way down.
+    Raises MoveRefused for no stage of `PATH`, the version's own, and those below it.
     """
     own = stage_of(aliases, version)
     if to not in PATH:
         raise MoveRefused(f"stage {to!r}: one of {', '.join(PATH)}")
     if own == to:
         raise MoveRefused(f"version {version}: is {to} already")
-    if own == CHAMPION:
-        raise MoveRefused(f"version {version}: is the champion: demote it")
+    if own is not None and PATH.index(to) < PATH.index(own):
+        raise MoveRefused(f"version {version}: is the {own}: demote it")
     after = kept({alias: held for alias, held in aliases.items() if held != version})
     if to == CHAMPION and CHAMPION in after:
         after[PREVIOUS] = after[CHAMPION]

@@ -1,5 +1,6 @@
 """What a fit remembers: its best epoch, and where it may go on after a kill."""
 
+import os
 from copy import deepcopy
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -64,7 +65,11 @@ class BestEpoch(Callback):
         elif epoch.epoch - self.best.epoch >= self.spec.patience:
             trainer.should_stop = True
         if self.checkpoint:
-            trainer.save_checkpoint(self.checkpoint.path, weights_only=False)
+            part = self.checkpoint.path.with_suffix(".part")
+            trainer.save_checkpoint(part, weights_only=False)
+            if trainer.is_global_zero:
+                # Lightning moves a file here, in no single step where it is from another disk.
+                os.replace(part, self.checkpoint.path)
         if self.tell and trainer.max_epochs:
             self.tell(epoch.epoch, trainer.max_epochs)
 

@@ -13,6 +13,8 @@ SMALLER = 0.30
 """Least share of the graph's bytes that a variant made to save memory must save."""
 STEADY = 2.0
 """Highest p99 over lowest of the runs above which the machine is too busy to say what is faster."""
+LEAST_RUNS = 3
+"""Runs below which the machine may be as busy in all of them, and nothing is called faster."""
 LEAST_ROWS = 10_000
 """Held-out rows below which no variant is judged."""
 
@@ -24,6 +26,8 @@ class Figures:
     saves: Literal["time", "memory"]
     p99_ms: float
     """At 21 rows, in the quietest run: a busy neighbour is not a property of the variant."""
+    runs: int
+    """How many there were."""
     bytes: int
     above: Estimate
     """Log loss less that of the version's own graph on the same rows, with its interval."""
@@ -63,6 +67,8 @@ def refusal(
             f"may gain {own.ece_above.high:.5f} of calibration error, more than the margin of "
             f"{ece_margin:g}"
         )
+    if own.saves == "time" and own.runs < LEAST_RUNS:
+        return "cannot judge: fewer than three runs"
     swing = max(own.swing, reference.swing)
     if own.saves == "time" and swing > STEADY:
         return f"cannot judge: p99 swings by {swing:.1f} between runs: measure when less runs here"

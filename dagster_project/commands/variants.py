@@ -18,7 +18,10 @@ def variants(
         float | None,
         typer.Option(help="p99 at 21 rows to pick by; else the use case's max_latency_ms."),
     ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Runs of each variant, in turn.")] = 3,
+    runs: Annotated[
+        int,
+        typer.Option(min=1, help="Runs of each variant, in turn; below 3 none is called faster."),
+    ] = 3,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Path(".headrace"),
     json: JsonOption = False,

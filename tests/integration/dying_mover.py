@@ -1,8 +1,8 @@
 """`python -m tests.integration.dying_mover LAKE`: moves that are killed, or stand still, half-way.
 
-Each line of standard input, `STEP kill` or `STEP stop`, copies the lake, begins to promote version
-2 there in a process of its own, ends or halts that after so many writes, and answers with the
-copy's folder. `go on` lets the halted move end.
+Each line of standard input, `STEP kill` or `STEP stop`, copies the lake, bars version 2 there,
+begins to promote it all the same in a process of its own, ends or halts that after so many writes,
+and answers with the copy's folder. `go on` lets the halted move end.
 """
 
 import os
@@ -15,14 +15,27 @@ from typing import Any
 
 from data_contracts.lake import Lake
 from data_contracts.ledger_store import LedgerStore
-from data_contracts.moves import Moves
+from data_contracts.moves import Moves, Override
+from data_contracts.rollout import Plan, Target
+from data_contracts.rollout_store import RolloutStore
 from data_contracts.use_case import load_use_case
 from training.registry import Registry
 
 NAME = "clicks"
 CLICKS = load_use_case(NAME)
-STEPS = ("append", "set_stamp", "set_alias", "set_alias", "set_alias", "append", "set_stamp")
-"""What a move of a challenger to champion, over another champion, writes, in its order."""
+BARRED = {"2": "its gates say fail"}
+ADA = Override("ada", "the gate was wrong")
+STEPS = (
+    "append",
+    "set_stamp",
+    "set_alias",
+    "set_alias",
+    "set_alias",
+    "lift",
+    "append",
+    "set_stamp",
+)
+"""What a move of a barred challenger to champion, over another one, writes, in its order."""
 
 
 def interrupt(step: int, how: signal.Signals) -> None:
@@ -42,6 +55,7 @@ def interrupt(step: int, how: signal.Signals) -> None:
     LedgerStore.append = counted(LedgerStore.append)
     Registry.set_stamp = counted(Registry.set_stamp)
     Registry.set_alias = counted(Registry.set_alias)
+    RolloutStore.lift = counted(RolloutStore.lift)
     if not step:
         os.kill(os.getpid(), how)
 
@@ -53,7 +67,7 @@ def begin(lake: Lake, step: int, how: signal.Signals) -> int:
         ended = 1
         try:
             interrupt(step, how)
-            Moves(Registry(lake), lake, CLICKS, "ada").promote("2", "champion")
+            Moves(Registry(lake), lake, CLICKS, "ada").promote("2", "champion", ADA)
             ended = 0
         finally:
             os._exit(ended)
@@ -77,7 +91,9 @@ def main(folder: Path) -> None:
         step, how = line.split()
         copy = folder.with_name(f"{folder.name}-{step}-{how}")
         copytree(folder, copy)
-        child = begin(Lake(copy, NAME), int(step), signal.Signals[f"SIG{how.upper()}"])
+        lake = Lake(copy, NAME)
+        RolloutStore(lake.rollouts, NAME).add(Plan(1, Target("1", "ab12")), BARRED)
+        child = begin(lake, int(step), signal.Signals[f"SIG{how.upper()}"])
         print(copy, flush=True)
 
 

@@ -1,10 +1,7 @@
-"""Moves through MLflow's registry and the ledger: gates, overrides, crashes, two writers."""
+"""Moves through MLflow's registry and the ledger: gates, overrides, faults."""
 
 import json
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
@@ -15,78 +12,36 @@ from mlflow import MlflowClient
 from data_contracts.gate_rules import Rule, RuleInForce
 from data_contracts.gates import Decision, made
 from data_contracts.lake import Lake
-from data_contracts.ledger import open_intent
 from data_contracts.moves import Moves, Override
 from data_contracts.rollout import Rollout
 from data_contracts.stages import MoveRefused
-from data_contracts.use_case import load_use_case
 from tests.decisions import answered
-from tests.integration.dying_mover import STEPS
+from tests.integration.moved import (
+    ADA,
+    AFTER,
+    CLICKS,
+    NAME,
+    moves_of,
+    registered,
+    three_versions,
+)
 from training.registry import Registry
 
-NAME = "clicks"
-CLICKS = load_use_case(NAME)
 STAGED = replace(
     CLICKS, declared=replace(CLICKS.declared, rollout=Rollout(unit="user_id", staged=True))
 )
-BEFORE = {"challenger": "2", "champion": "1"}
-AFTER = {"champion": "2", "previous_champion": "1"}
-ADA = Override("ada", "the sale begins")
 OFFLINE = RuleInForce("golden rows", "offline")
-ROOT = Path(__file__).parents[2]
-
-
-def registered(lake: Lake, decision: Decision) -> str:
-    """The number of a version whose bundle nobody opens."""
-    client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
-    found = client.get_experiment_by_name(NAME)
-    files = lake.mlflow_artifacts.as_uri()
-    home = found.experiment_id if found else client.create_experiment(NAME, files)
-    run = client.create_run(home, run_name="logistic")
-    return Registry(lake).register(NAME, run.info.run_id, "ab12", decision)
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """Version 1 is champion, 2 a challenger that may follow it, 3 one that failed a gate."""
-    lake = Lake(tmp_path_factory.mktemp("registry") / "lake", NAME)
-    moves = Moves(Registry(lake), lake, CLICKS, "headrace train")
-    registered(lake, answered("first version"))
-    moves.promote("1", "champion")
-    registered(lake, answered("against champion 1"))
-    registered(lake, answered("against champion 1", latency=90.0))
-    moves.promote("3", "challenger")
-    moves.promote("2", "challenger")
-    return lake
+    return three_versions(tmp_path_factory.mktemp("registry"))
 
 
 @pytest.fixture
 def lake(first: Lake, tmp_path: Path) -> Lake:
     copytree(first.root, tmp_path / "lake")
     return Lake(tmp_path / "lake", NAME)
-
-
-@pytest.fixture(scope="module")
-def mover(first: Lake) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tests.integration.dying_mover", str(first.root)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
-        yield process
-        assert process.stdin
-        process.stdin.close()
-        assert 0 == process.wait(60)
-
-
-def asked(mover: subprocess.Popen[str], what: str) -> str:
-    """What the mover answers."""
-    assert mover.stdin and mover.stdout
-    mover.stdin.write(f"{what}\n")
-    mover.stdin.flush()
-    return mover.stdout.readline().strip()
-
-
-def moves_of(lake: Lake) -> Moves:
-    return Moves(Registry(lake), lake, CLICKS, "ada")
 
 
 def test_a_passed_gate_leads_to_champion_and_a_demotion_back(lake: Lake) -> None:
@@ -269,37 +224,6 @@ def test_a_version_that_was_given_another_bundle_is_found(lake: Lake) -> None:
     client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
     client.set_model_version_tag(NAME, "1", "bundle_sha256", "0123")
     assert ["row 1: version 1 has another bundle now"] == moves_of(lake).verify()
-
-
-def test_a_move_killed_anywhere_is_made_whole_at_the_next_start(
-    first: Lake, mover: subprocess.Popen[str]
-) -> None:
-    opened: list[int] = []
-    for step in range(len(STEPS) + 1):
-        dead = Lake(Path(asked(mover, f"{step} kill")), NAME)
-        moves = moves_of(dead)
-        assert [] == moves.verify()
-        if open_intent(moves.history()):
-            opened.append(step)
-        assert (step in opened) == moves.recover()
-        assert (AFTER if step else BEFORE) == Registry(dead).aliases(NAME)
-        assert open_intent(moves.history()) is None
-        assert [] == moves.verify()
-    assert [1, 2, 3, 4, 5] == opened
-
-
-def test_of_two_writers_at_once_one_moves_and_the_other_is_told(
-    first: Lake, mover: subprocess.Popen[str]
-) -> None:
-    held = Lake(Path(asked(mover, f"{STEPS.index('set_alias') + 1} stop")), NAME)
-    moves = moves_of(held)
-    for move in (lambda: moves.promote("3", "champion", ADA), moves.recover):
-        with pytest.raises(MoveRefused, match="another process is moving it: try again"):
-            move()
-    assert [] == moves.verify()
-    assert "done" == asked(mover, "go on")
-    assert AFTER == Registry(held).aliases(NAME)
-    assert [] == moves.verify()
 
 
 def test_an_override_without_a_name_or_a_reason_is_none() -> None:

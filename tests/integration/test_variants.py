@@ -27,7 +27,8 @@ from training.variants import Plan, measure_variants
 DECLARED = 'Categorical("user_id", 512)'
 WIDER = 'Categorical("user_id", 20_000, dim=8)'
 """A table that is most of the graph, as those of real logs are."""
-SMALL = Plan(("fp16_embeddings", "pruned_by_frequency", "gpu_bf16"), None, 1, 4, 256)
+FORMS = ("fp16_embeddings", "pruned_by_frequency", "int8_static", "gpu_bf16")
+SMALL = Plan(FORMS, None, 1, 4, 256)
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ def test_offered_variants_are_bundles_that_the_server_takes_until_they_are_not_o
         assert gap == pytest.approx(above["value"]) and above["low"] <= above["high"] < 0.1
     assert memory == [name for name, row in rows.items() if row["offered"]]
     assert "not made: no GPU here" == rows["gpu_bf16"]["reason"]
+    assert "cannot judge: fewer than three runs" == rows["int8_static"]["reason"]
+    assert 4 == len(rows["int8_static"]["p99_ms"])
     assert ("fp32", True) == (found["picked"], found["same_training_set"])
     registry = Registry(lake)
     assert {name: rows[name]["digest"] for name in memory} == registry.variants(version)

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,26 @@ def test_a_calibrated_score_has_no_calibration_error() -> None:
     labels = np.array([1, 0, 0, 0] * 50)
     assert calibration_error(labels, np.full(200, 0.25), bins=5) == pytest.approx(0.0)
     assert calibration_error(labels, np.full(200, 0.75), bins=5) == pytest.approx(0.5)
+
+
+@given(st.permutations([0] * 30 + [1] * 10))
+def test_one_score_for_all_errs_by_its_distance_from_their_mean_in_any_order(
+    labels: list[int],
+) -> None:
+    assert calibration_error(np.array(labels), np.full(40, 0.25)) == pytest.approx(0.0)
+    assert calibration_error(np.array(labels), np.full(40, 0.75)) == pytest.approx(0.5)
+
+
+@given(ROWS, st.randoms(use_true_random=False), st.integers(1, 15))
+def test_a_calibration_error_does_not_depend_on_the_order_of_its_rows(
+    rows: list[Any], random: Random, bins: int
+) -> None:
+    found = []
+    for _ in range(2):
+        labels = np.array([label for label, _ in rows])
+        found.append(calibration_error(labels, np.array([s / 8 for _, s in rows]), bins))
+        random.shuffle(rows)
+    assert found[0] == found[1]
 
 
 def test_the_bootstrap_of_nothing_and_of_one_class_says_that_it_does_not_know() -> None:

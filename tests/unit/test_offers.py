@@ -3,10 +3,12 @@ from dataclasses import replace
 import pytest
 
 from data_contracts.evidence import Estimate
-from training.offers import LEAST_ROWS, Figures, pick, refusal
+from training.offers import LEAST_ROWS, LEAST_RUNS, Figures, pick, refusal
 
 SAME = Estimate(0.0, 0.0, 0.0, LEAST_ROWS)
-FP32 = Figures("time", p99_ms=1.0, bytes=1000, above=SAME, ece_above=SAME, alone=0.0)
+FP32 = Figures(
+    "time", p99_ms=1.0, runs=LEAST_RUNS, bytes=1000, above=SAME, ece_above=SAME, alone=0.0
+)
 FAST = replace(FP32, p99_ms=0.9)
 SMALL = replace(FP32, saves="memory", bytes=700, p99_ms=1.1)
 MARGIN, ECE_MARGIN = 0.001, 0.002
@@ -27,6 +29,8 @@ def above(low: float, high: float, rows: int = LEAST_ROWS) -> Estimate:
             "cannot judge: p99 swings by 2.5 between runs: measure when less runs here",
         ),
         (replace(SMALL, swing=2.5), None),
+        (replace(FAST, runs=2), "cannot judge: fewer than three runs"),
+        (replace(SMALL, runs=1), None),
         (SMALL, None),
         (replace(SMALL, bytes=701), "bytes -30%, needs -30%"),
         (replace(SMALL, bytes=1200, p99_ms=0.1), "bytes +20%, needs -30%"),

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +65,26 @@ def test_a_killed_fit_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert_same(undisturbed, again)
     with pytest.raises(ValueError, match="left by other data or choices: train without --resume"):
         fit(MODEL, SPEC, training(), None, Checkpoint(path, True, "other rows"))
+
+
+def test_the_state_of_an_epoch_is_whole_until_the_next_one_stands_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, first = tmp_path / "fit.ckpt", tmp_path / "first"
+    content: list[bytes] = []
+
+    def tell(_: int, __: int) -> None:
+        content.append(path.read_bytes())
+        if not first.exists():
+            first.hardlink_to(path)
+
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        assert tmp_path.stat().st_dev != Path(other).stat().st_dev
+        monkeypatch.setattr(tempfile, "tempdir", other)
+        fit(MODEL, replace(SPEC, max_epochs=2), training(), tell, Checkpoint(path, key=KEY))
+    assert content == [first.read_bytes(), path.read_bytes()]
+    assert content[0] != content[1]
+    assert {path, first} == {*tmp_path.iterdir()}
 
 
 def test_a_warm_start_answers_as_the_champion_and_admits_new_ids(tmp_path: Path) -> None:

@@ -136,6 +136,17 @@ def test_after_the_moves_the_aliases_are_what_the_plan_says(acts: list[str]) -> 
         assert adopted(plan, told, STEPS, TUNED) is None
 
 
+@pytest.mark.parametrize("plan", [FIRST, began(FIRST, TWO, TUNED), canary(100)])
+@given(st.permutations(["1", "2", "3", "", ""]))
+def test_the_aliases_can_follow_a_plan_from_wherever_they_are(plan: Plan, held: list[str]) -> None:
+    alone = zip(("challenger", "shadow", "canary", "champion"), held, strict=False)
+    after = followed(plan, {alias: version for alias, version in alone if version})
+    assert [] == moves(plan, after)
+    expected = {"champion": "1"} | ({plan.stage: "2"} if plan.candidate else {})
+    stages = ("champion", "shadow", "canary")
+    assert expected == {alias: after[alias] for alias in stages if alias in after}
+
+
 def test_moves_made_beside_the_plan_become_one_and_keep_the_units_of_the_same_candidate() -> None:
     shadow = began(FIRST, TWO, TUNED)
     after = adopted(shadow, {"champion": ONE, "canary": TWO}, STEPS, TUNED)

@@ -52,6 +52,8 @@ def test_aliases_of_the_users_own_are_left_alone() -> None:
     [
         ("3", "canary", "is the champion: demote it"),
         ("4", "canary", "is canary already"),
+        ("4", "shadow", "is the canary: demote it"),
+        ("4", "challenger", "is the canary: demote it"),
         ("4", "previous_champion", "stage 'previous_champion': one of"),
     ],
 )
