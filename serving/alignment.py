@@ -144,7 +144,9 @@ class Alignment:
             if action == "promote":
                 self._moves.promote(version, stage, override, led.decision, led.actor)
             else:
-                self._moves.demote(version, override, led.decision, led.actor)
+                # A plan that no gate led to takes back what was moved beside it.
+                answers = override or (None if led.decision else Override(led.actor, led.reason))
+                self._moves.demote(version, answers, led.decision, led.actor)
 
     def _targets(self, aliases: dict[str, str]) -> dict[str, Target]:
         digests = {v: self._registry.version(self._name, v).digest for v in {*aliases.values()}}

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from data_contracts.clock import SystemClock, format_time
 from data_contracts.ledger import INTENT
-from data_contracts.moves import Moves
+from data_contracts.moves import Moves, Override
 from data_contracts.release import Evidence
 from data_contracts.rollout import Plan, held
 from data_contracts.rollout_store import Report
@@ -234,6 +234,18 @@ def test_while_mlflow_is_away_a_bad_candidate_is_out_and_stays_out_when_it_is_ba
     assert {"champion": "1"} == Registry(release.lake).aliases("clicks")
     assert "1" == release.predict(unit, "later").json()["version"]
     assert [] == Moves(Registry(release.lake), release.lake, release.world.use_case).verify()
+
+
+def test_a_move_beside_a_plan_that_is_being_written_is_taken_back(release: Release) -> None:
+    assert "epoch" in release.ask("start", "2")
+    moves = Moves(Registry(release.lake), release.lake, release.world.use_case)
+    moves.promote("2", "canary", Override("ada", "by hand"))
+    release.store.ask("now", "ada", "hold", None, "a test", False)
+    release.controller.tick()
+    release.controller.align()
+    assert {"champion": "1", "shadow": "2"} == Registry(release.lake).aliases("clicks")
+    assert ("", True) == (release.controller._refused, release.plan.held)
+    assert [] == moves.verify()
 
 
 def test_why_aliases_and_plan_are_not_brought_together_is_told_once(
