@@ -39,7 +39,7 @@ def fit(
     if name == TREES:
         _refuse_for_trees(spec, checkpoint, warm)
         return fit_trees(spec, data, on_epoch)
-    model = _first(name, spec, data, warm)
+    model = epoch_zero(name, spec, data, warm)
     untrained = deepcopy(model).eval()
     trained = (run if spec.devices == 1 else run_ranks)(model, spec, data, on_epoch, checkpoint)
     best = check_finite(name, trained.curve, trained.best, spec.learning_rate)
@@ -50,8 +50,8 @@ def fit(
     return Fitted(model, tuple(trained.curve), best)
 
 
-def _first(name: str, spec: ModelSpec, data: TrainingData, warm: Path | None) -> nn.Module:
-    """Epoch 0."""
+def epoch_zero(name: str, spec: ModelSpec, data: TrainingData, warm: Path | None) -> nn.Module:
+    """The model that a fit begins with; NotContinued where it cannot go on from `warm`."""
     seen = data.dataset.seen(spec)
     with torch.random.fork_rng():
         torch.manual_seed(spec.seed)

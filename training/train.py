@@ -33,7 +33,7 @@ from training.evaluate import (
     worst_slice,
 )
 from training.export import export_bundle, verify_graph
-from training.fit import fit
+from training.fit import epoch_zero, fit
 from training.fitted import Fitted, OnEpoch
 from training.models.linear import Constant
 from training.models.names import MODELS, TREES, TWO_TOWER
@@ -46,6 +46,7 @@ from training.rivals import rival_rows
 from training.search import Search, search
 from training.states import state_folder
 from training.trees import MOST_ROUNDS, PARAMETERS, PATIENCE
+from training.warm import NotContinued, check_inputs
 
 BASELINE = "logistic"
 
@@ -130,7 +131,7 @@ def train(
     spec = found.spec if found else use_case.model
     with ExitStack() as held_open:
         place = Path(held_open.enter_context(tempfile.TemporaryDirectory()))
-        warm = _warm(registry, use_case, model, choices, place / "champion")
+        warm = _warm(registry, use_case, model, choices, place / "champion", dataset, report)
         key = _key(dataset, model, spec, use_case.model, warm)
         states = held_open.enter_context(state_folder(lake.home / "training", key, choices.resume))
         fitted: dict[str, Fitted] = {}
@@ -247,32 +248,42 @@ def _named(use_case: UseCase, model: str | None) -> str:
 
 
 def _warm(
-    registry: Registry, use_case: UseCase, model: str, choices: Choices, home: Path
+    registry: Registry,
+    use_case: UseCase,
+    model: str,
+    choices: Choices,
+    home: Path,
+    dataset: Dataset,
+    report: OnProgress,
 ) -> Path | None:
-    """The bundle whose weights the fit begins with, opened below `home`."""
+    """The bundle whose weights the fit begins with, opened below `home`. What is declared is left
+    where the champion's cannot be gone on from: a schedule has nobody to choose otherwise."""
     if choices.warm_start is not None:
-        return _champion(registry, use_case.name, model, home) if choices.warm_start else None
+        return _champion(registry, use_case, model, home) if choices.warm_start else None
     champion = registry.champion(use_case.name)
     same = champion is not None and champion.model == model and model != TREES
     if not use_case.declared.retrain.warm_start or choices.search or not same:
         return None
     try:
-        return _champion(registry, use_case.name, model, home)
-    except OtherFormat:
-        # A bundle that is refused until a training replaces it must not refuse that training.
+        folder = _champion(registry, use_case, model, home)
+        epoch_zero(model, use_case.model, TrainingData(dataset, use_case.model), folder)
+    except (OtherFormat, NotContinued) as why:
+        report(f"begin anew ({why})", 0.0)
         return None
+    return folder
 
 
-def _champion(registry: Registry, use_case: str, model: str, home: Path) -> Path:
-    """The champion's opened bundle below `home`; ValueError where it is no `model`."""
-    champion = registry.champion(use_case)
+def _champion(registry: Registry, use_case: UseCase, model: str, home: Path) -> Path:
+    """The champion's opened bundle below `home`; ValueError where it is no `model`, NotContinued
+    where it takes other inputs."""
+    champion = registry.champion(use_case.name)
     if champion is None or champion.model != model:
         raise ValueError(
-            f"--warm-start: the champion of {use_case} is "
+            f"--warm-start: the champion of {use_case.name} is "
             f"{champion.model if champion else 'none yet'}, not {model}: train without it"
         )
     folder = registry.download(champion, home)
-    open_bundle(folder, champion.digest)
+    check_inputs(open_bundle(folder, champion.digest), use_case)
     return folder
 
 

@@ -108,6 +108,28 @@ def test_the_declared_model_is_trained_and_begins_with_the_champion_where_that_i
     assert curves[1][0] < curves[0][0]
 
 
+@pytest.mark.full
+def test_a_declared_start_from_a_champion_of_other_inputs_or_sizes_begins_anew_and_says_so(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path, "clicks")
+    write_rows(CLICKS, lake, training_set(CLICKS, every=6))
+    use_case = declaring("dcn_v2", warm_start=True)
+    train(use_case, lake)
+    model = use_case.model
+    first, second, *others = model.categorical
+    swapped = replace(model, categorical=(second, first, *others))
+    wider = replace(model, hidden=(*(2 * size for size in model.hidden),))
+    for changed, said in ((swapped, f"champion: takes ('{first.field}', "), (wider, " shape: ")):
+        other = replace(use_case, declared=replace(use_case.declared, model=changed))
+        told: list[str] = []
+        train(other, lake, on_progress=lambda what, _: told.append(what))  # noqa: B023
+        (anew,) = (what for what in told if what.startswith("begin anew"))
+        assert said in anew
+        with pytest.raises(ValueError, match="train with --no-warm-start"):
+            train(other, lake, choices=Choices(warm_start=True))
+
+
 def test_a_declared_model_that_cannot_be_is_refused_before_anything_is_read(lake: Lake) -> None:
     with pytest.raises(ValueError, match="model 'dcn': not in the zoo: name one of dcn_v2, deepfm"):
         train(declaring("dcn"), lake)
