@@ -296,7 +296,7 @@ class Quantile(_OfField):
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        return (Buckets(self.source, 2**20),)
+        return (Buckets(self.source, Buckets.MOST),)
 
     def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
         rows = state[0]

@@ -42,6 +42,15 @@ def test_a_bucket_s_middle_is_within_its_promise_of_every_value(value: int) -> N
     assert abs(bucket_middle(value) - value) <= abs(value) / 128
 
 
+def test_a_quantile_s_state_is_counted_as_large_as_all_of_its_buckets() -> None:
+    most = 2**53 - 1
+    grown = [x for bit in range(53) for x in np.linspace(2**bit, 2 ** (bit + 1) - 1, 200)]
+    values = [sign * min(int(x), most) for x in grown for sign in (1, -1)]
+    buckets = {bucket_middle(value) for value in [0, *values]}
+    (part,) = Quantile("price").parts
+    assert (6143, 6143) == (len(buckets), part.keep)
+
+
 @given(
     st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=50),
     st.sampled_from((0.1, 0.5, 1.0)),
