@@ -22,6 +22,7 @@ from serving.features import FeatureReader
 from spark_jobs.imports import canonical_events
 from spark_jobs.proof import Proof, RealParts, prove, read_log
 from spark_jobs.spark_rehearsal import ReadFeatures
+from training.code_version import code_version
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,9 @@ def as_served(use_case: UseCase, lake: Lake, group: FeatureGroup) -> ReadFeature
 
 
 def prove_parity(deployment: Deployment, plan: Plan) -> dict[str, Any]:
-    """Run the proof and keep its certificate, which says whether it holds; returns it."""
-    report, use_case = reporter(), deployment.use_case
+    """Run the proof and keep its certificate, which says whether it holds and of which code it is;
+    returns it."""
+    report, use_case, code = reporter(), deployment.use_case, code_version()
     report.stage(f"read {deployment.raw_log.name}")
     rows = canonical_events(use_case, deployment.raw_log)
     log = read_log(use_case, [event for events in rows for _, event in events])
@@ -97,6 +99,6 @@ def prove_parity(deployment: Deployment, plan: Plan) -> dict[str, Any]:
             parts = (plan.spark_schedules, plan.killed)
             real = RealParts(deployment.spark, Path(folder), *parts, as_served)
         proof: Proof = prove(use_case, log, plan.schedules, plan.seed, real, tell)
-    certificate = proof.certificate()
+    certificate = {**proof.certificate(), "code": code}
     write_result(deployment.lake, "parity_certificate", certificate)
     return certificate

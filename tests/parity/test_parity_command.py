@@ -15,6 +15,7 @@ from data_contracts.use_case import load_use_case
 from data_contracts.views import digests_of
 from serving.features import FeatureReader, Keys, Served
 from tests.parity.mutants import MUTANTS
+from training.code_version import code_version
 
 CLICKS = load_use_case("clicks")
 
@@ -41,7 +42,7 @@ def test_the_certificate_is_printed_and_kept(log: Path, tmp_path: Path) -> None:
     assert (2, 0, 0, True) == tuple(
         found[name] for name in ("schedules", "spark_schedules", "mismatches", "holds")
     )
-    assert digests_of(CLICKS.groups) == found["feature_digests"]
+    assert (digests_of(CLICKS.groups), code_version()) == (found["feature_digests"], found["code"])
     assert found == read_result(Lake(tmp_path.resolve(), "clicks"), "parity_certificate")
 
 
