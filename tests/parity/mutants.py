@@ -16,6 +16,7 @@ from data_contracts import (
     tiles,
     windows,
 )
+from data_contracts.accumulators import Decayed
 from data_contracts.clock import DAY, MINUTE
 from data_contracts.features import FeatureGroup
 from data_contracts.windows import RAW, Sliding, Tumbling
@@ -49,6 +50,21 @@ def tail_off_by_a_hop(patch: pytest.MonkeyPatch) -> None:
 def tail_not_cut_at_a_hop(patch: pytest.MonkeyPatch) -> None:
     exact = lambda w, q: (q - windows.duration(w.width), q)  # noqa: E731
     patch.setattr(Sliding, "bounds", exact)
+
+
+@mutant
+def ttl_ignored(patch: pytest.MonkeyPatch) -> None:
+    """A read takes all that a state still holds, although its time is over."""
+
+    def endless(original: Any) -> Any:
+        def lower_bounds(group: FeatureGroup, window: Any, rows: Any, q: Any) -> Any:
+            if any(isinstance(part, Decayed) for part in group.parts):
+                return original(group, window, rows, q)  # of no such age is there a weight
+            return np.full_like(q, -(2**62))
+
+        return lower_bounds
+
+    wrapped(patch, tiles, "lower_bounds", endless)
 
 
 @mutant
@@ -180,14 +196,13 @@ def training_row_sees_its_own_event(patch: pytest.MonkeyPatch) -> None:
 @mutant
 def a_tile_lost_in_the_codec(patch: pytest.MonkeyPatch) -> None:
     def lose(original: Any) -> Any:
-        def decode(group: Any, packed: Any) -> Any:
-            state = original(group, packed)
-            rows = states.Rows(state.rows.tiles[:-1], state.rows.entries)
-            return replace(state, rows=rows)
+        def unpack(*packed: Any) -> Any:
+            found = original(*packed)
+            return replace(found, rows=tiles.Rows(found.rows.tiles[:-1], found.rows.entries))
 
-        return decode
+        return unpack
 
-    wrapped(patch, rehearsal, "decode", lose)
+    wrapped(patch, states, "unpack", lose)
 
 
 @mutant
