@@ -2,13 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from data_contracts.aggregates import Aggregate, DecayedCount, DecayedSum
+from data_contracts.derived import Derived
 from data_contracts.use_case import load_use_case
 from data_contracts.views import digests_of
+from data_contracts.windows import Sliding, Window
 
 HERE = Path(__file__).parent
+KINDS = str(HERE.parent / "usecases/kinds")
 README = (HERE.parents[1] / "README.md").read_text()
 AT_LEAST = {
     "non_default_share": 0.3, "boundary_share": 0.5, "spark_schedules": 20, "kill_signals": 5
@@ -20,6 +25,7 @@ AT_LEAST = {
     [
         ("clicks", "clicks"),
         ("deskdrop", str(HERE.parent / "usecases/deskdrop")),
+        ("kinds", KINDS),
         ("world", "world"),
     ],
 )
@@ -38,3 +44,18 @@ def test_a_certificate_is_of_these_definitions_and_holds(name: str, reference: s
     moved = {name: each for name, each in found["features"].items() if name not in found["unmoved"]}
     assert {} == {name: each for name, each in moved.items() if each["non_default"] < 500}
     assert f"0 of {found['compared']:,}" in " ".join(README.split())
+
+
+def test_one_of_them_is_of_every_aggregate_over_every_kind_of_window_that_takes_it() -> None:
+    groups = load_use_case(KINDS).groups
+    fading = {DecayedCount, DecayedSum}
+    pairs = {(of, window) for of in get_args(Aggregate) for window in get_args(Window)}
+    taken = {(of, window) for of, window in pairs if of not in fading or window is Sliding}
+    declared = {
+        (type(of), type(window))
+        for group in groups
+        for of in group.aggregates.values()
+        for window in group.windows
+    }
+    assert taken == declared
+    assert {*get_args(Derived)} == {type(of) for each in groups for of in each.derived.values()}
