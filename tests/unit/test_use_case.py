@@ -79,7 +79,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a float sum": (
         user(aggregates={"n": Mean("affinity")}, derived={}, defaults={}),
-        "sum of 'affinity' needs a scale",
+        "number 'affinity' needs a scale",
     ),
     "a scale of nothing": (
         user(aggregates={"n": Max("affinity", scale=0)}, derived={}, defaults={}),
