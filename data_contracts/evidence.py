@@ -84,7 +84,16 @@ def normalised_entropy(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error over bins of equal size (Guo et al. 2017, equal-mass variant).
+    """Expected calibration error over `calibration_bins` (Guo et al. 2017, equal-mass variant)."""
+    predicted, observed, rows = calibration_bins(labels, scores, bins)
+    return float((np.abs(observed - predicted) * rows).sum() / len(scores))
+
+
+def calibration_bins(
+    labels: np.ndarray, scores: np.ndarray, bins: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean score, share of positives, rows) of each bin, float64[at most `bins`]: rows in order
+    of their scores, in bins of equal size.
 
     A bin that cuts rows of one score has their share of positives, whichever of them it holds.
     """
@@ -95,8 +104,9 @@ def calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 15) ->
     sizes = np.diff(tied, append=len(scores))
     labels = np.repeat(np.add.reduceat(labels, tied) / sizes, sizes)
     parts = np.array_split(np.arange(len(scores)), min(bins, len(scores)))
-    gaps = [abs(labels[p].mean() - scores[p].mean()) * len(p) for p in parts if len(p)]
-    return float(sum(gaps) / len(scores))
+    figures = [(scores[part].mean(), labels[part].mean(), len(part)) for part in parts]
+    predicted, observed, rows = np.array(figures, np.float64).T
+    return predicted, observed, rows
 
 
 def predicted_over_observed(labels: np.ndarray, scores: np.ndarray) -> float:
