@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from data_contracts.evidence import Estimate, percentile_interval
+from data_contracts.evidence import Estimate, effective_size, percentile_interval
 
 LEAST_EFFECTIVE = 200.0
 """Effective rows below which the estimates are a few rows' luck."""
@@ -90,7 +90,7 @@ def off_policy_value(
         snips=estimate(normalised, drawn["ips"][kept] / drawn["weight"][kept]),
         dm=estimate(means["dm"], drawn["dm"]) if modelled else None,
         dr=estimate(means["dr"], drawn["dr"]) if modelled else None,
-        effective_sample_size=_effective(weight),
+        effective_sample_size=effective_size(weight),
         max_weight=float(weight.max()),
         mean_weight=float(means["weight"]),
         doubt=_doubt(weight),
@@ -125,7 +125,7 @@ def slate_value(
         return (parts * share).sum(axis=1)
 
     each = [weight[there[:, slot], slot] for slot in range(slots)]
-    worst = min(each, key=_effective)
+    worst = min(each, key=effective_size)
     n, ips = len(rewards), float(gained.sum(axis=1).mean())
     sums = found[:, :slots].sum(axis=1)
     return OffPolicyValue(
@@ -137,7 +137,7 @@ def slate_value(
         ),
         dm=None,
         dr=None,
-        effective_sample_size=_effective(worst),
+        effective_sample_size=effective_size(worst),
         max_weight=max(float(w.max()) for w in each),
         mean_weight=float(worst.mean()),
         doubt=next(filter(None, map(_doubt, each)), None),
@@ -184,13 +184,8 @@ def _means(columns: np.ndarray, draws: int, seed: int) -> np.ndarray:
     )
 
 
-def _effective(weight: np.ndarray) -> float:
-    squares = float((weight**2).sum())
-    return float(weight.sum()) ** 2 / squares if squares else 0.0
-
-
 def _doubt(weight: np.ndarray) -> str | None:
-    effective, total = _effective(weight), float(weight.sum())
+    effective, total = effective_size(weight), float(weight.sum())
     if effective < LEAST_EFFECTIVE:
         return f"{effective:.0f} effective rows of {len(weight)}, needs {LEAST_EFFECTIVE:.0f}"
     if (most := float(weight.max()) / total) > MOST_OF_ALL:
