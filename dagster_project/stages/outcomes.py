@@ -11,10 +11,10 @@ from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
 from dagster_project.stages.exploration import value_exploration
 from data_contracts.off_policy import Modelled, off_policy_value, tabular_model
+from data_contracts.policies import OffPolicy
 from data_contracts.results import write_result
-from data_contracts.use_case import OffPolicy
 from spark_jobs.events import load_events
-from spark_jobs.labels import label_rows
+from spark_jobs.labels import settled_rows
 from spark_jobs.outcomes import collect_outcomes
 from spark_jobs.parity import served_parity
 from training.live import live_metrics
@@ -48,9 +48,9 @@ def join_outcomes(deployment: Deployment) -> dict[str, Any]:
 
 
 def value_policies(deployment: Deployment) -> dict[str, Any]:
-    """Off-policy value of the declared target policy, beside its on-policy figure; or {}.
-
-    Of a use case that explores, the values of other orders are a result of their own.
+    """Off-policy value of the declared target policy, beside its on-policy figure; {} where none is
+    declared, or no row of the logging policy has its label yet. Of a use case that explores, the
+    values of other orders are a result of their own.
     """
     value_exploration(deployment)
     declared, use_case = deployment.use_case.declared.off_policy, deployment.use_case
@@ -62,10 +62,14 @@ def value_policies(deployment: Deployment) -> dict[str, Any]:
             tuple(row[name] for name in declared.action): float(row["probability"])
             for row in csv.DictReader(lines)
         }
-    events = label_rows(use_case, load_events(deployment.spark, use_case, deployment.lake))
+    events = load_events(deployment.spark, use_case, deployment.lake)
     columns = ["policy", "propensity", "label", *declared.action]
-    rows = events.select(*columns).toArrow().to_pylist()
+    settled = settled_rows(use_case, events, declared.closed).select(*columns)
+    rows = settled.toArrow().to_pylist()
     logged = [row for row in rows if row["policy"] == declared.logged]
+    if not logged:
+        reporter().detail(f"no row of policy {declared.logged} has its label yet")
+        return {}
     own = [row["label"] for row in rows if row["policy"] == declared.target]
     confidence = use_case.declared.gates.confidence
     rewards = np.array([row["label"] for row in logged], float)
@@ -81,7 +85,7 @@ def value_policies(deployment: Deployment) -> dict[str, Any]:
         "target": declared.target,
         **value.as_dict(),
         "confidence": confidence,
-        "on_policy": float(np.mean(own)),
+        "on_policy": float(np.mean(own)) if own else None,
         "on_policy_n": len(own),
     }
     write_result(deployment.lake, "off_policy", result)
