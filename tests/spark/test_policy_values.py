@@ -58,6 +58,7 @@ def test_rows_whose_clicks_are_still_to_come_are_no_rows_of_a_value(
     found = value_policies(deployment)
     # The rows of the fourth hour are half an hour short of the last click.
     assert (6 + 3, 6 + 3) == (found["ips"]["n"], found["on_policy_n"])
+    assert "user_id" == found["intervals_over"]
     assert 3 / 9 == pytest.approx(found["on_policy"])
     written = json.loads((deployment.lake.reports / "off_policy.json").read_text())
     assert written == json.loads(json.dumps(found))
