@@ -10,7 +10,7 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from data_contracts.bundle import MANIFEST, OtherFormat, open_bundle
+from data_contracts.bundle import MANIFEST
 from data_contracts.evidence import Estimate
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
@@ -20,6 +20,8 @@ from data_contracts.results import read_result
 from data_contracts.stages import CHALLENGER, CHAMPION, MoveRefused
 from data_contracts.use_case import UseCase
 from training.best_epoch import Checkpoint
+from training.chosen import Chosen
+from training.continued import Continued, asked, declared
 from training.data import Dataset, TrainingData, read_dataset
 from training.engine import Engine
 from training.evaluate import (
@@ -33,7 +35,7 @@ from training.evaluate import (
     worst_slice,
 )
 from training.export import export_bundle, verify_graph
-from training.fit import epoch_zero, fit
+from training.fit import fit
 from training.fitted import Fitted, OnEpoch
 from training.models.linear import Constant
 from training.models.names import MODELS, TREES, TWO_TOWER
@@ -46,7 +48,6 @@ from training.rivals import rival_rows
 from training.search import Search, search
 from training.states import state_folder
 from training.trees import MOST_ROUNDS, PARAMETERS, PATIENCE
-from training.warm import NotContinued, check_inputs
 
 BASELINE = "logistic"
 
@@ -128,19 +129,23 @@ def train(
     if choices.search:
         tell = lambda done: report("search", done / choices.search)  # noqa: E731
         found = search(model, use_case.model, dataset, choices.search, tell)
-    spec = found.spec if found else use_case.model
     with ExitStack() as held_open:
         place = Path(held_open.enter_context(tempfile.TemporaryDirectory()))
-        warm = _warm(registry, use_case, model, choices, place / "champion", dataset, report)
+        home = place / "champion"
+        continued = _begin(registry, use_case, model, choices, home, dataset, report)
+        warm = continued.folder if continued else None
+        choice = found.choices if found else {}
+        chosen = continued.chosen if continued else Chosen(use_case.model, choice)
+        spec = chosen.spec
         key = _key(dataset, model, spec, use_case.model, warm)
         states = held_open.enter_context(state_folder(lake.home / "training", key, choices.resume))
         fitted: dict[str, Fitted] = {}
         for name in dict.fromkeys((model, BASELINE)):
-            own = spec if name == model else use_case.model
+            by = spec if name == model else use_case.model
             begin = warm if name == model else None
             state = Checkpoint(states / f"{name}.ckpt", choices.resume, key)
-            data = TrainingData(dataset, own)
-            fitted[name] = fit(name, own, data, _epochs(report, name), state, begin)
+            data = TrainingData(dataset, by)
+            fitted[name] = fit(name, by, data, _epochs(report, name), state, begin)
         report("evaluate", 0.0)
         scores = {name: predict(each.model, test) for name, each in fitted.items()}
         scores["constant"] = predict(Constant(dataset.seen(spec)), test)
@@ -150,17 +155,16 @@ def train(
         metrics = with_gains(metrics, test.labels, scores, model, confidence, held.users)
         not_retrieved: str | None = None
         if model == TWO_TOWER:
-            parts = use_case, lake, dataset, fitted[model].model, held.users
-            metrics, not_retrieved = with_recall(metrics, *parts)
+            towers = use_case, lake, dataset, fitted[model].model, held.users
+            metrics, not_retrieved = with_recall(metrics, *towers)
         slices = evaluate_slices(test.labels, scores[model], held, confidence, judging.top)
         worst = worst_slice(slices, judging.least)
         bundle, record = place / "trained", place / "record"
         report("export", 0.0)
-        chosen = fitted[model]
-        manifest = export_bundle(
-            use_case, model, chosen.model, test, plain(metrics), bundle, dataset.built_from
-        )
-        verify_graph(manifest, Engine(bundle), chosen.model, test)
+        own = fitted[model]
+        parts = own.model, test, plain(metrics), bundle, dataset.built_from, chosen
+        manifest = export_bundle(use_case, model, *parts)
+        verify_graph(manifest, Engine(bundle), own.model, test)
         if model == TWO_TOWER:
             open_towers(bundle, manifest)
         report("judge", 0.0)
@@ -178,7 +182,7 @@ def train(
         (record / "evaluation.json").write_text(json.dumps(judged, indent=1))
         trial = Trial(
             manifest=manifest,
-            params={**_params(model, spec), "best_epoch": chosen.best.epoch},
+            params={**_params(model, spec), "best_epoch": own.best.epoch},
             metrics=metrics,
             curves=_curves(fitted),
             training_set=lake.training_set.resolve(),
@@ -247,7 +251,7 @@ def _named(use_case: UseCase, model: str | None) -> str:
     return name
 
 
-def _warm(
+def _begin(
     registry: Registry,
     use_case: UseCase,
     model: str,
@@ -255,36 +259,17 @@ def _warm(
     home: Path,
     dataset: Dataset,
     report: OnProgress,
-) -> Path | None:
-    """The bundle whose weights the fit begins with, opened below `home`. What is declared is left
-    where the champion's cannot be gone on from: a schedule has nobody to choose otherwise."""
-    if choices.warm_start is not None:
-        return _champion(registry, use_case, model, home) if choices.warm_start else None
-    champion = registry.champion(use_case.name)
-    same = champion is not None and champion.model == model and model != TREES
-    if not use_case.declared.retrain.warm_start or choices.search or not same:
+) -> Continued | None:
+    """What the fit goes on from, its bundle below `home`."""
+    if choices.warm_start:
+        return asked(registry, use_case, model, home)
+    if choices.search or choices.warm_start is False:
         return None
-    try:
-        folder = _champion(registry, use_case, model, home)
-        epoch_zero(model, use_case.model, TrainingData(dataset, use_case.model), folder)
-    except (OtherFormat, NotContinued) as why:
-        report(f"begin anew ({why})", 0.0)
+    found = declared(registry, use_case, model, home, dataset)
+    if isinstance(found, str):
+        report(f"begin anew ({found})", 0.0)
         return None
-    return folder
-
-
-def _champion(registry: Registry, use_case: UseCase, model: str, home: Path) -> Path:
-    """The champion's opened bundle below `home`; ValueError where it is no `model`, NotContinued
-    where it takes other inputs."""
-    champion = registry.champion(use_case.name)
-    if champion is None or champion.model != model:
-        raise ValueError(
-            f"--warm-start: the champion of {use_case.name} is "
-            f"{champion.model if champion else 'none yet'}, not {model}: train without it"
-        )
-    folder = registry.download(champion, home)
-    check_inputs(open_bundle(folder, champion.digest), use_case)
-    return folder
+    return found
 
 
 def placed(

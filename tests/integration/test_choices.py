@@ -13,11 +13,15 @@ from mlflow import MlflowClient
 
 from dagster_project.deployment import Deployment
 from dagster_project.stages.model import train_model
+from data_contracts.bundle import open_bundle
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase, load_use_case
 from tests.integration.sampled import training_set
 from tests.training_table import write_rows
+from training.chosen import read_chosen
 from training.data import read_dataset
+from training.registry import Registry
+from training.restored import restored
 from training.train import Choices, train
 
 CLICKS = load_use_case("clicks")
@@ -80,6 +84,36 @@ def test_a_search_leaves_its_trials_below_the_run_and_a_champion_to_begin_with(l
     best = min(point.value for point in curves[0])
     assert best == pytest.approx(curves[1][0].value, rel=1e-4)
     assert not (lake.home / "training").exists()
+
+
+@pytest.mark.full
+def test_a_champion_of_found_sizes_is_gone_on_from_and_made_again(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake", "clicks")
+    write_rows(CLICKS, lake, training_set(CLICKS, every=6))
+    base = declaring("dcn_v2", warm_start=True)
+    # So slow that any trial beats what is declared.
+    slow = replace(base.model, learning_rate=1e-7, max_epochs=2)
+    use_case = replace(base, declared=replace(base.declared, model=slow))
+    first = train(use_case, lake, choices=Choices(search=3))
+    registry = Registry(lake)
+    folder = registry.download(registry.version("clicks", first.version), tmp_path / "first")
+    found = read_chosen(folder).found
+    assert (slow.hidden, slow.cross_layers) != (found["hidden"], found["cross_layers"])
+    restored(use_case, open_bundle(folder, first.bundle_digest), folder)
+    told: list[str] = []
+    versions = [
+        train(use_case, lake, on_progress=lambda what, _: told.append(what), choices=choices)
+        for choices in (Choices(), Choices(warm_start=True))
+    ]
+    assert [] == [what for what in told if what.startswith("begin anew")]
+    client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+    best, *begun = (
+        [point.value for point in client.get_metric_history(each.run_id, "dcn_v2.validation")]
+        for each in (first, *versions)
+    )
+    assert [pytest.approx(min(best), rel=1e-4)] * 2 == [curve[0] for curve in begun]
+    for each in versions:
+        assert str(found["hidden"]) == client.get_run(each.run_id).data.params["hidden"]
 
 
 def declaring(name: str, warm_start: bool = False) -> UseCase:

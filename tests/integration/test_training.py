@@ -137,7 +137,7 @@ def test_progress_names_each_step_and_nothing_is_written_to_the_working_folder(
 
 def test_the_registered_bundle_scores_its_golden_rows(trained: Trained, tmp_path: Path) -> None:
     folder, manifest = champion_bundle(trained, tmp_path)
-    assert set(manifest.members) == {"model.onnx", "golden.json", "weights.npz"}
+    assert set(manifest.members) == {"model.onnx", "golden.json", "spec.json", "weights.npz"}
     assert manifest.features == trained.use_case.feature_names
     assert verify_golden(folder, manifest, Engine(folder)) == GOLDEN_ROWS
     golden = json.loads((folder / "golden.json").read_text())
