@@ -17,6 +17,7 @@ from training.warm import NotContinued, check_inputs
 class Continued:
     """A champion that a fit goes on from."""
 
+    version: str
     folder: Path
     """Of its opened bundle."""
     chosen: Chosen
@@ -34,18 +35,19 @@ def asked(registry: Registry, use_case: UseCase, model: str, home: Path) -> Cont
         )
     folder = registry.download(champion, home)
     check_inputs(open_bundle(folder, champion.digest), use_case)
-    return Continued(folder, read_chosen(folder).under(use_case.model))
+    return Continued(champion.version, folder, read_chosen(folder).under(use_case.model))
 
 
 def declared(
     registry: Registry, use_case: UseCase, model: str, home: Path, dataset: Dataset
 ) -> Continued | str | None:
-    """As `asked`, where `Retrain.warm_start` is declared and the champion is a `model`; why not,
-    where it cannot be gone on from: a schedule has nobody to choose otherwise."""
+    """As `asked`, where `Retrain.warm_start` is declared and there is a champion to go on from; why
+    not, where it cannot be gone on from: a schedule has nobody to choose otherwise."""
     champion = registry.champion(use_case.name)
-    same = champion is not None and champion.model == model and model != TREES
-    if not use_case.declared.retrain.warm_start or not same:
+    if not use_case.declared.retrain.warm_start or champion is None or model == TREES:
         return None
+    if champion.model != model:
+        return f"champion: is {champion.model}, not {model}"
     try:
         found = asked(registry, use_case, model, home)
         spec = found.chosen.spec

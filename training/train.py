@@ -42,17 +42,20 @@ from training.models.names import MODELS, TREES, TWO_TOWER
 from training.plots import draw, draw_slices
 from training.promotion import decide
 from training.recall import with_recall
-from training.registry import CERTIFICATE, Registry, Trial
+from training.registry import CERTIFICATE, Registry
 from training.retrieval import open_towers
 from training.rivals import rival_rows
 from training.search import Search, search
 from training.states import state_folder
 from training.trees import MOST_ROUNDS, PARAMETERS, PATIENCE
+from training.trial import Trial
 
 BASELINE = "logistic"
 
 OnProgress = Callable[[str, float], None]
 """(what is being done, share of it that is done)"""
+OnNote = Callable[[str], None]
+"""What was asked for or declared and cannot be done, in a line."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,10 @@ class TrainedVersion:
     """Where the version is; None where no move could be made."""
     refused: str | None
     """Why a version that its gates allow is not champion: what changed while it was trained."""
+    continued_from: str | None
+    """The version whose weights the fit began with."""
+    notes: tuple[str, ...]
+    """What was asked for or declared and could not be done."""
     seconds: float
 
 
@@ -106,6 +113,7 @@ def train(
     model: str | None = None,
     on_progress: OnProgress | None = None,
     choices: Choices = Choices(),
+    on_note: OnNote | None = None,
 ) -> TrainedVersion:
     """Fit `model`, or the one that the use case declares, and the baselines, judge, register;
     champion where the decision promotes it and the use case does not stage its releases.
@@ -118,6 +126,13 @@ def train(
     """
     start = time.perf_counter()
     report = on_progress or _silent
+    notes: list[str] = []
+
+    def note(text: str) -> None:
+        notes.append(text)
+        if on_note:
+            on_note(text)
+
     model = _named(use_case, model)
     report("read", 0.0)
     dataset = read_dataset(use_case, lake)
@@ -132,7 +147,7 @@ def train(
     with ExitStack() as held_open:
         place = Path(held_open.enter_context(tempfile.TemporaryDirectory()))
         home = place / "champion"
-        continued = _begin(registry, use_case, model, choices, home, dataset, report)
+        continued = _begin(registry, use_case, model, choices, home, dataset, note)
         warm = continued.folder if continued else None
         choice = found.choices if found else {}
         chosen = continued.chosen if continued else Chosen(use_case.model, choice)
@@ -190,6 +205,8 @@ def train(
             dataset_digest=dataset.digest,
             made_of=dataset.built_from.made_of,
             simulated=use_case.declared.simulated,
+            continued_from=continued.version if continued else None,
+            notes=notes,
         )
         run_id = registry.log_run(trial, record, bundle)
         if found:
@@ -217,6 +234,8 @@ def train(
         promoted=alias == CHAMPION,
         alias=alias,
         refused=refused,
+        continued_from=continued.version if continued else None,
+        notes=tuple(notes),
         seconds=time.perf_counter() - start,
     )
 
@@ -258,7 +277,7 @@ def _begin(
     choices: Choices,
     home: Path,
     dataset: Dataset,
-    report: OnProgress,
+    note: OnNote,
 ) -> Continued | None:
     """What the fit goes on from, its bundle below `home`."""
     if choices.warm_start:
@@ -267,7 +286,7 @@ def _begin(
         return None
     found = declared(registry, use_case, model, home, dataset)
     if isinstance(found, str):
-        report(f"begin anew ({found})", 0.0)
+        note(f"warm start: begin anew: {found}")
         return None
     return found
 

@@ -187,8 +187,9 @@ def _cell(value: Any) -> str:
 def present_version(found: dict[str, Any]) -> None:
     """Print what `show_version` gave."""
     console = Console()
-    for name in ("version", "aliases", "model", "verdict", "bundle", "run_id", "features"):
-        console.print(f"{name:10} {_cell(found[name])}", highlight=False)
+    lines = ("version", "aliases", "model", "continued_from", "verdict", "bundle", "run_id")
+    for name in (*lines, "features"):
+        console.print(f"{name:14} {_cell(found[name])}", highlight=False)
     others = found["baselines"]
     metric = Column("metric", no_wrap=True)
     table = Table(metric, "value", "interval", *others, box=None, pad_edge=False)

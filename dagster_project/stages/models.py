@@ -25,6 +25,7 @@ def show_version(deployment: Deployment, number: str) -> dict[str, Any]:
     return {
         **_summary(version, registry.aliases(version.name)),
         "run_id": version.run_id,
+        "continued_from": version.continued_from,
         "contract_version": manifest.contract_version,
         "features": len(manifest.features),
         "metrics": manifest.metrics.get(version.model, {}),

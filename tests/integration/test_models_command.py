@@ -35,7 +35,8 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     moves = Moves(registry, lake, use_case, "headrace train")
     titles = ("first version", "against champion 1")
     for title, latency, stage in zip(titles, (1.0, 90.0), ("champion", "challenger"), strict=True):
-        run = client.create_run(experiment, run_name="logistic", tags={"dataset_digest": title})
+        tags = {"dataset_digest": title, "continued_from": "none" if latency == 1 else "1"}
+        run = client.create_run(experiment, run_name="logistic", tags=tags)
         client.log_artifacts(run.info.run_id, str(home / "bundle"), "bundle")
         decision = answered(title, latency=latency)
         version = registry.register(NAME, run.info.run_id, manifest.digest(), decision)
@@ -73,7 +74,10 @@ def test_a_version_is_shown_with_its_gates_and_moves(lake: Lake) -> None:
     shown = told(lake, "show", "2")
     assert "fail" == shown["decision"]["verdict"]
     assert ["challenger"] == [move["to"] for move in shown["moves"]]
-    assert "latency p99" in asked(lake, "show", "2")[1]
+    printed = asked(lake, "show", "2")[1].splitlines()
+    assert any("latency p99" in line for line in printed)
+    assert ["continued_from 1"] == [line for line in printed if line.startswith("continued")]
+    assert ("none", "1") == (told(lake, "show", "1")["continued_from"], shown["continued_from"])
     code, output = asked(lake, "show", "7")
     assert (1, True) == (code, "version 7: is not registered; versions are 1, 2" in output)
 

@@ -24,8 +24,9 @@ from training.data import read_dataset
 from training.engine import Engine
 from training.evaluate import BOOTSTRAPPED, read_held
 from training.export import GOLDEN_ROWS, verify_golden
-from training.registry import Registry, Trial
+from training.registry import Registry
 from training.train import TrainedVersion, train
+from training.trial import Trial
 
 NAME = "clicks"
 
