@@ -5,7 +5,7 @@ from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from getpass import getuser
-from typing import Any, Protocol
+from typing import Any
 
 from data_contracts.clearance import clear
 from data_contracts.clock import Clock, SystemClock, format_time
@@ -20,20 +20,24 @@ from data_contracts.ledger import (
     faults,
     follow,
     open_intent,
+    settled,
     stands,
     written,
 )
 from data_contracts.ledger_store import LedgerStore
+from data_contracts.registered import Registry
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import (
     CHALLENGER,
     CHAMPION,
+    UNSTAGED,
     MoveRefused,
     demoted,
     differences,
     following,
     kept,
     promoted,
+    stage_of,
 )
 from data_contracts.use_case import UseCase
 
@@ -41,43 +45,6 @@ _PATIENCE_S = 5.0
 """How long a mover waits for another one to be done."""
 _READINGS = 5
 """How often ledger and registry are read for once without a move in between."""
-
-
-class Registered(Protocol):
-    """A registered version."""
-
-    @property
-    def digest(self) -> str:
-        """Of its bundle's manifest."""
-        ...
-
-
-class Registry(Protocol):
-    """What moves need of the registry that holds versions, aliases and the ledger's stamp."""
-
-    def aliases(self, name: str) -> dict[str, str]:
-        """Alias -> version of model `name`; empty when nothing is registered."""
-        ...
-
-    def set_alias(self, name: str, alias: str, version: str | None) -> None:
-        """Point `alias` of model `name` at `version`, or delete it."""
-        ...
-
-    def version(self, name: str, number: str) -> Registered:
-        """One version of model `name`."""
-        ...
-
-    def decided(self, name: str, number: str) -> Mapping[str, Any] | None:
-        """The decision under which a version was registered, as `Decision.as_dict` gave it."""
-        ...
-
-    def stamp(self, name: str) -> str | None:
-        """What `set_stamp` wrote last; None before that."""
-        ...
-
-    def set_stamp(self, name: str, stamp: str) -> None:
-        """Write the stamp of the ledger's last row beside the model's versions."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -126,8 +93,12 @@ class Moves:
         override: Override | None = None,
         decision: Mapping[str, Any] | None = None,
         actor: str | None = None,
+        seen: str | None = None,
     ) -> Row:
         """Put `version` under the stage `to` (the next one when None); returns the move's row.
+
+        `seen`: the stage that who asks saw it in, or `UNSTAGED`; without it and without `to` the
+        one that it is in now. MoveRefused where another move, waited for, has left it in another.
 
         `decision`: what a release decided (`Decision.as_dict`); the one that the version was
         registered with when None, which is enough for a canary and a champion only where releases
@@ -137,8 +108,11 @@ class Moves:
         required now, or was made against another champion than today's, or where a release has
         barred the version, and there is no override; with one it is barred no longer.
         """
+        if seen is None and to is None:
+            seen = self.stage(version)
         with self._alone() as rows:
             before = self._aliases(rows)
+            _check_seen(version, seen, stage_of(before, version) or UNSTAGED)
             stage = to or following(before, version)
             after = promoted(before, version, stage)
             raw = decision or self._registry.decided(self._model, version)
@@ -190,6 +164,11 @@ class Moves:
         """Alias -> version as the ledger has them; the registry's where there is no ledger yet."""
         rows = self.history()
         return aliases_after(rows) if rows else self._found()
+
+    def stage(self, version: str) -> str:
+        """Which alias of `PATH` the version is under, or `UNSTAGED`; before a move that is open."""
+        rows = self.history()
+        return stage_of(settled(rows) if rows else self._found(), version) or UNSTAGED
 
     def recover(self) -> bool:
         """Finish the move that a dead process left open; whether there was one."""
@@ -333,6 +312,14 @@ class Moves:
 
     def _digest(self, version: str) -> str:
         return self._registry.version(self._model, version).digest
+
+
+def _check_seen(version: str, seen: str | None, found: str) -> None:
+    if seen not in (None, found):
+        raise MoveRefused(
+            f"version {version}: its stage is {found} by now, and was {seen} when this was asked: "
+            "look at it and ask again"
+        )
 
 
 def _check_bar(version: str, reason: str | None) -> None:

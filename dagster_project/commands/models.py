@@ -86,6 +86,12 @@ def promote(
     to: Annotated[
         str | None, typer.Option(help="challenger, shadow, canary or champion; else the next.")
     ] = None,
+    seen: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="The stage that you saw it in, or none: refused where it has left that."
+        ),
+    ] = None,
     by: Annotated[str | None, typer.Option(help="Who overrides the gates.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why they are overridden.")] = None,
     use_case: UseCaseOption = "clicks",
@@ -102,7 +108,7 @@ def promote(
         from data_contracts.moves import Override
 
         override = Override(by, reason) if by is not None and reason is not None else None
-        return promote_version(deployment, version, to, override)
+        return promote_version(deployment, version, to, override, seen)
 
     run(work, Deployment(use_case, root), json, debug)
 

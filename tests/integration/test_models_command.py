@@ -94,6 +94,8 @@ def test_a_version_is_promoted_by_an_override_and_taken_back(lake: Lake) -> None
     assert "its gates do not allow it: latency p99 (fail)" in output
     assert 2 == asked(lake, "promote", "2", "--by", "ada")[0]
     answered_for = ("--by", "ada", "--reason", "the sale begins")
+    code, output = asked(lake, "promote", "2", "--from", "none", *answered_for)
+    assert (1, True) == (code, "its stage is challenger by now, and was none when" in output)
     assert "shadow" == told(lake, "promote", "2", *answered_for)["to"]
     told(lake, "promote", "2", "--to", "champion", *answered_for)
     assert {"champion": "1"} == told(lake, "demote", "2", *answered_for)["after"]
