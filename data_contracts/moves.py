@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from getpass import getuser
 from typing import Any
 
-from data_contracts.clearance import clear
+from data_contracts.clearance import check_bar, check_seen, clear
 from data_contracts.clock import Clock, SystemClock, format_time
 from data_contracts.file_lock import locked
 from data_contracts.lake import Lake
@@ -25,7 +25,7 @@ from data_contracts.ledger import (
     written,
 )
 from data_contracts.ledger_store import LedgerStore
-from data_contracts.registered import Registry
+from data_contracts.registered import NotRegistered, Registry
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import (
     CHALLENGER,
@@ -112,7 +112,7 @@ class Moves:
             seen = self.stage(version)
         with self._alone() as rows:
             before = self._aliases(rows)
-            _check_seen(version, seen, stage_of(before, version) or UNSTAGED)
+            check_seen(version, seen, stage_of(before, version) or UNSTAGED)
             stage = to or following(before, version)
             after = promoted(before, version, stage)
             raw = decision or self._registry.decided(self._model, version)
@@ -120,7 +120,7 @@ class Moves:
             if decided is not None and not stands(decided):
                 decided = None
             if stage != CHALLENGER and override is None:
-                _check_bar(version, self._rollout.barred().get(version))
+                check_bar(version, self._rollout.barred().get(version))
                 champion, registered = before.get(CHAMPION), decision is None
                 clear(self._declared, version, stage, champion, decided, registered)
             made = ("promote", version, stage, before, after, decided, override)
@@ -182,21 +182,44 @@ class Moves:
     def verify(self) -> list[str]:
         """What is wrong with the ledger, or between it and the registry; empty when it is sound.
 
-        A move that is under way or was interrupted is no fault. MoveRefused where moves follow each
-        other too fast to read all of it between two.
+        A move that is under way or was interrupted is no fault, nor is a version that was deleted
+        since (`deleted` tells). MoveRefused where moves follow each other too fast to read all of
+        it between two.
         """
         stamp, rows, aliases = self._at_once()
         found = faults(rows, stamp)
         if found or not rows:
             return found
-        for row in rows:
-            said = row.said
-            if row.kind == INTENT and said["bundle"] != self._digest(said["version"]):
-                found.append(f"row {row.seq}: version {said['version']} has another bundle now")
+        self._sound = rows
+        for row, bundle in self._registered(rows):
+            if bundle not in (None, row.said["bundle"]):
+                found.append(f"row {row.seq}: version {row.said['version']} has another bundle now")
         if open_intent(rows) is None:
             told = aliases_after(rows)
             found += [self._beside(told, *each) for each in differences(told, aliases).items()]
         return found
+
+    def deleted(self) -> list[str]:
+        """Each row of a sound ledger whose version the registry holds no more."""
+        stamp, rows, _ = self._at_once()
+        if faults(rows, stamp, self._sound):
+            return []
+        return [
+            f"row {row.seq}: version {row.said['version']} was deleted: its bundle is not compared"
+            for row, bundle in self._registered(rows)
+            if bundle is None
+        ]
+
+    def _registered(self, rows: list[Row]) -> list[tuple[Row, str | None]]:
+        """Each move with the digest that its version has now, None where there is no such one."""
+        moves = [row for row in rows if row.kind == INTENT]
+        bundles: dict[str, str | None] = {}
+        for version in {row.said["version"] for row in moves}:
+            try:
+                bundles[version] = self._digest(version)
+            except NotRegistered:
+                bundles[version] = None
+        return [(row, bundles[row.said["version"]]) for row in moves]
 
     @contextmanager
     def _alone(self, recover: bool = True) -> Generator[list[Row]]:
@@ -312,18 +335,3 @@ class Moves:
 
     def _digest(self, version: str) -> str:
         return self._registry.version(self._model, version).digest
-
-
-def _check_seen(version: str, seen: str | None, found: str) -> None:
-    if seen not in (None, found):
-        raise MoveRefused(
-            f"version {version}: its stage is {found} by now, and was {seen} when this was asked: "
-            "look at it and ask again"
-        )
-
-
-def _check_bar(version: str, reason: str | None) -> None:
-    if reason is not None:
-        raise MoveRefused(
-            f"version {version}: is barred ({reason}): name who overrides that and why"
-        )

@@ -3,6 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from data_contracts.bundle import BundleRefused
+
+
+class NotRegistered(BundleRefused):
+    """A version that the registry does not hold, or holds no more."""
+
 
 class Registered(Protocol):
     """A registered version."""
@@ -25,7 +31,7 @@ class Registry(Protocol):
         ...
 
     def version(self, name: str, number: str) -> Registered:
-        """One version of model `name`."""
+        """One version of model `name`; NotRegistered where there is none of that number."""
         ...
 
     def decided(self, name: str, number: str) -> Mapping[str, Any] | None:

@@ -17,6 +17,7 @@ from data_contracts.bundle import Manifest, open_bundle
 from data_contracts.file_lock import locked
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
+from data_contracts.registered import NotRegistered
 from data_contracts.stages import CHAMPION
 from data_contracts.views import joint_digest
 from training.code_version import code_version, environment, environment_digest
@@ -184,8 +185,15 @@ class Registry:
         return None if number is None else self.version(name, number)
 
     def version(self, name: str, number: str) -> Version:
-        """One version of model `name`."""
-        return _version(self._client.get_model_version(name, number))
+        """One version of model `name`; NotRegistered where there is none of that number."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _version(self._client.get_model_version(name, number))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise NotRegistered(f"model {name} version {number}: is not registered") from None
 
     def versions(self, name: str) -> list[Version]:
         """All versions of model `name`, newest first."""

@@ -163,7 +163,8 @@ def verify(
 
         found = verified(deployment)
         if found["faults"]:
-            raise JobFailed(f"the ledger is not sound: {'; '.join(found['faults'])}")
+            told = "; ".join((*found["faults"], *found["deleted"]))
+            raise JobFailed(f"the ledger is not sound: {told}")
         return found
 
     run(work, Deployment(use_case, root), json, debug)

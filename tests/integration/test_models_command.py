@@ -101,9 +101,21 @@ def test_a_version_is_promoted_by_an_override_and_taken_back(lake: Lake) -> None
     assert {"champion": "1"} == told(lake, "demote", "2", *answered_for)["after"]
     moves = told(lake, "history")["moves"]
     assert ["champion", "challenger", "shadow", "champion", None] == [each["to"] for each in moves]
-    assert {"rows": 10, "faults": []} == told(lake, "verify")
+    assert {"rows": 10, "faults": [], "deleted": []} == told(lake, "verify")
     assert {"name": "ada", "reason": "the sale begins"} == moves[-1]["override"]
     assert "demote" in asked(lake, "history")[1]
+
+
+def test_the_rows_of_a_deleted_version_are_told_and_the_others_verified(lake: Lake) -> None:
+    answered_for = ("--by", "ada", "--reason", "the sale begins")
+    told(lake, "demote", "2", *answered_for)
+    client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+    client.delete_model_version(NAME, "2")
+    lines = [f"row {seq}: version 2 was deleted: its bundle is not compared" for seq in (3, 5)]
+    assert {"rows": 6, "faults": [], "deleted": lines} == told(lake, "verify")
+    client.set_model_version_tag(NAME, "1", "bundle_sha256", "0123")
+    code, output = asked(lake, "verify")
+    assert (1, True) == (code, "row 1: version 1 has another bundle now; row 3: vers" in output)
 
 
 def test_a_ledger_that_is_not_sound_fails_by_row(lake: Lake) -> None:
