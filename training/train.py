@@ -46,7 +46,7 @@ from training.registry import CERTIFICATE, Registry
 from training.retrieval import open_towers
 from training.rivals import rival_rows
 from training.search import Search, search
-from training.states import state_folder
+from training.states import STATE, state_folder
 from training.trees import MOST_ROUNDS, PARAMETERS, PATIENCE
 from training.trial import Trial
 
@@ -63,7 +63,8 @@ class Choices:
     """How a version is trained, beyond what its use case declares."""
 
     resume: bool = False
-    """Go on where an earlier run was ended."""
+    """Go on where an earlier run was ended; from the start, with a note, where nothing is left of
+    one, so that a run that was ended before its first epoch needs no other command."""
     warm_start: bool | None = None
     """Begin with the champion's weights. None: as `Retrain.warm_start` says, without a search and
     where the champion is of the same kind."""
@@ -154,11 +155,13 @@ def train(
         spec = chosen.spec
         key = _key(dataset, model, spec, use_case.model, warm)
         states = held_open.enter_context(state_folder(lake.home / "training", key, choices.resume))
+        if choices.resume and not any(states.glob(f"*{STATE}")):
+            note("--resume: nothing of these rows and choices to go on from: begin from the start")
         fitted: dict[str, Fitted] = {}
         for name in dict.fromkeys((model, BASELINE)):
             by = spec if name == model else use_case.model
             begin = warm if name == model else None
-            state = Checkpoint(states / f"{name}.ckpt", choices.resume, key)
+            state = Checkpoint(states / f"{name}{STATE}", choices.resume, key)
             data = TrainingData(dataset, by)
             fitted[name] = fit(name, by, data, _epochs(report, name), state, begin)
         report("evaluate", 0.0)

@@ -129,12 +129,14 @@ def test_the_declared_model_is_trained_and_begins_with_the_champion_where_that_i
     write_rows(CLICKS, lake, training_set(CLICKS, every=6))
     use_case = declaring("logistic", warm_start=True)
     first, again = (train(use_case, lake) for _ in range(2))
-    cold = train(use_case, lake, choices=Choices(warm_start=False))
+    cold = train(use_case, lake, choices=Choices(warm_start=False, resume=True))
     other = train(use_case, lake, "fm")
     versions = (first, again, cold, other)
     assert ["logistic"] * 3 + ["fm"] == [each.model for each in versions]
     assert [None, "1", None, None] == [each.continued_from for each in versions]
-    assert [(), (), ()] == [each.notes for each in versions[:3]]
+    assert [(), ()] == [first.notes, again.notes]
+    nothing = "--resume: nothing of these rows and choices to go on from: begin from the start"
+    assert (nothing,) == cold.notes
     assert ("warm start: begin anew: champion: is logistic, not fm",) == other.notes
     registry = Registry(lake)
     assert ["none", "1", "none", "none"] == [
