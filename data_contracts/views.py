@@ -43,6 +43,8 @@ class View:
     """Feature values that could be compared with what the writer had kept up."""
     mismatches: int = 0
     """Of those, values that differed."""
+    lost: int = 0
+    """Keys whose state was gone, so that each of its values differed."""
 
     @property
     def name(self) -> str:
