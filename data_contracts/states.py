@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,6 +151,15 @@ def decode_all(group: FeatureGroup, packed: Mapping[str, bytes]) -> dict[str, St
         key: State(seq, as_of, rows)
         for key, (seq, as_of), rows in zip(packed, stamps, parts, strict=True)
     }
+
+
+def decodable(group: FeatureGroup, packed: Mapping[str, bytes]) -> dict[str, State]:
+    """As `decode`, without the states that it refuses."""
+    found: dict[str, State] = {}
+    for key, state in packed.items():
+        with suppress(ValueError):
+            found[key] = decode(group, state)
+    return found
 
 
 def unpack(group: FeatureGroup, packed: Sequence[bytes], keys: np.ndarray) -> Unpacked:

@@ -6,7 +6,6 @@ by the rebuilt state with the events since merged into it, between its micro-bat
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from pyspark.sql import functions as sf
 
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.states import State, advance, decode, encode, idle_keys, read
+from data_contracts.states import State, advance, decodable, decode, encode, idle_keys, read
 from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry
 from data_contracts.windows import HOPS
@@ -110,10 +109,7 @@ def compare_states(
     A state that cannot be decoded differs in every value. One that is ahead of the events table is
     not compared: its batch died before the append and will come again.
     """
-    old: dict[str, State] = {}
-    for key, state in packed.items():
-        with suppress(ValueError):
-            old[key] = decode(group, state)
+    old = decodable(group, packed)
     compared = differ = (len(packed) - len(old)) * len(group.feature_names)
     keys = [key for key in old if old[key].seq <= new[key].seq]
     for q in _moments(max(new[key].as_of for key in keys)) if keys else ():

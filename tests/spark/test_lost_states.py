@@ -14,7 +14,7 @@ from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry
 from spark_jobs.feature_store import OnlineStates
-from spark_jobs.idle_states import remove_idle_states
+from spark_jobs.idle_states import keep_quiet
 from spark_jobs.materialize import materialize
 from spark_jobs.online_store import ask
 from spark_jobs.stream import ingest_available
@@ -80,8 +80,10 @@ def test_an_idle_state_that_upkeep_removed_since_the_rebuild_is_not_missed(
     late = [impression("late", NOON, "u0")]
     land_at(lake, to_file(lake.root / "1.jsonl", late), at=ARRIVAL + 1)
     ingest_available(spark, use_case, lake)
+    assert 2 == keep_quiet(spark, use_case, lake, 2, NOON)
+    ingest_available(spark, use_case, lake)
     online, registry = OnlineStates(use_case, lake), ViewRegistry(lake)
-    assert 2 == remove_idle_states(spark, use_case, lake, online, NOON)
+    assert {} == online.packed(use_case.groups[0], ["idle"])
     for view in registry.views().values():
         registry.change(view, rebuilt=1)
     ingest_available(spark, use_case, lake)
