@@ -25,6 +25,10 @@ class Reporter(Protocol):
         """As `detail`, of a stage without an end: worth a line where there is no terminal."""
         ...
 
+    def note(self, text: str) -> None:
+        """What somebody should know of the running stage: it stays to be read."""
+        ...
+
 
 class Silent:
     """Shows nothing: for `--json` and for Dagster, which logs by itself."""
@@ -34,6 +38,8 @@ class Silent:
     def detail(self, text: str) -> None: ...
 
     def figures(self, text: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
 
 class Lines:
@@ -50,6 +56,9 @@ class Lines:
 
     def figures(self, text: str) -> None:
         self._print(f"  {text}")
+
+    def note(self, text: str) -> None:
+        self._print(f"! {text}")
 
     def _print(self, text: str) -> None:
         line = f"{time.monotonic() - self._start:5.0f} s {text}"
@@ -75,6 +84,9 @@ class Spinner:
 
     def figures(self, text: str) -> None:
         self.detail(text)
+
+    def note(self, text: str) -> None:
+        self._progress.console.print(f"! {text}", markup=False, highlight=False, soft_wrap=True)
 
     def finish(self) -> None:
         """The running stage is done."""

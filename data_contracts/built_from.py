@@ -18,7 +18,8 @@ class BuiltFrom:
     features: Mapping[str, str] = field(default_factory=dict[str, str])
     """Feature -> digest of the definition that gave its values."""
     declared: Mapping[str, str] = field(default_factory=dict[str, str])
-    """`contract`, `label`, `request_field`, `split` -> digest of what was declared."""
+    """`contract`, `label`, `request_field`, `split`, and `dimensions` where there are any -> digest
+    of what was declared."""
 
     def to_json(self) -> str:
         """For the commit's user metadata."""
@@ -26,7 +27,7 @@ class BuiltFrom:
 
     def differing(self, use_case: UseCase) -> list[str]:
         """What the use case declares otherwise than it was when the rows were built: `contract`,
-        `label`, `request_field`, `split`, then features by name."""
+        `label`, `request_field`, `split`, `dimensions`, then features by name."""
         now = built_from(use_case, {})
         return [name for name, each in now.declared.items() if self.declared.get(name) != each] + [
             name for name, each in now.features.items() if self.features.get(name) != each
@@ -36,6 +37,7 @@ class BuiltFrom:
 def built_from(use_case: UseCase, made_of: Mapping[str, int]) -> BuiltFrom:
     """Of a training set that is built as the use case declares it, from these tables."""
     declared, split = use_case.declared, use_case.declared.split
+    dimensions = declared.dimensions
     return BuiltFrom(
         made_of,
         digests_of(use_case.groups),
@@ -44,6 +46,7 @@ def built_from(use_case: UseCase, made_of: Mapping[str, int]) -> BuiltFrom:
             "label": use_case.label.digest,
             "request_field": digest_of(declared.request_field),
             "split": digest_of([split.train, split.validation]),
+            **({"dimensions": digest_of([asdict(d) for d in dimensions])} if dimensions else {}),
         },
     )
 

@@ -68,3 +68,20 @@ def _not_passed(decided: Mapping[str, Any]) -> str:
         if check["verdict"] != "pass" and (check["level"], check["mode"]) == ("required", "enforce")
     )
     return checks or "nothing was judged"
+
+
+def check_seen(version: str, seen: str | None, found: str) -> None:
+    """Raise MoveRefused where a version is `found` in another stage than it was `seen` in."""
+    if seen not in (None, found):
+        raise MoveRefused(
+            f"version {version}: its stage is {found} by now, and was {seen} when this was asked: "
+            "look at it and ask again"
+        )
+
+
+def check_bar(version: str, reason: str | None) -> None:
+    """Raise MoveRefused where there is a `reason` for which a version is barred."""
+    if reason is not None:
+        raise MoveRefused(
+            f"version {version}: is barred ({reason}): name who overrides that and why"
+        )

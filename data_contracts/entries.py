@@ -91,8 +91,8 @@ class Buckets(Entries):
 
     reduce = "add"
     BITS: ClassVar[int] = 6
-    MOST: ClassVar[int] = ((54 - BITS) << (BITS + 1)) - 1
-    """How many buckets the values below 2^53 units have, of both signs."""
+    MOST: ClassVar[int] = 2 * (54 - BITS) * 2**BITS - 1
+    """Buckets of all values below 2^53 units: those of one sign, the other, and zero's."""
 
     def rows(self, events: Events, values: np.ndarray, at: np.ndarray) -> np.ndarray:
         size = np.abs(values[at])

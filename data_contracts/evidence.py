@@ -27,6 +27,10 @@ class Estimate:
 Metric = Callable[[np.ndarray, np.ndarray], float]
 """(labels 0/1 [n], probabilities [n]) -> value."""
 
+LEAST_USERS = 20.0
+"""Effective users below which nothing is judged by an interval over users. With as many, intervals
+of 95 % tell two equally good models apart in 7 % of the samples, however unlike the users' numbers
+of rows; with ten in 9 %, with five in 16 %, with one always (simulated)."""
 _CLIP = 1e-7
 
 
@@ -84,7 +88,16 @@ def normalised_entropy(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error over bins of equal size (Guo et al. 2017, equal-mass variant).
+    """Expected calibration error over `calibration_bins` (Guo et al. 2017, equal-mass variant)."""
+    predicted, observed, rows = calibration_bins(labels, scores, bins)
+    return float((np.abs(observed - predicted) * rows).sum() / len(scores))
+
+
+def calibration_bins(
+    labels: np.ndarray, scores: np.ndarray, bins: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean score, share of positives, rows) of each bin, float64[at most `bins`]: rows in order
+    of their scores, in bins of equal size.
 
     A bin that cuts rows of one score has their share of positives, whichever of them it holds.
     """
@@ -95,8 +108,9 @@ def calibration_error(labels: np.ndarray, scores: np.ndarray, bins: int = 15) ->
     sizes = np.diff(tied, append=len(scores))
     labels = np.repeat(np.add.reduceat(labels, tied) / sizes, sizes)
     parts = np.array_split(np.arange(len(scores)), min(bins, len(scores)))
-    gaps = [abs(labels[p].mean() - scores[p].mean()) * len(p) for p in parts if len(p)]
-    return float(sum(gaps) / len(scores))
+    figures = [(scores[part].mean(), labels[part].mean(), len(part)) for part in parts]
+    predicted, observed, rows = np.array(figures, np.float64).T
+    return predicted, observed, rows
 
 
 def predicted_over_observed(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -224,6 +238,26 @@ def paired_difference(
     picks = (rng.integers(0, count, count) for _ in range(draws))
     means = [float(total[pick].sum() / rows[pick].sum()) for pick in picks]
     return Estimate(float(gap.mean()), *percentile_interval(means, confidence), len(gap))
+
+
+def effective_users(rows: int, users: np.ndarray | None) -> float:
+    """How many users with equally many rows say as much as those of the rows do."""
+    unit, _ = units_of(rows, users)
+    return effective_size(np.bincount(unit))
+
+
+def few_users(users: float) -> str:
+    """Why so many effective users cannot be judged by; empty where they are enough."""
+    return "" if users >= LEAST_USERS else f"{users:.1f} effective users, needs {LEAST_USERS:.0f}"
+
+
+def effective_size(weights: np.ndarray) -> float:
+    """(sum of weights)^2 / sum of their squares (Kish 1965): how many of equal weight say as much.
+
+    0 where none has weight.
+    """
+    squares = float((weights.astype(np.float64) ** 2).sum())
+    return float(weights.sum()) ** 2 / squares if squares else 0.0
 
 
 def units_of(rows: int, users: np.ndarray | None) -> tuple[np.ndarray, int]:

@@ -17,6 +17,9 @@ SERVICE = ("errors", "latency p99", "score shift")
 COUNTS = ("required", "enforce")
 POWER = 0.9
 """Chance of an equal candidate to have passed by the time that is told."""
+APART = 0.4
+"""How far a candidate's log odds are taken to be from the champion's, as a standard deviation over
+impressions, until a shadow has shown it."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,37 @@ class Traffic:
     """Of them those who did not come on the days before, from the second day on."""
     design_effect: float = 2.0
     """Variance of the CTR over that of independent impressions: users come back."""
-    gap_deviation: float = 0.05
-    """Standard deviation over impressions of the log-loss gap of two models, in nats."""
+    gap_deviation: float | None = None
+    """Of the sum of two models' log-loss gaps over impressions, in nats, over the root of their
+    number, so that users who come back are in it; None: of log odds that are `APART`."""
+    log_loss: float | None = None
+    """The champion's, in nats; None: that of the constant `rate`."""
+
+    @property
+    def gap(self) -> float:
+        """`gap_deviation`, or what it is taken for: a gap is (score - label) x log odds apart."""
+        spread = sqrt(self.rate * (1 - self.rate) * self.design_effect)
+        return APART * spread if self.gap_deviation is None else self.gap_deviation
+
+    @property
+    def loss(self) -> float:
+        """`log_loss`, or the entropy of the rate."""
+        rate = self.rate
+        entropy = -rate * log(rate) - (1 - rate) * log(1 - rate)
+        return entropy if self.log_loss is None else self.log_loss
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready, with the names of the figures that are `assumed` while none is measured."""
+        unknown = [name for name, value in asdict(self).items() if value is None]
+        taken = {"gap_deviation": self.gap, "log_loss": self.loss, "assumed": unknown}
+        return asdict(self) | taken
 
     def check(self) -> None:
         """Raise ValueError naming a figure that cannot be."""
         for name, value in asdict(self).items():
-            none = name == "new_users_per_day" and value == 0
-            if not (value > 0 or none) or (name == "rate" and value >= 1):
+            if value is None or (name == "new_users_per_day" and value == 0):
+                continue
+            if not value > 0 or (name == "rate" and value >= 1):
                 raise ValueError(f"traffic: {name} {value:g}: needs a number above 0, a rate < 1")
         falling = ("impressions", "requests", "users", "new_users")
         for more, less in pairwise(falling):
@@ -221,7 +247,6 @@ def _weight(rule: RuleInForce, traffic: Traffic, alpha: float, power: float) -> 
     if rule.check == CTR:
         deviation, level = sqrt(rate * (1 - rate) * traffic.design_effect), rate
     else:
-        entropy = -rate * log(rate) - (1 - rate) * log(1 - rate)
-        deviation, level = traffic.gap_deviation, entropy
+        deviation, level = traffic.gap, traffic.loss
     errors = boundary(1.0, alpha, 1.0) + NormalDist().inv_cdf(power)
     return (errors * deviation / (rule.margin * level)) ** 2

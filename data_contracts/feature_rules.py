@@ -224,10 +224,10 @@ def _check_source(part: object, aggregate: object, contract: Contract, events: i
     if isinstance(part, Accumulator) and part.of == "count":
         return
     additive = isinstance(part, Accumulator) and part.reduce == "add"
-    if field.type == "number" and additive and source.scale == 1:
+    if field.type == "number" and source.scale == 1:
         raise ValueError(
-            f"the sum of {field.name!r} needs a scale (e.g. 1000000): "
-            "a float sum depends on the order of its events"
+            f"the number {field.name!r} needs a scale (e.g. 1000000): values are kept and summed "
+            "as whole 1/scale, for a float sum depends on the order of its events"
         )
     if field.minimum is None or field.maximum is None:
         raise ValueError(
@@ -268,11 +268,15 @@ def _check_derived(group: FeatureGroup) -> None:
 
 
 def _check_size(group: FeatureGroup) -> None:
-    if group.state_bytes > group.max_state_bytes:
-        raise ValueError(
-            f"the state of one key may take {group.state_bytes} bytes, allowed are "
-            f"{group.max_state_bytes}: fewer or shorter windows, lower caps, or max_state_bytes"
-        )
+    sketched = set(group.sketched)
+    views = {"max_state_bytes": {*group.features} - sketched, "max_sketch_bytes": sketched}
+    for limit, features in views.items():
+        needed, most = group.only(features).state_bytes if features else 0, getattr(group, limit)
+        if needed > most:
+            raise ValueError(
+                f"the state of one key may take {needed} bytes, allowed are {most}: fewer or "
+                f"shorter windows, lower caps, or {limit}"
+            )
 
 
 def _check_record(group: FeatureGroup) -> None:

@@ -52,7 +52,10 @@ class FeatureGroup:
     """How many events of a key a window may hold before any sum could overflow, were each of them
     at the end of its field's declared range: a sum that could earlier is refused."""
     max_state_bytes: int = STATE_BYTES
-    """What one key's state may take at worst, pending events apart; raise it knowingly."""
+    """What one key's state may take at worst, pending events and sketches apart; raise it
+    knowingly."""
+    max_sketch_bytes: int = STATE_BYTES
+    """The same of its sketches, which have a view of their own."""
     ttl: str = ""
     """How long after its last event's arrival a key's row leaves the online store, e.g. `30d`; no
     value depends on it. Empty: never."""

@@ -6,7 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from data_contracts.evidence import Estimate, paired_difference
+from data_contracts.evidence import (
+    Estimate,
+    effective_users,
+    few_users,
+    paired_difference,
+)
 from data_contracts.gate_rules import (
     FAILURES_ALPHA,
     KIND_OF,
@@ -176,11 +181,13 @@ def better_than(
 ) -> Check:
     """Pass when the paired log-loss difference is below the rule's margin with its whole interval.
 
-    Fail when it is above 0 with its whole interval; else the data cannot tell. `users` [n]: whose
-    rows they are, over whom the interval is.
+    Fail when it is above 0 with its whole interval; else the data cannot tell, nor can that of
+    fewer than `LEAST_USERS` effective users. `users` [n]: whose rows they are, over whom the
+    interval is.
     """
     numbers = {"margin": rule.margin, "least": rule.least}
     evidence: dict[str, Any] = {"of": "log loss", **numbers, "n": len(labels)}
+    evidence["users"] = effective_users(len(labels), users)
     if len(set(np.asarray(labels).tolist())) < 2:
         return made(rule, name, "difference", {**evidence, "reason": "one class only"})
     gap: Estimate = paired_difference(labels, candidate, baseline, confidence, users=users)
@@ -197,23 +204,25 @@ def worst_part(
     least: int,
     users: np.ndarray | None = None,
 ) -> Check:
-    """`better_than` on each part (name -> bool[n]) with both classes and `least` rows, or the
-    rule's where that is more.
+    """`better_than` on each part (name -> bool[n]) with both classes, `LEAST_USERS` effective users
+    and `least` rows, or the rule's where that is more.
 
     The confidence is shared out over the parts (Bonferroni).
     """
     fewest = max(least, rule.least)
+    own = {name: None if users is None else users[mask] for name, mask in parts.items()}
     judged = {
         name: mask
         for name, mask in parts.items()
-        if mask.sum() >= fewest and 0 < labels[mask].sum() < mask.sum()
+        if mask.sum() >= fewest
+        and 0 < labels[mask].sum() < mask.sum()
+        and not few_users(effective_users(int(mask.sum()), own[name]))
     }
     shared = 1 - (1 - confidence) / max(len(judged), 1)
     gaps: dict[str, Any] = {}
     for name, mask in judged.items():
-        own = None if users is None else users[mask]
         rows = (labels[mask], candidate[mask], baseline[mask])
-        gaps[name] = paired_difference(*rows, shared, users=own).as_dict()
+        gaps[name] = paired_difference(*rows, shared, users=own[name]).as_dict()
     evidence = {"margin": rule.margin, "least": rule.least, "parts": gaps}
     return made(rule, "worst slice", "slices", evidence)
 

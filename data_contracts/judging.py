@@ -6,7 +6,7 @@ A decision embeds the evidence, so that it can be made again after the raw rows 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from data_contracts.evidence import Estimate
+from data_contracts.evidence import LEAST_USERS, Estimate, few_users
 from data_contracts.sequences import (
     LEAST_UNITS,
     Failures,
@@ -60,9 +60,12 @@ def not_worse(estimate: Estimate, margin: float) -> Verdict:
 
 
 def _too_few(e: Evidence) -> str:
-    """Why rows cannot be judged by; empty where they are enough."""
+    """Why rows cannot be judged by; empty where they are enough, and of users enough. Decisions of
+    before users were counted do not tell them, and are made again without."""
     rows, least = int(e["n"]), int(e.get("least", 0))
-    return f"{rows} rows, needs {least}" if rows < least else ""
+    if rows < least:
+        return f"{rows} rows, needs {least}"
+    return few_users(float(e.get("users", LEAST_USERS)))
 
 
 def _fact(e: Evidence) -> Answer:

@@ -113,6 +113,12 @@ class Lake:
         return self.home / "rebuilt"
 
     @property
+    def quiet(self) -> Path:
+        """Keys whose ttl has passed, until the writer has removed what is idle of them, one parquet
+        file a view."""
+        return self.home / "quiet"
+
+    @property
     def online_file(self) -> Path:
         """SQLite: online state where it does not lie in Redis."""
         return (self.online / "online.db").resolve()

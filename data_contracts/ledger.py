@@ -93,6 +93,12 @@ def aliases_after(rows: Sequence[Row]) -> dict[str, str]:
     return dict(intents[-1].said["after"]) if intents else {}
 
 
+def settled(rows: Sequence[Row]) -> dict[str, str]:
+    """Alias -> version before the move of `rows` that is open, or where none is, after all."""
+    intent = open_intent(rows)
+    return dict(intent.said["before"]) if intent else aliases_after(rows)
+
+
 def faults(rows: Sequence[Row], stamp: str | None, sound: Sequence[Row] = ()) -> list[str]:
     """Everything that is wrong with a ledger; empty when it is sound.
 

@@ -5,9 +5,9 @@ from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from getpass import getuser
-from typing import Any, Protocol
+from typing import Any
 
-from data_contracts.clearance import clear
+from data_contracts.clearance import check_bar, check_seen, clear
 from data_contracts.clock import Clock, SystemClock, format_time
 from data_contracts.file_lock import locked
 from data_contracts.lake import Lake
@@ -20,20 +20,24 @@ from data_contracts.ledger import (
     faults,
     follow,
     open_intent,
+    settled,
     stands,
     written,
 )
 from data_contracts.ledger_store import LedgerStore
+from data_contracts.registered import NotRegistered, Registry
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import (
     CHALLENGER,
     CHAMPION,
+    UNSTAGED,
     MoveRefused,
     demoted,
     differences,
     following,
     kept,
     promoted,
+    stage_of,
 )
 from data_contracts.use_case import UseCase
 
@@ -41,43 +45,6 @@ _PATIENCE_S = 5.0
 """How long a mover waits for another one to be done."""
 _READINGS = 5
 """How often ledger and registry are read for once without a move in between."""
-
-
-class Registered(Protocol):
-    """A registered version."""
-
-    @property
-    def digest(self) -> str:
-        """Of its bundle's manifest."""
-        ...
-
-
-class Registry(Protocol):
-    """What moves need of the registry that holds versions, aliases and the ledger's stamp."""
-
-    def aliases(self, name: str) -> dict[str, str]:
-        """Alias -> version of model `name`; empty when nothing is registered."""
-        ...
-
-    def set_alias(self, name: str, alias: str, version: str | None) -> None:
-        """Point `alias` of model `name` at `version`, or delete it."""
-        ...
-
-    def version(self, name: str, number: str) -> Registered:
-        """One version of model `name`."""
-        ...
-
-    def decided(self, name: str, number: str) -> Mapping[str, Any] | None:
-        """The decision under which a version was registered, as `Decision.as_dict` gave it."""
-        ...
-
-    def stamp(self, name: str) -> str | None:
-        """What `set_stamp` wrote last; None before that."""
-        ...
-
-    def set_stamp(self, name: str, stamp: str) -> None:
-        """Write the stamp of the ledger's last row beside the model's versions."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -126,8 +93,12 @@ class Moves:
         override: Override | None = None,
         decision: Mapping[str, Any] | None = None,
         actor: str | None = None,
+        seen: str | None = None,
     ) -> Row:
         """Put `version` under the stage `to` (the next one when None); returns the move's row.
+
+        `seen`: the stage that who asks saw it in, or `UNSTAGED`; without it and without `to` the
+        one that it is in now. MoveRefused where another move, waited for, has left it in another.
 
         `decision`: what a release decided (`Decision.as_dict`); the one that the version was
         registered with when None, which is enough for a canary and a champion only where releases
@@ -137,8 +108,11 @@ class Moves:
         required now, or was made against another champion than today's, or where a release has
         barred the version, and there is no override; with one it is barred no longer.
         """
+        if seen is None and to is None:
+            seen = self.stage(version)
         with self._alone() as rows:
             before = self._aliases(rows)
+            check_seen(version, seen, stage_of(before, version) or UNSTAGED)
             stage = to or following(before, version)
             after = promoted(before, version, stage)
             raw = decision or self._registry.decided(self._model, version)
@@ -146,7 +120,7 @@ class Moves:
             if decided is not None and not stands(decided):
                 decided = None
             if stage != CHALLENGER and override is None:
-                _check_bar(version, self._rollout.barred().get(version))
+                check_bar(version, self._rollout.barred().get(version))
                 champion, registered = before.get(CHAMPION), decision is None
                 clear(self._declared, version, stage, champion, decided, registered)
             made = ("promote", version, stage, before, after, decided, override)
@@ -191,6 +165,11 @@ class Moves:
         rows = self.history()
         return aliases_after(rows) if rows else self._found()
 
+    def stage(self, version: str) -> str:
+        """Which alias of `PATH` the version is under, or `UNSTAGED`; before a move that is open."""
+        rows = self.history()
+        return stage_of(settled(rows) if rows else self._found(), version) or UNSTAGED
+
     def recover(self) -> bool:
         """Finish the move that a dead process left open; whether there was one."""
         with self._alone(recover=False) as rows:
@@ -203,21 +182,44 @@ class Moves:
     def verify(self) -> list[str]:
         """What is wrong with the ledger, or between it and the registry; empty when it is sound.
 
-        A move that is under way or was interrupted is no fault. MoveRefused where moves follow each
-        other too fast to read all of it between two.
+        A move that is under way or was interrupted is no fault, nor is a version that was deleted
+        since (`deleted` tells). MoveRefused where moves follow each other too fast to read all of
+        it between two.
         """
         stamp, rows, aliases = self._at_once()
         found = faults(rows, stamp)
         if found or not rows:
             return found
-        for row in rows:
-            said = row.said
-            if row.kind == INTENT and said["bundle"] != self._digest(said["version"]):
-                found.append(f"row {row.seq}: version {said['version']} has another bundle now")
+        self._sound = rows
+        for row, bundle in self._registered(rows):
+            if bundle not in (None, row.said["bundle"]):
+                found.append(f"row {row.seq}: version {row.said['version']} has another bundle now")
         if open_intent(rows) is None:
             told = aliases_after(rows)
             found += [self._beside(told, *each) for each in differences(told, aliases).items()]
         return found
+
+    def deleted(self) -> list[str]:
+        """Each row of a sound ledger whose version the registry holds no more."""
+        stamp, rows, _ = self._at_once()
+        if faults(rows, stamp, self._sound):
+            return []
+        return [
+            f"row {row.seq}: version {row.said['version']} was deleted: its bundle is not compared"
+            for row, bundle in self._registered(rows)
+            if bundle is None
+        ]
+
+    def _registered(self, rows: list[Row]) -> list[tuple[Row, str | None]]:
+        """Each move with the digest that its version has now, None where there is no such one."""
+        moves = [row for row in rows if row.kind == INTENT]
+        bundles: dict[str, str | None] = {}
+        for version in {row.said["version"] for row in moves}:
+            try:
+                bundles[version] = self._digest(version)
+            except NotRegistered:
+                bundles[version] = None
+        return [(row, bundles[row.said["version"]]) for row in moves]
 
     @contextmanager
     def _alone(self, recover: bool = True) -> Generator[list[Row]]:
@@ -333,10 +335,3 @@ class Moves:
 
     def _digest(self, version: str) -> str:
         return self._registry.version(self._model, version).digest
-
-
-def _check_bar(version: str, reason: str | None) -> None:
-    if reason is not None:
-        raise MoveRefused(
-            f"version {version}: is barred ({reason}): name who overrides that and why"
-        )

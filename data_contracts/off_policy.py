@@ -1,4 +1,7 @@
-"""Off-policy value of a policy from another policy's log with known propensities."""
+"""Off-policy value of a policy from another policy's log with known propensities.
+
+Where `users` are given, of each row or slate, intervals and doubt are over users.
+"""
 
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
@@ -6,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from data_contracts.evidence import Estimate, percentile_interval
+from data_contracts.evidence import (
+    Estimate,
+    effective_size,
+    few_users,
+    percentile_interval,
+    units_of,
+)
 
 LEAST_EFFECTIVE = 200.0
 """Effective rows below which the estimates are a few rows' luck."""
@@ -36,11 +45,13 @@ class OffPolicyValue:
     """Direct method: the model alone, whose interval knows nothing of the model's bias."""
     dr: Estimate | None
     effective_sample_size: float
+    effective_users: float
+    """By the weight that each has; rows where users are not known."""
     max_weight: float
     mean_weight: float
     """1 up to chance, where the log has all that the target does and its propensities are true."""
     doubt: str | None
-    """Why the overlap of the policies is too poor to judge by."""
+    """Why the overlap of the policies is too poor, or of too few users, to judge by."""
 
     @property
     def verdict(self) -> str:
@@ -62,6 +73,7 @@ def off_policy_value(
     draws: int = 1000,
     seed: int = 0,
     modelled: Modelled | None = None,
+    users: np.ndarray | None = None,
 ) -> OffPolicyValue:
     """IPS (Horvitz & Thompson 1952), SNIPS (Swaminathan & Joachims 2015), bootstrap intervals.
 
@@ -71,12 +83,13 @@ def off_policy_value(
     """
     _check(rewards, logged)
     weight = target / logged
+    unit, _ = units_of(len(rewards), users)
     summed = {"ips": weight * rewards, "weight": weight}
     if modelled is not None:
         summed["dm"] = modelled.target
         summed["dr"] = modelled.target + weight * (rewards - modelled.logged)
     columns = np.column_stack(list(summed.values()))
-    found = _means(columns, draws, seed)
+    found = _means(columns, unit, draws, seed)
     n, means = len(rewards), dict(zip(summed, columns.mean(axis=0), strict=True))
     drawn = dict(zip(summed, found.T, strict=True))
     kept = drawn["weight"] > 0
@@ -90,10 +103,11 @@ def off_policy_value(
         snips=estimate(normalised, drawn["ips"][kept] / drawn["weight"][kept]),
         dm=estimate(means["dm"], drawn["dm"]) if modelled else None,
         dr=estimate(means["dr"], drawn["dr"]) if modelled else None,
-        effective_sample_size=_effective(weight),
+        effective_sample_size=effective_size(weight),
+        effective_users=effective_size(np.bincount(unit, weight)),
         max_weight=float(weight.max()),
         mean_weight=float(means["weight"]),
-        doubt=_doubt(weight),
+        doubt=_doubt(weight, unit),
     )
 
 
@@ -104,6 +118,7 @@ def slate_value(
     confidence: float = 0.95,
     draws: int = 1000,
     seed: int = 0,
+    users: np.ndarray | None = None,
 ) -> OffPolicyValue:
     """Mean reward of a slate that is read from the top: cascade weights (McInerney et al. 2020).
 
@@ -117,15 +132,16 @@ def slate_value(
     gained = np.where(there, weight * np.where(there, rewards, 0.0), 0.0)
     slots = rewards.shape[1]
     columns = np.concatenate([gained, np.where(there, weight, 0.0), there], axis=1)
-    found, means = _means(columns, draws, seed), columns.mean(axis=0)
+    unit, _ = units_of(len(rewards), users)
+    found, means = _means(columns, unit, draws, seed), columns.mean(axis=0)
 
     def normalised(sums: np.ndarray) -> np.ndarray:
         over, under, share = np.split(np.atleast_2d(sums), [slots, 2 * slots], axis=1)
         parts = np.divide(over, under, out=np.zeros_like(over), where=under > 0)
         return (parts * share).sum(axis=1)
 
-    each = [weight[there[:, slot], slot] for slot in range(slots)]
-    worst = min(each, key=_effective)
+    each = [(weight[read, slot], unit[read]) for slot, read in enumerate(there.T)]
+    worst, whose = min(each, key=lambda slot: effective_size(slot[0]))
     n, ips = len(rewards), float(gained.sum(axis=1).mean())
     sums = found[:, :slots].sum(axis=1)
     return OffPolicyValue(
@@ -137,10 +153,11 @@ def slate_value(
         ),
         dm=None,
         dr=None,
-        effective_sample_size=_effective(worst),
-        max_weight=max(float(w.max()) for w in each),
+        effective_sample_size=effective_size(worst),
+        effective_users=effective_size(np.bincount(whose, worst)),
+        max_weight=max(float(slot.max()) for slot, _ in each),
         mean_weight=float(worst.mean()),
-        doubt=next(filter(None, map(_doubt, each)), None),
+        doubt=next(filter(None, (_doubt(*slot) for slot in each)), None),
     )
 
 
@@ -152,19 +169,22 @@ def tabular_model(
     strength: float = 100.0,
     folds: int = 3,
     seed: int = 0,
+    users: np.ndarray | None = None,
 ) -> Modelled:
-    """A reward model of one mean per cell, smoothed towards the mean of all, cross-fitted.
+    """A reward model of one mean per cell, smoothed towards the mean of all, cross-fitted: a user's
+    rows are one fold's, and nothing is expected of a fold beside which there are no rows.
 
     `cell` int[n]: which (action, place) was logged; `place` int[cells] and `probability`
     float[cells]: where each cell is, and how often the target chooses it there. `strength` is the
     prior's weight in rows.
     """
-    fold = np.random.default_rng(seed).integers(0, folds, len(rewards))
+    unit, count = units_of(len(rewards), users)
+    fold = np.random.default_rng(seed).integers(0, folds, count)[unit]
     cells, places = len(place), int(place.max()) + 1
     means, expected = np.zeros((folds, cells)), np.zeros((folds, places))
     for each in range(folds):
         others = fold != each
-        prior = strength * rewards[others].mean()
+        prior = strength * (rewards[others].mean() if others.any() else 0.0)
         hits = np.bincount(cell[others], rewards[others], minlength=cells)
         means[each] = (hits + prior) / (np.bincount(cell[others], minlength=cells) + strength)
         expected[each] = np.bincount(place, probability * means[each], minlength=places)
@@ -176,26 +196,29 @@ def _check(rewards: np.ndarray, logged: np.ndarray) -> None:
         raise ValueError("off-policy value: needs rows, each with a logged propensity in (0, 1]")
 
 
-def _means(columns: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """float[draws, columns]: their means over rows drawn with replacement."""
-    rng, n = np.random.default_rng(seed), len(columns)
-    return np.array(
-        [np.bincount(rng.integers(0, n, n), minlength=n) @ columns / n for _ in range(draws)]
-    )
+def _means(columns: np.ndarray, unit: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """float[draws, columns]: their means over the rows of units drawn with replacement."""
+    rows = np.bincount(unit)
+    sums = np.column_stack([np.bincount(unit, column) for column in columns.T])
+    rng, count = np.random.default_rng(seed), len(rows)
+    found: list[np.ndarray] = []
+    for _ in range(draws):
+        times = np.bincount(rng.integers(0, count, count), minlength=count)
+        found.append(times @ sums / (times @ rows))
+    return np.array(found)
 
 
-def _effective(weight: np.ndarray) -> float:
-    squares = float((weight**2).sum())
-    return float(weight.sum()) ** 2 / squares if squares else 0.0
-
-
-def _doubt(weight: np.ndarray) -> str | None:
-    effective, total = _effective(weight), float(weight.sum())
+def _doubt(weight: np.ndarray, unit: np.ndarray) -> str | None:
+    effective, total = effective_size(weight), float(weight.sum())
     if effective < LEAST_EFFECTIVE:
         return f"{effective:.0f} effective rows of {len(weight)}, needs {LEAST_EFFECTIVE:.0f}"
     if (most := float(weight.max()) / total) > MOST_OF_ALL:
         return f"one row carries {most:.0%} of all weight, at most {MOST_OF_ALL:.0%} may"
-    reach = NormalDist().inv_cdf((1 + SURE) / 2) * float(weight.std()) / len(weight) ** 0.5
+    if few := few_users(effective_size(np.bincount(unit, weight))):
+        return few
+    shares = np.bincount(unit, weight - weight.mean())
+    error = float((shares**2).sum()) ** 0.5 / len(weight)
+    reach = NormalDist().inv_cdf((1 + SURE) / 2) * error
     if abs(mean := float(weight.mean()) - 1) > reach:
         return (
             f"weights average {mean + 1:.3f}, not 1: the propensities are not the log's, or the "

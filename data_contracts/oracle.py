@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from fractions import Fraction
 from typing import Any
 
 from data_contracts import aggregates as agg
@@ -166,7 +167,7 @@ def _of_field(
             spread = n * sum(value * value for value in fixed) - total * total
             return [math.sqrt(_two_halves(spread) / (float(n) * float(n))) / scale]
         case agg.Quantile():
-            ranked = sorted(fixed)[max(math.ceil(aggregate.rank * n), 1) - 1]
+            ranked = sorted(fixed)[max(math.ceil(Fraction(str(aggregate.rank)) * n), 1) - 1]
             return [bucket_middle(ranked) / scale]
         case _:
             raise AssertionError(f"the oracle does not know {aggregate!r}")

@@ -22,7 +22,7 @@ def grouped_auc(
     first = np.cumsum(rows) - rows
     positives = np.bincount(user, hit)
     pairs = positives * (rows - positives)
-    rank = _runs(user, np.asarray(scores)[order]) - first[user]
+    rank = _midranks(_runs(user, np.asarray(scores)[order])) - first[user]
     wins = np.bincount(user, rank * hit) - positives * (positives + 1) / 2
     kept = pairs > 0
     weight = rows[kept].astype(np.float64)
@@ -37,7 +37,7 @@ def precision_at(
     confidence: float = 0.95,
     users: np.ndarray | None = None,
 ) -> Estimate:
-    """Share of positives among the k highest scores of a request, ties by the order of the rows.
+    """Share of positives among the k highest scores of a request; ties take their expected hits.
 
     Requests of at most k rows rank nothing and are left out; `n` is the number of the others. The
     interval is over `users` [rows], the one of a request's first row each; over requests without.
@@ -46,8 +46,10 @@ def precision_at(
     order = np.lexsort((-np.asarray(scores), request))
     request, hit = request[order], (np.asarray(labels) > 0)[order]
     rows = np.bincount(request)
-    place = np.arange(len(request)) - (np.cumsum(rows) - rows)[request]
-    found = np.bincount(request, hit & (place < k))[rows > k]
+    run = _runs(request, np.asarray(scores)[order])
+    same = np.bincount(run)
+    above = np.cumsum(same)[run] - same[run] - (np.cumsum(rows) - rows)[request]
+    found = np.bincount(request, hit * hits_at(k, above, same[run]))[rows > k]
     unit, _ = units_of(len(found), None if users is None else np.asarray(users)[first][rows > k])
     shown = np.bincount(unit) * float(k)
     return replace(ratio(np.bincount(unit, found), shown, confidence), n=len(found))
@@ -91,8 +93,12 @@ def ratio(
 
 
 def _runs(group: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """float64[n]: midranks from 1 of rows sorted by (group, value), counted through all groups."""
+    """int[n]: number of the run of equal values, of rows sorted by (group, value)."""
     fresh = (group[1:] != group[:-1]) | (values[1:] != values[:-1])
-    run = np.concatenate(([0], np.cumsum(fresh))) if len(group) else np.zeros(0, np.int64)
+    return np.concatenate(([0], np.cumsum(fresh))) if len(group) else np.zeros(0, np.int64)
+
+
+def _midranks(run: np.ndarray) -> np.ndarray:
+    """float64[n]: midranks from 1 of rows in these runs, counted through all groups."""
     counts = np.bincount(run)
     return (np.cumsum(counts) - (counts - 1) / 2)[run]

@@ -10,6 +10,8 @@ PREVIOUS = "previous_champion"
 """The version that a demoted champion gives way to."""
 PATH = (CHALLENGER, SHADOW, CANARY, CHAMPION)
 """From registered to served; a version is under one of them at most."""
+UNSTAGED = "none"
+"""What a version under none of them is told to be in."""
 ALIASES = (*PATH, PREVIOUS)
 """All that the ledger keeps; others are the user's own."""
 

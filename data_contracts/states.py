@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,7 +117,7 @@ def encode(group: FeatureGroup, state: State) -> bytes:
     parts += [struct.pack("<I", len(table)) for table in tables[1:]]
     parts.append(np.ascontiguousarray(tables[0][:, LEVEL:], "<i8").tobytes())
     for table in tables[1:]:
-        parts.append(_tile_index(tables[0], table).astype("<i4").tobytes())
+        parts.append(tile_index(tables[0], table).astype("<i4").tobytes())
         parts.append(np.ascontiguousarray(table[:, STATE:], "<i8").tobytes())
     return b"".join(parts)
 
@@ -150,6 +151,15 @@ def decode_all(group: FeatureGroup, packed: Mapping[str, bytes]) -> dict[str, St
         key: State(seq, as_of, rows)
         for key, (seq, as_of), rows in zip(packed, stamps, parts, strict=True)
     }
+
+
+def decodable(group: FeatureGroup, packed: Mapping[str, bytes]) -> dict[str, State]:
+    """As `decode`, without the states that it refuses."""
+    found: dict[str, State] = {}
+    for key, state in packed.items():
+        with suppress(ValueError):
+            found[key] = decode(group, state)
+    return found
 
 
 def unpack(group: FeatureGroup, packed: Sequence[bytes], keys: np.ndarray) -> Unpacked:
@@ -223,8 +233,9 @@ def _with_keys(packed: bytes, width: int, keys: np.ndarray, counts: np.ndarray) 
     return rows
 
 
-def _tile_index(tiles: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """int64[n]: the tile of each entry, the last of its level that starts no later."""
+def tile_index(tiles: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """int64[n]: the tile of each entry of one key, the last of its level that starts no later: an
+    entry of a session starts at its own time, its segment where the chain began."""
     both = np.concatenate([tiles[:, LEVEL:STATE], table[:, LEVEL:STATE]])
     side = np.arange(len(both)) >= len(tiles)
     order = np.lexsort((side, both[:, 1], both[:, 0]))

@@ -24,6 +24,7 @@ from data_contracts.features import FeatureGroup
 from data_contracts.gate_rules import Rule, RuleInForce, check_rules, effective
 from data_contracts.labels import Label
 from data_contracts.model_spec import ModelSpec
+from data_contracts.policies import OffPolicy
 from data_contracts.rollout import Rollout
 from data_contracts.rules import FILE, Rules
 
@@ -80,20 +81,6 @@ class Gates:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"gates: {name} {getattr(self, name)}: must not be below 0")
         check_rules(self.changed)
-
-
-@dataclass(frozen=True)
-class OffPolicy:
-    """Value a policy from the log of another one with known propensities."""
-
-    logged: str
-    """`policy` of the logging rows, whose `propensity` is recorded."""
-    target: str
-    """`policy` of the rows that give the on-policy figure."""
-    action_distribution: str
-    """CSV in the use case's folder: the `action` fields and `probability`."""
-    action: tuple[str, ...] = ("item_id", "position")
-    """Event fields that say what was chosen, and where."""
 
 
 @dataclass(frozen=True)
@@ -320,10 +307,7 @@ def _check(use_case: UseCase) -> None:
     except ValueError as error:
         raise ValueError(f"vacuum_after: {error}") from error
     if declared.off_policy is not None:
-        if missing := {"policy", "propensity"} - set(contract.fields):
-            raise ValueError(f"off_policy: needs the fields {sorted(missing)} in the contract")
-        if not (use_case.folder / declared.off_policy.action_distribution).is_file():
-            raise ValueError(f"off_policy: {declared.off_policy.action_distribution} is missing")
+        declared.off_policy.check(contract.fields, use_case.folder)
     if use_case.log is not None and not use_case.log.exists():
         raise ValueError(f"log {use_case.log} is missing")
 

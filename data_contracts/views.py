@@ -43,6 +43,12 @@ class View:
     """Feature values that could be compared with what the writer had kept up."""
     mismatches: int = 0
     """Of those, values that differed."""
+    lost: int = 0
+    """Keys whose state was gone, so that each of its values differed."""
+    quiet_to: int = 0
+    """µs: the idle states of keys of which nothing arrived since have left …"""
+    quiet_seq: int = 0
+    """… as far as the events up to this seq tell; both are 0 after a load."""
 
     @property
     def name(self) -> str:

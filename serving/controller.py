@@ -32,7 +32,7 @@ from serving.registry import Registry
 from serving.release import Controller
 from serving.server_log import ServerLog
 from serving.settings import Settings
-from serving.traffic import expected
+from serving.traffic import Unmeasured, expected, measured
 
 _log = logging.getLogger("serving.controller")
 """By its name: under `-m` its `__name__` is another, below none of the server's loggers."""
@@ -61,10 +61,13 @@ def controller(settings: Settings) -> Controller:
 
 
 def tuned(use_case: UseCase, lake: Lake) -> dict[str, float]:
-    """Check -> weight at which its sequence shall be narrowest, by the CTR so far."""
+    """Check -> weight at which its sequence shall be narrowest, by the outcomes so far."""
     gates = use_case.declared.gates
-    traffic = Traffic(1.0, 1.0, 1.0, base_rate(lake) or RATE)
-    return weights(gates.rules, traffic, gates.alpha)
+    try:
+        seen = measured(lake)
+    except Unmeasured:
+        seen = Traffic(1.0, 1.0, 1.0, base_rate(lake) or RATE)
+    return weights(gates.rules, seen, gates.alpha)
 
 
 def fetch(use_case: UseCase, lake: Lake, plan: Plan) -> None:

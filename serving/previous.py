@@ -1,6 +1,7 @@
 """The champion that a rollback returns to, whether or not the registry can be reached."""
 
-from data_contracts.moves import Moves, Registry
+from data_contracts.moves import Moves
+from data_contracts.registered import Registry
 from data_contracts.rollout import Plan, Target, followed
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import PREVIOUS, MoveRefused

@@ -12,6 +12,7 @@ from typing import Any
 from data_contracts.bundle import BundleRefused
 from data_contracts.file_lock import locked
 from data_contracts.lake import Lake
+from data_contracts.registered import NotRegistered
 from data_contracts.rollout import Target
 
 DIGEST = "bundle_sha256"
@@ -46,8 +47,8 @@ class Registry:
             self._client.set_registered_model_alias(name, alias, version)
 
     def version(self, name: str, number: str) -> Target:
-        """One version of model `name`; BundleRefused where it is not registered, or its bundle has
-        no digest."""
+        """One version of model `name`; NotRegistered where there is none of that number,
+        BundleRefused where its bundle has no digest."""
         found = self._version(name, number)
         digest = found.tags.get(DIGEST)
         if not digest or not found.run_id:
@@ -58,7 +59,7 @@ class Registry:
 
     def decided(self, name: str, number: str) -> Mapping[str, Any] | None:
         """The decision under which a version was registered, as `Decision.as_dict` gave it;
-        BundleRefused where it is not registered, or the tag does not hold one."""
+        NotRegistered, or BundleRefused where the tag does not hold one."""
         tags = self._version(name, number).tags
         try:
             return json.loads(tags["decision"]) if "decision" in tags else None
@@ -98,7 +99,7 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            raise BundleRefused(f"model {name} version {number}: is not registered") from None
+            raise NotRegistered(f"model {name} version {number}: is not registered") from None
 
     def _model(self, name: str) -> Any:
         from mlflow.exceptions import MlflowException

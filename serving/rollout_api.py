@@ -115,7 +115,7 @@ def add_rollout(app: FastAPI, use_case: UseCase, lake: Lake, keys: Access) -> No
         def tell() -> dict[str, Any]:
             seen = measured(lake)
             needed = needs(use_case, seen)
-            return {**needed.as_dict(), "traffic": vars(seen)}
+            return {**needed.as_dict(), "traffic": seen.as_dict()}
 
         return await shown(request, tell)
 

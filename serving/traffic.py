@@ -1,12 +1,15 @@
 """What a use case's traffic is, by its matured outcomes."""
 
 from dataclasses import replace
+from math import sqrt
 
 import numpy as np
 
 from data_contracts.clock import DAY, HOUR
+from data_contracts.evidence import log_losses
 from data_contracts.exposure import Plan, Traffic, plan
 from data_contracts.lake import Lake
+from data_contracts.sequences import LEAST_UNITS, paired_gap
 from data_contracts.use_case import UseCase
 from serving.evidence import columns
 
@@ -42,7 +45,8 @@ def expected(use_case: UseCase, lake: Lake) -> Plan | None:
 
 def measured(lake: Lake) -> Traffic:
     """Impressions and users a day, CTR and its design effect, over the last seven whole days or
-    over what there is of a first one, whose users are then taken for a day's and none for new.
+    over what there is of a first one, whose users are then taken for a day's and none for new; the
+    log loss of what was served then, and the gap to it of the last candidate that was in a shadow.
 
     Raises Unmeasured where the outcomes tell of less than an hour, or of one class only.
     """
@@ -81,5 +85,30 @@ def _measured(lake: Lake) -> tuple[Traffic, int]:
         rate=rate,
         # Where it looks smaller than one, that is chance.
         design_effect=max(1.0, squares / (len(labels) * rate * (1 - rate))),
+        gap_deviation=_gap_deviation(lake),
+        log_loss=_log_loss(lake, rows["q"].max() - ago.max()),
     )
     return found, days
+
+
+def _log_loss(lake: Lake, since: int) -> float | None:
+    """Of the outcomes from the µs `since` on; None where no scores are kept."""
+    rows = columns(lake.outcomes, ["label", "score", "q"])
+    if not rows:
+        return None
+    recent = rows["q"] >= since
+    return float(log_losses(rows["label"][recent], rows["score"][recent]).mean())
+
+
+def _gap_deviation(lake: Lake) -> float | None:
+    """Of the last version that scored in a shadow; None before `LEAST_UNITS` units have come."""
+    names = ["unit", "label", "score", "shadow_score", "shadow_version", "q"]
+    rows = columns(lake.outcomes, names, [("shadow_version", "!=", "")])
+    if not rows or not len(rows["q"]):
+        return None
+    kept = rows["shadow_version"] == rows["shadow_version"][rows["q"].argmax()]
+    theirs = log_losses(rows["label"], rows["score"])[kept]
+    gaps = log_losses(rows["label"], rows["shadow_score"])[kept] - theirs
+    sums = paired_gap(rows["unit"][kept], gaps, np.ones(len(gaps)), theirs)
+    known = sums.units[0] >= LEAST_UNITS and sums.variance > 0
+    return sqrt(sums.variance / sums.weight) if known else None

@@ -13,7 +13,7 @@ from data_contracts.clock import SECOND, format_time
 from data_contracts.entries import Entries, Part
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.states import State, read
+from data_contracts.states import State, read, tile_index
 from data_contracts.tiles import (
     LEVEL,
     START,
@@ -85,14 +85,14 @@ def tiles_of(group: FeatureGroup, rows: Rows) -> list[dict[str, Any]]:
     Width 0 is an event that waits for the as-of; a session's segment and a lifetime have none.
     """
     found: list[dict[str, Any]] = []
-    for tile in rows.tiles:
+    homes = [tile_index(rows.tiles, table) for table in rows.entries]
+    for i, tile in enumerate(rows.tiles):
         level, start = int(tile[LEVEL]), int(tile[START])
 
-        def held(part: Part, tile: np.ndarray = tile) -> Any:
+        def held(part: Part, i: int = i, tile: np.ndarray = tile) -> Any:
             if isinstance(part, Entries):
-                table = rows.entries[group.places[part]]
-                mine = (table[:, LEVEL] == tile[LEVEL]) & (table[:, START] == tile[START])
-                return table[mine, STATE:].tolist()
+                place = group.places[part]
+                return rows.entries[place][homes[place] == i, STATE:].tolist()
             base = part.base if isinstance(part, Decayed) else part
             return int(tile[STATE + group.places[base]])
 

@@ -3,6 +3,7 @@
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as sf
 
+from data_contracts.clock import parse_time
 from data_contracts.use_case import UseCase
 
 
@@ -34,6 +35,15 @@ def label_rows(use_case: UseCase, events: DataFrame) -> DataFrame:
         .withColumn("mature", sf.coalesce(settled, sf.lit(False)))
         .drop("complete_to")
     )
+
+
+def settled_rows(use_case: UseCase, events: DataFrame, closed: str = "") -> DataFrame:
+    """The label rows that are mature, or of before `closed` (RFC 3339): to one of those no positive
+    comes any more, whoever says so."""
+    settled = sf.col("mature")
+    if closed:
+        settled |= sf.col("event_time") < sf.timestamp_micros(sf.lit(parse_time(closed)))
+    return label_rows(use_case, events).where(settled)
 
 
 def positives(use_case: UseCase, events: DataFrame) -> DataFrame:

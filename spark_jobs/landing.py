@@ -147,5 +147,7 @@ class _Reader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     def _sizes(self) -> dict[str, int]:
         if not self._folder.is_dir():
             return {}
-        names = sorted(p.name for p in self._folder.glob("*.jsonl") if p.is_file())
+        names = [p.name for p in self._folder.glob("*.jsonl") if p.is_file()]
+        # What comes in live does not wait for a long history.
+        names.sort(key=lambda name: (not name.startswith(GROWING), name))
         return {name: (self._folder / name).stat().st_size for name in names}

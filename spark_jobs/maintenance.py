@@ -18,8 +18,9 @@ from data_contracts.use_case import UseCase, check_vacuum
 from spark_jobs.events import arrival, load_events
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.folding import FoldedTiles, fold_tiles
-from spark_jobs.idle_states import expiring, remove_idle_states
-from spark_jobs.lake_lease import lake_lease
+from spark_jobs.idle_states import expiring, keep_quiet, quiet_file, removing
+from spark_jobs.lake_lease import RowsHeld, lake_lease
+from spark_jobs.lease import LeaseHeld
 from spark_jobs.tables import BUSY, exists
 
 APPENDED = ("events", "duplicates", "quarantine", "predictions")
@@ -41,6 +42,8 @@ class Maintained:
     """Keys whose old tiles are one base now."""
     states_removed: int = 0
     """Keys that left the online store."""
+    states_left: int = 0
+    """Keys that the stream looks at instead: it removes their idle states between its batches."""
     vacuumed: dict[str, int] = field(default_factory=dict[str, int])
     """Table -> files deleted from the disk."""
     skipped: dict[str, str] = field(default_factory=dict[str, str])
@@ -69,7 +72,7 @@ def maintain(
             found.tiles_deleted, found.bases = folded.deleted, folded.bases
 
         _unless_busy(found, "tiles", fold)
-        _remove_idle(spark, use_case, lake, as_of, found)
+        _remove_idle(spark, use_case, lake, seq, as_of, found)
     for name in VACUUMED:
         if exists(spark, getattr(lake, name)):
             found.vacuumed[name] = _vacuum(spark, lake, name, vacuum_after, forced)
@@ -97,19 +100,26 @@ def _compact(spark: SparkSession, lake: Lake, name: str, found: Maintained) -> N
 
 
 def _remove_idle(
-    spark: SparkSession, use_case: UseCase, lake: Lake, as_of: int, found: Maintained
+    spark: SparkSession, use_case: UseCase, lake: Lake, seq: int, as_of: int, found: Maintained
 ) -> None:
-    """Only between the batches of whoever writes the store: a batch reads a state and writes it."""
-    if not expiring(use_case, lake):
+    """Here only under the lease: a batch reads a state and writes it."""
+    quiet = keep_quiet(spark, use_case, lake, seq, as_of)
+    if not quiet:
         return
     with ExitStack() as held:
         try:
             held.enter_context(lake_lease(lake))
         except RuntimeError as refused:
-            found.skipped["idle states"] = str(refused)
+            # Who writes these rows from another folder sees no file of this one.
+            if isinstance(refused, LeaseHeld) and not isinstance(refused, RowsHeld):
+                found.states_left = quiet
+            else:
+                found.skipped["idle states"] = str(refused)
             return
         online = OnlineStates(use_case, lake)
-        found.states_removed = remove_idle_states(spark, use_case, lake, online, as_of)
+        for view, _ in expiring(use_case, lake):
+            if quiet_file(lake, view.name).exists():
+                found.states_removed += sum(removing(lake, online, view))
 
 
 def _vacuum(spark: SparkSession, lake: Lake, name: str, after: str, forced: bool) -> int:

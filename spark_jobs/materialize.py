@@ -38,7 +38,9 @@ class Materialized:
     compared: int
     """Feature values of keys that the stream had written, read from both states."""
     mismatches: int
-    """Of those, values that differ: 0 unless stream or tiles are wrong."""
+    """Of those, values that differ: 0 unless stream or tiles are wrong, or states are gone."""
+    lost: int
+    """Keys whose states were gone from the store, of which each value differs."""
 
 
 def materialize(
@@ -65,6 +67,7 @@ def materialize(
         as_of=max((view.as_of for view in loaded), default=0),
         compared=sum(view.compared for view in loaded),
         mismatches=sum(view.mismatches for view in loaded),
+        lost=sum(view.lost for view in loaded),
     )
 
 

@@ -4,10 +4,11 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from data_contracts.lake import Lake
@@ -72,18 +73,34 @@ def named_errors(lake: Lake) -> Iterator[None]:
 
 
 def ask(lake: Lake) -> str:
-    """What the store answers in a word or two; RuntimeError, named, where it does not."""
+    """What the store answers in a few words; RuntimeError, named, where it does not, or may lose
+    states."""
     with named_errors(lake):
         if lake.redis is not None:
             once = Retry(NoBackoff(), 0)
             client = redis.Redis.from_url(lake.redis.url, socket_timeout=ANSWER_S, retry=once)
             with closing(client):
-                return f"{client.dbsize():,} keys"
+                return f"{client.dbsize():,} keys, {_keeps(lake, client)}"
         if not lake.online_file.exists():
             return "not written yet"
         with closing(sqlite3.connect(f"{lake.online_file.as_uri()}?mode=ro", uri=True)) as found:
             tables = found.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'")
             return f"{tables.fetchone()[0]} tables"
+
+
+def _keeps(lake: Lake, client: redis.Redis) -> str:
+    """What Redis does when its memory is full; RuntimeError where it evicts keys of any kind."""
+    try:
+        memory = cast("dict[str, Any]", client.info("memory"))
+    except NoPermissionError:
+        return "maxmemory-policy not shown to this login"
+    said = f"maxmemory-policy {memory['maxmemory_policy']}"
+    if memory["maxmemory_policy"].startswith("allkeys"):
+        raise RuntimeError(
+            f"{place(lake)}: {said}: it drops states when its memory is full, and their features "
+            "are wrong from then on: set noeviction"
+        )
+    return said
 
 
 def read_beside_writes(lake: Lake) -> None:

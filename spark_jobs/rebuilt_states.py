@@ -6,7 +6,6 @@ by the rebuilt state with the events since merged into it, between its micro-bat
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,12 @@ from pyspark.sql import functions as sf
 
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.states import State, advance, decode, encode, read
+from data_contracts.states import State, advance, decodable, decode, encode, idle_keys, read
 from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry
 from data_contracts.windows import HOPS
 from spark_jobs.columns import arrivals, keyed_rows, with_key
-from spark_jobs.events import load_events
+from spark_jobs.events import arrival, load_events
 from spark_jobs.feature_store import OnlineStates
 
 KEYS_AT_ONCE = 2_000
@@ -55,32 +54,51 @@ def loading(
 
     To be driven by the holder of the writer's lease, never within a micro-batch: events of any seq
     that is in the table are merged. The view's record says what was found in the end.
+
+    A state that the store lacks differs in every value, unless upkeep may have removed it. Where
+    the store lost whole batches, which stops the stream, what it lacks is filled, not compared.
     """
     group = view.group
     table = pq.read_table(rebuilt_file(lake, view.name))
     held = table.to_pydict()
     base = dict(zip(held["key"], held["state"], strict=True))
-    as_of = compared = differ = 0
-    later, seq = _after(spark, use_case, lake, group, int(table.schema.metadata[_SEQ]))
+    as_of = compared = differ = lost = 0
+    later, seq, latest = _after(spark, use_case, lake, group, int(table.schema.metadata[_SEQ]))
+    # A batch marks the store before its append: a lower mark is that of a store which lost some.
+    whole = online.require(0) >= seq
     waiting = [*base, *(key for key in _keys(later) if key not in base)]
     keys = len(waiting)
     while waiting:
         now, waiting = waiting[:KEYS_AT_ONCE], waiting[KEYS_AT_ONCE:]
-        fresh, newest = _after(spark, use_case, lake, group, seq)
+        fresh, newest, arrived = _after(spark, use_case, lake, group, seq)
         if newest > seq:
             new = [k for k in _keys(fresh) if k not in base and k not in {*now, *waiting}]
             later, seq = pa.concat_tables([later, fresh]), newest
             waiting += new
         states = {key: decode(group, base[key]) for key in now if key in base}
         states |= _caught_up(group, states, later, now, seq)
-        if view.status == "ready":
-            same, other = compare_states(group, online.packed(group, now), states)
-            compared, differ = compared + same, differ + other
-        online.write(group, states)
         as_of = max(as_of, *(state.as_of for state in states.values()))
+        latest = max(latest, arrived, as_of)
+        if view.status == "ready":
+            packed = online.packed(group, now)
+            gone = _gone(group, packed, states, latest) if whole else 0
+            same, other = compare_states(group, packed, states)
+            compared += same + gone * len(group.feature_names)
+            differ += other + gone * len(group.feature_names)
+            lost += gone
+        online.write(group, states)
         yield
-    found = {"keys": keys, "as_of": as_of, "compared": compared, "mismatches": differ}
+    found = {"keys": keys, "as_of": as_of, "compared": compared, "mismatches": differ, "lost": lost}
     ViewRegistry(lake).change(view, status="ready", rebuilt=None, **found)
+
+
+def _gone(
+    group: FeatureGroup, packed: Mapping[str, bytes], new: Mapping[str, State], as_of: int
+) -> int:
+    """How many keys the store lacks though a window still reaches an event of theirs at `as_of`
+    (µs, the latest arrival): upkeep removes no such state."""
+    absent = {key: state for key, state in new.items() if key not in packed}
+    return len(absent) - len(idle_keys(group, absent, as_of))
 
 
 def compare_states(
@@ -91,10 +109,7 @@ def compare_states(
     A state that cannot be decoded differs in every value. One that is ahead of the events table is
     not compared: its batch died before the append and will come again.
     """
-    old: dict[str, State] = {}
-    for key, state in packed.items():
-        with suppress(ValueError):
-            old[key] = decode(group, state)
+    old = decodable(group, packed)
     compared = differ = (len(packed) - len(old)) * len(group.feature_names)
     keys = [key for key in old if old[key].seq <= new[key].seq]
     for q in _moments(max(new[key].as_of for key in keys)) if keys else ():
@@ -114,12 +129,13 @@ def _moments(as_of: int) -> Iterator[int]:
 
 def _after(
     spark: SparkSession, use_case: UseCase, lake: Lake, group: FeatureGroup, seq: int
-) -> tuple[pa.Table, int]:
-    """The events above `seq` under their `key` of the group, and the highest seq of the table."""
+) -> tuple[pa.Table, int, int]:
+    """The events above `seq` under their `key` of the group, the highest seq of the table, and the
+    latest arrival (µs) among all events above `seq`, 0 where there are none."""
     events = load_events(spark, use_case, lake).where(sf.col("seq") > seq)
     found = with_key(group, events.toArrow())
-    newest = events.agg(sf.max("seq")).first()
-    return found, max(seq, newest[0] or 0) if newest else seq
+    newest = events.agg(sf.max("seq"), sf.unix_micros(sf.max(arrival(events)))).first()
+    return (found, newest[0], newest[1]) if newest and newest[0] else (found, seq, 0)
 
 
 def _keys(events: pa.Table) -> list[str]:

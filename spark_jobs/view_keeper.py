@@ -1,7 +1,8 @@
-"""What the one writer does to the views of the online store: keep up, load, drop."""
+"""What the one writer does to the views of the store: keep up, load, drop, rid of idle states."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
@@ -15,6 +16,7 @@ from data_contracts.views import View, ViewRegistry, kept_up
 from spark_jobs.checkpoint import consumed
 from spark_jobs.columns import used_fields
 from spark_jobs.feature_store import OnlineStates
+from spark_jobs.idle_states import quiet_file, removing
 from spark_jobs.lake_lease import RowsHeld, lake_lease
 from spark_jobs.lease import LeaseHeld
 from spark_jobs.rebuilt_states import loading, rebuilt_file
@@ -22,6 +24,7 @@ from spark_jobs.tables import BUSY, exists
 
 POLL_S = 0.5
 """How often the writer is looked at while it works."""
+_DONE = object()
 
 
 class ViewKeeper:
@@ -36,7 +39,7 @@ class ViewKeeper:
         self.online = online
         self._registry = ViewRegistry(lake)
         self._served: list[tuple[str, str]] = []
-        self._loading: tuple[View, Iterator[None]] | None = None
+        self._under_way: tuple[View, Iterator[object]] | None = None
 
     def begin(self) -> None:
         """Before the first event: a view of each declared group is complete as it is."""
@@ -63,21 +66,27 @@ class ViewKeeper:
             )
 
     def tend(self) -> bool:
-        """One step of loading rebuilt states or of dropping a view; False when nothing is left."""
+        """One step of loading rebuilt states, of dropping a view or, where neither waits, of
+        removing idle states; False when nothing is left."""
         self.live()
-        for view in self._registry.views().values():
+        views = self._registry.views().values()
+        for view in views:
             if view.rebuilt is not None and view.live:
-                return self._load(view)
+                parts = (self._spark, self._use_case, self._lake, self.online, view)
+                return self._step(view, partial(loading, *parts))
             if view.status == "retiring":
                 return self._drop(view)
+        for view in views:
+            if view.live and quiet_file(self._lake, view.name).exists():
+                return self._step(view, partial(removing, self._lake, self.online, view))
         return False
 
-    def _load(self, view: View) -> bool:
-        if self._loading is None or self._loading[0] != view:
-            steps = loading(self._spark, self._use_case, self._lake, self.online, view)
-            self._loading = view, steps
-        if next(self._loading[1], True):
-            self._loading = None
+    def _step(self, view: View, begin: Callable[[], Iterator[object]]) -> bool:
+        """Go on with what is under way for this record of a view, or begin it."""
+        if self._under_way is None or self._under_way[0] != view:
+            self._under_way = view, begin()
+        if next(self._under_way[1], _DONE) is _DONE:
+            self._under_way = None
         return True
 
     def _drop(self, view: View) -> bool:
@@ -90,6 +99,7 @@ class ViewKeeper:
                     return True
         self.online.drop(view.group)
         rebuilt_file(self._lake, view.name).unlink(missing_ok=True)
+        quiet_file(self._lake, view.name).unlink(missing_ok=True)
         self._registry.change(view, status="retired", rebuilt=None, tiles_from="")
         return True
 

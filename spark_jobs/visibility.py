@@ -1,7 +1,8 @@
 """When an event could first be read online: what `--as-known` builds features from.
 
-The stream notes when the states of a batch were written. An event that had arrived before the lake
-took its first batch came from elsewhere, by import or replay: for it the use case assumes a lag.
+The stream notes when the states of a batch were written, and an event counts from then on. Only one
+from a file or the collector that had arrived before the lake's first note came from elsewhere, by
+import or replay: for it the use case assumes a lag. A topic's backlog could be read by nobody.
 """
 
 import time
@@ -44,13 +45,15 @@ def visible_at(lake: Lake) -> dict[int, int]:
 def with_known_at(
     spark: SparkSession, use_case: UseCase, lake: Lake, events: DataFrame
 ) -> Visibility:
-    """When each event was known: the later of its arrival and its batch's note, or the assumed lag
-    after its arrival. ValueError where a lag is needed and the use case declares none."""
+    """When each event was known: the later of its arrival and its batch's note, or for what was
+    imported the assumed lag after its arrival. ValueError where the use case declares none then."""
     notes = visible_at(lake)
     began = min(notes.values(), default=None)
     frame = spark.createDataFrame(list(notes.items()), "seq long, _visible long")
     arrived = sf.unix_micros(arrival(events))
-    noted = sf.col("_visible").isNotNull() & (arrived >= sf.lit(began))
+    # A topic's origin is `topic/partition`, a file's is its name.
+    here = sf.col("origin").contains("/") | (arrived >= sf.lit(began))
+    noted = sf.col("_visible").isNotNull() & here
     joined = events.join(sf.broadcast(frame), "seq", "left").withColumn("_noted", noted)
     counted = joined.agg(sf.count(sf.when(noted, 1)), sf.count("*")).first()
     recorded, every = (int(counted[0]), int(counted[1])) if counted else (0, 0)

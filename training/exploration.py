@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from data_contracts.exploration import candidate_key, followed, propensities, utilities
 from data_contracts.off_policy import OffPolicyValue, slate_value
+from training.evaluate import keys_of
 
 _Row = Mapping[str, Any]
 _Policy = Callable[[Sequence[_Row], Sequence[str], Sequence[int]], list[float]]
@@ -17,7 +18,7 @@ its turn."""
 
 
 def explored_values(
-    predictions: pa.Table, identity: Sequence[str], confidence: float
+    predictions: pa.Table, identity: Sequence[str], confidence: float, user: str | None = None
 ) -> dict[str, OffPolicyValue]:
     """Target policy to its value: mean positives of the explored slots of a slate.
 
@@ -27,7 +28,8 @@ def explored_values(
     requests, `version N` (its scores, drawn at the temperature of the log).
 
     What rules add to a score (`boost`) stays as it was logged. A slate counts as read down to its
-    last slot above which no outcome is missing.
+    last slot above which no outcome is missing. Intervals are over the users in the column `user`,
+    over slates without.
     """
     requests: dict[tuple[str, str], list[_Row]] = defaultdict(list)
     for row in predictions.to_pylist():
@@ -42,7 +44,9 @@ def explored_values(
     found = {"drawn": (slates, _logged), "by score": (slates, _by_score)}
     found |= {f"version {version}": (theirs, _shadow) for version, theirs in copied.items()}
     return {
-        name: slate_value(*_arrays(rows, identity, policy), confidence=confidence)
+        name: slate_value(
+            *_arrays(rows, identity, policy), confidence=confidence, users=_users(rows, user)
+        )
         for name, (rows, policy) in found.items()
         if rows
     }
@@ -65,6 +69,13 @@ def _arrays(
             target[i, j] = chance
     read = ~np.isnan(rewards).all(axis=0)
     return rewards[:, read], logged[:, read], target[:, read]
+
+
+def _users(slates: Sequence[Sequence[_Row]], user: str | None) -> np.ndarray | None:
+    """str[slates]: whose each is."""
+    if user is None:
+        return None
+    return keys_of(np.array([rows[0][user] for rows in slates], object))
 
 
 def _logged(rows: Sequence[_Row], _: Sequence[str], first: Sequence[int]) -> list[float]:

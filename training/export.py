@@ -25,6 +25,7 @@ from data_contracts.bundle import (
 )
 from data_contracts.use_case import UseCase
 from training.batches import Rows
+from training.chosen import Chosen, write_chosen
 from training.engine import Engine
 from training.evaluate import predict
 from training.models.calibrated import Calibrated
@@ -73,17 +74,20 @@ def export_bundle(
     metrics: Mapping[str, Any],
     folder: Path,
     built: BuiltFrom,
+    chosen: Chosen,
 ) -> Manifest:
     """Write and seal the bundle of `model` in the empty `folder`.
 
     `rows` are real rows, from which the golden ones are taken at even distances; `built` is the
-    origin of the training set that the model was fit on, and holds every feature it takes.
+    origin of the training set that the model was fit on, and holds every feature it takes; `chosen`
+    is what it was fitted by, of which trees keep nothing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     widths = rows.ids.shape[1], rows.dense.shape[1]
     write_graph(model, *widths, folder / GRAPH)
     if not isinstance(model, Trees):
         write_weights(model, folder)
+        write_chosen(chosen, folder)
     if name == TWO_TOWER:
         write_towers(model, *widths, folder / TOWERS)
     golden = _spread(rows, GOLDEN_ROWS)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from data_contracts.evidence import paired_difference
+from data_contracts.evidence import effective_users, few_users, paired_difference
 from training.data import Dataset
 from training.evaluate import predict
 
@@ -36,8 +36,11 @@ class Fitted:
 
 
 def better_untrained(trained: nn.Module, untrained: nn.Module, dataset: Dataset) -> bool:
-    """Whether the validation rows say with their whole interval that training made things worse."""
+    """Whether the validation rows say with their whole interval that training made things worse;
+    those of fewer than `LEAST_USERS` effective users say nothing."""
     validation, users = dataset.splits["validation"], dataset.users.get("validation")
+    if few_users(effective_users(len(validation.labels), users)):
+        return False
     first, second = (predict(model, validation) for model in (trained, untrained))
     return paired_difference(validation.labels, first, second, users=users).low > 0
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from data_contracts.bundle import LOGIT_TOLERANCE
-from data_contracts.evidence import Estimate
+from data_contracts.evidence import Estimate, few_users
 
 FASTER = 0.10
 """Least share of p99 at 21 rows that a variant made to save time must save."""
@@ -33,6 +33,8 @@ class Figures:
     """Log loss less that of the version's own graph on the same rows, with its interval."""
     ece_above: Estimate
     """The same of the expected calibration error."""
+    users: float
+    """Effective users over whom both intervals are."""
     alone: float
     """How far a logit moves when its row is scored alone and not among others."""
     swing: float = 1.0
@@ -55,6 +57,8 @@ def refusal(
     """
     if own.above.n < least:
         return f"cannot judge: {own.above.n:,} held-out rows, needs {least:,}"
+    if few := few_users(own.users):
+        return f"cannot judge: {few}"
     if own.alone > LOGIT_TOLERANCE:
         return (
             f"a score depends on the rows beside it: a logit moves by {own.alone:.1e}, at most "

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from data_contracts.evidence import Estimate, auc
+from data_contracts.evidence import Estimate, auc, calibration_bins
 from training.evaluate import Slices
 
 
@@ -54,9 +54,7 @@ def _reliability(labels: np.ndarray, scores: Mapping[str, np.ndarray], bins: int
     axes = figure.subplots()
     top = 0.0
     for name, score in scores.items():
-        parts = np.array_split(np.argsort(score, kind="stable"), min(bins, len(score)))
-        predicted = [float(score[part].mean()) for part in parts]
-        observed = [float(labels[part].mean()) for part in parts]
+        predicted, observed, _ = calibration_bins(labels, score, bins)
         axes.plot(predicted, observed, marker="o", markersize=4, label=name)
         top = max(top, *predicted, *observed)
     axes.plot([0, top], [0, top], color="grey", linestyle=":", linewidth=1)

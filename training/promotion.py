@@ -15,7 +15,7 @@ from data_contracts.bundle import (
     check_inputs,
     open_bundle,
 )
-from data_contracts.evidence import bootstrap, predicted_over_observed
+from data_contracts.evidence import bootstrap, effective_users, predicted_over_observed
 from data_contracts.gate_rules import BETTER, RuleInForce
 from data_contracts.gates import (
     Check,
@@ -160,9 +160,9 @@ def _calibration(
     users: np.ndarray | None,
 ) -> Check:
     found = bootstrap(predicted_over_observed, labels, scores, confidence, users=users)
-    return made(
-        rule, rule.check, "between", {**found.as_dict(), "limit": rule.limit, "least": rule.least}
-    )
+    numbers = {"limit": rule.limit, "least": rule.least}
+    counted = {"users": effective_users(len(labels), users)}
+    return made(rule, rule.check, "between", {**found.as_dict(), **numbers, **counted})
 
 
 def _itself(rule: RuleInForce, rows: int) -> Check:

@@ -13,6 +13,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import torch
@@ -58,11 +59,11 @@ def run_ranks(
 
 
 def _started(spec: ModelSpec, folder: Path, on_epoch: OnEpoch | None) -> None:
-    """Run the ranks to their end; none outlives this."""
+    """Run the ranks to their end; none outlives this, nor this process where it is killed."""
     said = folder / "stderr"
     with said.open("wb") as errors, subprocess.Popen(
         [sys.executable, "-m", "training.ranks", str(folder)],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
         env={name: value for name, value in os.environ.items() if name != "LOCAL_RANK"},
         start_new_session=True,
     ) as first:  # fmt: skip
@@ -101,7 +102,9 @@ def main() -> None:
     """One rank: train, and as rank 0 tell each epoch and leave the result."""
     folder = Path(sys.argv[1])
     rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if rank != 0:
+    if rank == 0:
+        Thread(target=_end_with_parent, daemon=True).start()
+    else:
         # Rank 0 alone holds the pipe, which ends with it.
         os.dup2(2, 1)
     model, spec, item, checkpoint = pickle.loads((folder / _JOB).read_bytes())
@@ -112,6 +115,13 @@ def main() -> None:
         best = trained.best and trained.best.epoch
         curve = [list(astuple(epoch)) for epoch in trained.curve]
         torch.save({"curve": curve, "best": best, "state": trained.state}, folder / _RESULT)
+
+
+def _end_with_parent() -> None:
+    """Kill all ranks once the other end of standard input is gone: whoever is killed lets go of the
+    folder in which they leave the state of the fit, and another training may go on from there."""
+    os.read(0, 1)
+    os.killpg(0, signal.SIGKILL)
 
 
 @rank_zero_only

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from data_contracts.bundle import Manifest, open_bundle
-from data_contracts.evidence import Estimate
 from data_contracts.file_lock import locked
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
+from data_contracts.registered import NotRegistered
 from data_contracts.stages import CHAMPION
 from data_contracts.views import joint_digest
 from training.code_version import code_version, environment, environment_digest
+from training.trial import Trial
 
 BUNDLE = "bundle"
 """Artifact path of a run under which its bundle lies."""
@@ -34,6 +35,11 @@ BUNDLE_DIGEST = "bundle_sha256"
 """Tag of a model version: the digest of its bundle's manifest."""
 CERTIFICATE = "parity_certificate.json"
 """Artifact of a run: the proof that the engines agree on its features."""
+CONTINUED = "continued_from"
+"""Tag of a run and its version: the number of the version whose weights the fit began with, or
+`none`."""
+_COPIED = ("simulated", CONTINUED)
+"""Tags of a run that its version has too."""
 _STAMP = "ledger_head"
 """Tag of a registered model: the last row of its ledger."""
 _AT_ONCE = 1000
@@ -51,25 +57,8 @@ class Version:
     """Digest of the bundle's manifest, to open the bundle with."""
     model: str
     verdict: str
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What a run records beside its bundle about how a version came to be."""
-
-    manifest: Manifest
-    params: Mapping[str, Any]
-    metrics: Mapping[str, Mapping[str, Estimate]]
-    """Model -> metric -> estimate on the test split."""
-    curves: Mapping[str, Sequence[float]]
-    """Figure per epoch, from epoch 0."""
-    training_set: Path
-    delta_version: int
-    dataset_digest: str
-    made_of: Mapping[str, int]
-    """Table that the training set was built from -> its Delta version."""
-    simulated: bool = False
-    """Whether its rows are of no real user or item."""
+    continued_from: str | None
+    """The version whose weights its fit began with, `none`, or None where nobody noted it."""
 
 
 class Registry:
@@ -102,6 +91,8 @@ class Registry:
             "definitions": joint_digest(manifest.feature_digests),
             **{f"delta_version.{name}": version for name, version in trial.made_of.items()},
             **({"simulated": "true"} if trial.simulated else {}),
+            CONTINUED: trial.continued_from or "none",
+            **({"notes": "; ".join(trial.notes)} if trial.notes else {}),
             **_code_tags(),
         }
         figures = _figures(trial, run.info.start_time)
@@ -160,7 +151,7 @@ class Registry:
             "model": str(run.info.run_name),
             "verdict": decision.verdict,
             "decision": json.dumps(decision.as_dict()),
-            **{name: text for name, text in run.data.tags.items() if name == "simulated"},
+            **{name: text for name, text in run.data.tags.items() if name in _COPIED},
         }
         home = str(run.info.artifact_uri)
         created = self._client.create_model_version(name, home, run_id, tags=tags)
@@ -194,8 +185,15 @@ class Registry:
         return None if number is None else self.version(name, number)
 
     def version(self, name: str, number: str) -> Version:
-        """One version of model `name`."""
-        return _version(self._client.get_model_version(name, number))
+        """One version of model `name`; NotRegistered where there is none of that number."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _version(self._client.get_model_version(name, number))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise NotRegistered(f"model {name} version {number}: is not registered") from None
 
     def versions(self, name: str) -> list[Version]:
         """All versions of model `name`, newest first."""
@@ -284,6 +282,7 @@ def _version(found: Any) -> Version:
         digest=tags.get(BUNDLE_DIGEST, ""),
         model=tags.get("model", ""),
         verdict=tags.get("verdict", ""),
+        continued_from=tags.get(CONTINUED),
     )
 
 

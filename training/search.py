@@ -25,9 +25,10 @@ class Tried:
 
 @dataclass(frozen=True)
 class Search:
-    """The spec of the best trial and all of them, the declared spec as the first."""
+    """What the best trial chose in place of what is declared, and all trials, the declared spec as
+    the first."""
 
-    spec: ModelSpec
+    choices: Mapping[str, Any]
     trials: tuple[Tried, ...]
 
 
@@ -49,21 +50,18 @@ def search(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=spec.seed))
-    specs: list[ModelSpec] = []
     runs: list[Tried] = []
     for number in range(trials):
         trial = None if number == 0 else study.ask()
         choices = {} if trial is None else _choices(trial)
-        chosen = replace(spec, **choices)
-        tried = _tried(name, chosen, dataset, choices)
+        tried = _tried(name, replace(spec, **choices), dataset, choices)
         if trial is not None:
             study.tell(trial, tried.validation)
-        specs.append(chosen)
         runs.append(tried)
         if tell:
             tell(number + 1)
-    best = min(range(trials), key=lambda number: runs[number].validation)
-    return Search(specs[best], tuple(runs))
+    best = min(runs, key=lambda tried: tried.validation)
+    return Search(best.choices, tuple(runs))
 
 
 def _tried(name: str, spec: ModelSpec, dataset: Dataset, choices: Mapping[str, Any]) -> Tried:

@@ -8,6 +8,8 @@ from shutil import rmtree
 
 from data_contracts.file_lock import locked
 
+STATE = ".ckpt"
+"""What the name of a fit's state ends with, in the folder of its training."""
 _LOCK = "lock"
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from data_contracts.bundle import MANIFEST, OtherFormat, open_bundle
+from data_contracts.bundle import MANIFEST
 from data_contracts.evidence import Estimate
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
@@ -20,6 +20,8 @@ from data_contracts.results import read_result
 from data_contracts.stages import CHALLENGER, CHAMPION, MoveRefused
 from data_contracts.use_case import UseCase
 from training.best_epoch import Checkpoint
+from training.chosen import Chosen
+from training.continued import Continued, asked, declared
 from training.data import Dataset, TrainingData, read_dataset
 from training.engine import Engine
 from training.evaluate import (
@@ -33,25 +35,27 @@ from training.evaluate import (
     worst_slice,
 )
 from training.export import export_bundle, verify_graph
-from training.fit import epoch_zero, fit
+from training.fit import fit
 from training.fitted import Fitted, OnEpoch
 from training.models.linear import Constant
 from training.models.names import MODELS, TREES, TWO_TOWER
 from training.plots import draw, draw_slices
 from training.promotion import decide
 from training.recall import with_recall
-from training.registry import CERTIFICATE, Registry, Trial
+from training.registry import CERTIFICATE, Registry
 from training.retrieval import open_towers
 from training.rivals import rival_rows
 from training.search import Search, search
-from training.states import state_folder
+from training.states import STATE, state_folder
 from training.trees import MOST_ROUNDS, PARAMETERS, PATIENCE
-from training.warm import NotContinued, check_inputs
+from training.trial import Trial
 
 BASELINE = "logistic"
 
 OnProgress = Callable[[str, float], None]
 """(what is being done, share of it that is done)"""
+OnNote = Callable[[str], None]
+"""What was asked for or declared and cannot be done, in a line."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class Choices:
     """How a version is trained, beyond what its use case declares."""
 
     resume: bool = False
-    """Go on where an earlier run was ended."""
+    """Go on where an earlier run was ended; from the start, with a note, where nothing is left of
+    one, so that a run that was ended before its first epoch needs no other command."""
     warm_start: bool | None = None
     """Begin with the champion's weights. None: as `Retrain.warm_start` says, without a search and
     where the champion is of the same kind."""
@@ -96,6 +101,10 @@ class TrainedVersion:
     """Where the version is; None where no move could be made."""
     refused: str | None
     """Why a version that its gates allow is not champion: what changed while it was trained."""
+    continued_from: str | None
+    """The version whose weights the fit began with."""
+    notes: tuple[str, ...]
+    """What was asked for or declared and could not be done."""
     seconds: float
 
 
@@ -105,6 +114,7 @@ def train(
     model: str | None = None,
     on_progress: OnProgress | None = None,
     choices: Choices = Choices(),
+    on_note: OnNote | None = None,
 ) -> TrainedVersion:
     """Fit `model`, or the one that the use case declares, and the baselines, judge, register;
     champion where the decision promotes it and the use case does not stage its releases.
@@ -117,6 +127,13 @@ def train(
     """
     start = time.perf_counter()
     report = on_progress or _silent
+    notes: list[str] = []
+
+    def note(text: str) -> None:
+        notes.append(text)
+        if on_note:
+            on_note(text)
+
     model = _named(use_case, model)
     report("read", 0.0)
     dataset = read_dataset(use_case, lake)
@@ -128,19 +145,25 @@ def train(
     if choices.search:
         tell = lambda done: report("search", done / choices.search)  # noqa: E731
         found = search(model, use_case.model, dataset, choices.search, tell)
-    spec = found.spec if found else use_case.model
     with ExitStack() as held_open:
         place = Path(held_open.enter_context(tempfile.TemporaryDirectory()))
-        warm = _warm(registry, use_case, model, choices, place / "champion", dataset, report)
+        home = place / "champion"
+        continued = _begin(registry, use_case, model, choices, home, dataset, note)
+        warm = continued.folder if continued else None
+        choice = found.choices if found else {}
+        chosen = continued.chosen if continued else Chosen(use_case.model, choice)
+        spec = chosen.spec
         key = _key(dataset, model, spec, use_case.model, warm)
         states = held_open.enter_context(state_folder(lake.home / "training", key, choices.resume))
+        if choices.resume and not any(states.glob(f"*{STATE}")):
+            note("--resume: nothing of these rows and choices to go on from: begin from the start")
         fitted: dict[str, Fitted] = {}
         for name in dict.fromkeys((model, BASELINE)):
-            own = spec if name == model else use_case.model
+            by = spec if name == model else use_case.model
             begin = warm if name == model else None
-            state = Checkpoint(states / f"{name}.ckpt", choices.resume, key)
-            data = TrainingData(dataset, own)
-            fitted[name] = fit(name, own, data, _epochs(report, name), state, begin)
+            state = Checkpoint(states / f"{name}{STATE}", choices.resume, key)
+            data = TrainingData(dataset, by)
+            fitted[name] = fit(name, by, data, _epochs(report, name), state, begin)
         report("evaluate", 0.0)
         scores = {name: predict(each.model, test) for name, each in fitted.items()}
         scores["constant"] = predict(Constant(dataset.seen(spec)), test)
@@ -150,17 +173,16 @@ def train(
         metrics = with_gains(metrics, test.labels, scores, model, confidence, held.users)
         not_retrieved: str | None = None
         if model == TWO_TOWER:
-            parts = use_case, lake, dataset, fitted[model].model, held.users
-            metrics, not_retrieved = with_recall(metrics, *parts)
+            towers = use_case, lake, dataset, fitted[model].model, held.users
+            metrics, not_retrieved = with_recall(metrics, *towers)
         slices = evaluate_slices(test.labels, scores[model], held, confidence, judging.top)
         worst = worst_slice(slices, judging.least)
         bundle, record = place / "trained", place / "record"
         report("export", 0.0)
-        chosen = fitted[model]
-        manifest = export_bundle(
-            use_case, model, chosen.model, test, plain(metrics), bundle, dataset.built_from
-        )
-        verify_graph(manifest, Engine(bundle), chosen.model, test)
+        own = fitted[model]
+        parts = own.model, test, plain(metrics), bundle, dataset.built_from, chosen
+        manifest = export_bundle(use_case, model, *parts)
+        verify_graph(manifest, Engine(bundle), own.model, test)
         if model == TWO_TOWER:
             open_towers(bundle, manifest)
         report("judge", 0.0)
@@ -178,7 +200,7 @@ def train(
         (record / "evaluation.json").write_text(json.dumps(judged, indent=1))
         trial = Trial(
             manifest=manifest,
-            params={**_params(model, spec), "best_epoch": chosen.best.epoch},
+            params={**_params(model, spec), "best_epoch": own.best.epoch},
             metrics=metrics,
             curves=_curves(fitted),
             training_set=lake.training_set.resolve(),
@@ -186,6 +208,8 @@ def train(
             dataset_digest=dataset.digest,
             made_of=dataset.built_from.made_of,
             simulated=use_case.declared.simulated,
+            continued_from=continued.version if continued else None,
+            notes=notes,
         )
         run_id = registry.log_run(trial, record, bundle)
         if found:
@@ -213,6 +237,8 @@ def train(
         promoted=alias == CHAMPION,
         alias=alias,
         refused=refused,
+        continued_from=continued.version if continued else None,
+        notes=tuple(notes),
         seconds=time.perf_counter() - start,
     )
 
@@ -247,44 +273,25 @@ def _named(use_case: UseCase, model: str | None) -> str:
     return name
 
 
-def _warm(
+def _begin(
     registry: Registry,
     use_case: UseCase,
     model: str,
     choices: Choices,
     home: Path,
     dataset: Dataset,
-    report: OnProgress,
-) -> Path | None:
-    """The bundle whose weights the fit begins with, opened below `home`. What is declared is left
-    where the champion's cannot be gone on from: a schedule has nobody to choose otherwise."""
-    if choices.warm_start is not None:
-        return _champion(registry, use_case, model, home) if choices.warm_start else None
-    champion = registry.champion(use_case.name)
-    same = champion is not None and champion.model == model and model != TREES
-    if not use_case.declared.retrain.warm_start or choices.search or not same:
+    note: OnNote,
+) -> Continued | None:
+    """What the fit goes on from, its bundle below `home`."""
+    if choices.warm_start:
+        return asked(registry, use_case, model, home)
+    if choices.search or choices.warm_start is False:
         return None
-    try:
-        folder = _champion(registry, use_case, model, home)
-        epoch_zero(model, use_case.model, TrainingData(dataset, use_case.model), folder)
-    except (OtherFormat, NotContinued) as why:
-        report(f"begin anew ({why})", 0.0)
+    found = declared(registry, use_case, model, home, dataset)
+    if isinstance(found, str):
+        note(f"warm start: begin anew: {found}")
         return None
-    return folder
-
-
-def _champion(registry: Registry, use_case: UseCase, model: str, home: Path) -> Path:
-    """The champion's opened bundle below `home`; ValueError where it is no `model`, NotContinued
-    where it takes other inputs."""
-    champion = registry.champion(use_case.name)
-    if champion is None or champion.model != model:
-        raise ValueError(
-            f"--warm-start: the champion of {use_case.name} is "
-            f"{champion.model if champion else 'none yet'}, not {model}: train without it"
-        )
-    folder = registry.download(champion, home)
-    check_inputs(open_bundle(folder, champion.digest), use_case)
-    return folder
+    return found
 
 
 def placed(

@@ -12,6 +12,7 @@ import numpy as np
 from data_contracts.bundle import Manifest, open_bundle, seal
 from data_contracts.evidence import (
     calibration_error,
+    effective_users,
     log_loss,
     metric_difference,
     paired_difference,
@@ -189,6 +190,7 @@ def _figures(
         ece_above=metric_difference(
             calibration_error, labels, together, own, confidence, users=users
         ),
+        users=effective_users(len(labels), users),
         alone=_logit_gap(alone, together),
         storable=each.job.kind == "onnx",
     )

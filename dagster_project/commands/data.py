@@ -152,9 +152,11 @@ def materialize(
 
         found = materialize_online(deployment)
         if found["mismatches"]:
+            gone = f"{found['lost']} states were gone: see that nothing evicts or deletes them; "
             raise JobFailed(
                 f"{found['mismatches']} of {found['compared']} values of the stream differed from "
-                "the backfill; the store now holds the backfill's: report this"
+                f"the backfill; {gone if found['lost'] else ''}the store now holds the backfill's: "
+                "report this"
             )
         return found
 

@@ -86,6 +86,12 @@ def promote(
     to: Annotated[
         str | None, typer.Option(help="challenger, shadow, canary or champion; else the next.")
     ] = None,
+    seen: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="The stage that you saw it in, or none: refused where it has left that."
+        ),
+    ] = None,
     by: Annotated[str | None, typer.Option(help="Who overrides the gates.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why they are overridden.")] = None,
     use_case: UseCaseOption = "clicks",
@@ -102,7 +108,7 @@ def promote(
         from data_contracts.moves import Override
 
         override = Override(by, reason) if by is not None and reason is not None else None
-        return promote_version(deployment, version, to, override)
+        return promote_version(deployment, version, to, override, seen)
 
     run(work, Deployment(use_case, root), json, debug)
 
@@ -157,7 +163,8 @@ def verify(
 
         found = verified(deployment)
         if found["faults"]:
-            raise JobFailed(f"the ledger is not sound: {'; '.join(found['faults'])}")
+            told = "; ".join((*found["faults"], *found["deleted"]))
+            raise JobFailed(f"the ledger is not sound: {told}")
         return found
 
     run(work, Deployment(use_case, root), json, debug)
@@ -187,8 +194,9 @@ def _cell(value: Any) -> str:
 def present_version(found: dict[str, Any]) -> None:
     """Print what `show_version` gave."""
     console = Console()
-    for name in ("version", "aliases", "model", "verdict", "bundle", "run_id", "features"):
-        console.print(f"{name:10} {_cell(found[name])}", highlight=False)
+    lines = ("version", "aliases", "model", "continued_from", "verdict", "bundle", "run_id")
+    for name in (*lines, "features"):
+        console.print(f"{name:14} {_cell(found[name])}", highlight=False)
     others = found["baselines"]
     metric = Column("metric", no_wrap=True)
     table = Table(metric, "value", "interval", *others, box=None, pad_edge=False)

@@ -24,8 +24,13 @@ def plan(
         typer.Option(help="Variance of the CTR over that of independent impressions."),
     ] = None,
     gap_deviation: Annotated[
-        float, typer.Option(help="Standard deviation of two models' log-loss gap, nats.")
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            help="Standard deviation of two models' log-loss gap, nats, over impressions; users "
+            "who come back in it."
+        ),
+    ] = None,
+    log_loss: Annotated[float | None, typer.Option(help="The champion's, nats.")] = None,
     use_case: UseCaseOption = "clicks",
     root: RootOption = Path(".headrace"),
     json: JsonOption = False,
@@ -42,14 +47,16 @@ def plan(
         "users_per_day": users,
         "rate": rate,
         "design_effect": design_effect,
+        "gap_deviation": gap_deviation,
+        "log_loss": log_loss,
     }
 
     def work(deployment: Deployment) -> dict[str, Any]:
         from dagster_project.stages.rollout import exposure, traffic
 
-        seen = traffic(deployment, given, gap_deviation)
+        seen = traffic(deployment, given)
         found = exposure(deployment, seen)
-        told = {**found.as_dict(), "traffic": vars(seen)}
+        told = {**found.as_dict(), "traffic": seen.as_dict()}
         if not json:
             _show(told)
         found.check()
@@ -71,7 +78,9 @@ def _show(found: dict[str, Any]) -> None:
     console.print(
         f"{seen['impressions_per_day']:,.0f} impressions, {seen['requests_per_day']:,.0f} requests "
         f"and {seen['users_per_day']:,.0f} users a day, {seen['new_users_per_day']:,.0f} of them "
-        f"new, CTR {seen['rate']:.5f}, design effect {seen['design_effect']:.2f}"
+        f"new, CTR {seen['rate']:.5f}, design effect {seen['design_effect']:.2f}, log loss "
+        f"{seen['log_loss']:.4f} and a candidate's gap to it {seen['gap_deviation']:.4f}"
+        + (f" ({' and '.join(seen['assumed'])} assumed)" if seen["assumed"] else "")
     )
     console.print(table)
     console.print(f"{found['days']:.1f} days of at most {found['max_days']:g}")

@@ -25,15 +25,19 @@ def training_set() -> dg.MaterializeResult:
     owners=["team:ml"],
     code_version="1",
 )
-def model() -> dg.MaterializeResult:
+def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     """A registered version with its evidence; champion when its gates allow."""
     found = train_model(deployment())
+    for note in found["notes"]:
+        context.log.warning(note)
     metrics = found["metrics"][found["model"]]
     numbers = {name: value["value"] for name, value in metrics.items()}
     return dg.MaterializeResult(
         metadata={
             "version": found["version"],
             "promoted": found["promoted"],
+            "continued_from": found["continued_from"] or "none",
+            "notes": "; ".join(found["notes"]) or "none",
             "decision": dg.JsonMetadataValue(found["decision"]),
             **{name: value for name, value in numbers.items() if value is not None},
         }

@@ -63,13 +63,18 @@ def _default_rates(lake: Lake, listed: Sequence[Listed]) -> dict[str, float]:
 
 
 def _null_rates(lake: Lake) -> dict[str, float]:
-    """Field -> share of events without it, from the log's statistics."""
+    """Field -> share of events without it, from the log's statistics; a file that is older than a
+    field holds it in no row."""
     if not DeltaTable.is_deltatable(str(lake.events)):
         return {}
     files = pa.table(DeltaTable(str(lake.events)).get_add_actions(flatten=True)).to_pandas()
     total = files["num_records"].sum()
     prefix = "null_count."
-    counts = {name.removeprefix(prefix): files[name] for name in files if name.startswith(prefix)}
+    counts = {
+        name.removeprefix(prefix): files[name].fillna(files["num_records"])
+        for name in files
+        if name.startswith(prefix)
+    }
     return {name: float(count.sum() / total) for name, count in counts.items()} if total else {}
 
 

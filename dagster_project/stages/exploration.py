@@ -9,6 +9,7 @@ from deltalake import DeltaTable
 from dagster_project.deployment import Deployment
 from data_contracts.lake import Lake
 from data_contracts.results import write_result
+from data_contracts.use_case import UseCase
 from training.exploration import explored_values
 
 _READ = ("prediction_id", "request_id", "version", "score", "rank", "boost",
@@ -22,18 +23,27 @@ def value_exploration(deployment: Deployment) -> dict[str, Any]:
     if use_case.declared.exploration is None:
         return {}
     confidence = use_case.declared.gates.confidence
-    rows = _explored(lake, use_case.identity)
-    values = explored_values(rows, use_case.identity, confidence) if len(rows) else {}
+    table = DeltaTable(lake.predictions)
+    user = told_user(table, use_case)
+    rows = _explored(lake, table, [*use_case.identity, *([user] if user else [])])
+    values = explored_values(rows, use_case.identity, confidence, user) if len(rows) else {}
     result = {name: value.as_dict() for name, value in values.items()}
-    write_result(lake, "exploration", {"values": result, "confidence": confidence})
+    said = {"values": result, "confidence": confidence, "intervals_over": user or "slates"}
+    write_result(lake, "exploration", said)
     return result
 
 
-def _explored(lake: Lake, identity: tuple[str, ...]) -> pa.Table:
+def told_user(table: DeltaTable, use_case: UseCase) -> str | None:
+    """The column of the user, where the use case names one and the table has it: of a prediction
+    only keys are kept."""
+    user = use_case.declared.evaluation.user
+    return user if user in {field.name for field in table.schema().fields} else None
+
+
+def _explored(lake: Lake, table: DeltaTable, keys: list[str]) -> pa.Table:
     """Every candidate of requests whose order was drawn, with its label and shadow score."""
-    columns = list(dict.fromkeys((*_READ, *identity)))
-    rows = DeltaTable(lake.predictions).to_pyarrow_table(
-        columns=columns, filters=pc.field("temperature").is_valid()
+    rows = table.to_pyarrow_table(
+        columns=list(dict.fromkeys((*_READ, *keys))), filters=pc.field("temperature").is_valid()
     )
     labels = DeltaTable(lake.outcomes).to_pyarrow_table(columns=["prediction_id", "label"])
     rows = rows.join(labels, "prediction_id", join_type="left outer")

@@ -38,7 +38,7 @@ def train_model(
     report.stage(f"train {model or deployment.use_case.model.name}")
     version = train(
         deployment.use_case, deployment.lake, model,
-        lambda text, share: report.detail(f"{text} {share:.0%}"), choices or Choices(),
+        lambda text, share: report.detail(f"{text} {share:.0%}"), choices or Choices(), report.note,
     )  # fmt: skip
     result = {
         "name": version.name,
@@ -47,6 +47,8 @@ def train_model(
         "alias": version.alias,
         "promoted": version.promoted,
         "refused": version.refused,
+        "continued_from": version.continued_from,
+        "notes": version.notes,
         "decision": version.decision.as_dict(),
         "metrics": plain(version.metrics),
         "not_retrieved": version.not_retrieved,

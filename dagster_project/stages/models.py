@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagster_project.deployment import Deployment
-from data_contracts.ledger import INTENT, Row
+from data_contracts.ledger import INTENT, Row, settled
+from data_contracts.ledger_store import LedgerStore
 from data_contracts.moves import Moves, Override
-from data_contracts.stages import stage_of
+from data_contracts.stages import UNSTAGED, stage_of
 from training.registry import Registry, Version
 
 
@@ -25,6 +26,7 @@ def show_version(deployment: Deployment, number: str) -> dict[str, Any]:
     return {
         **_summary(version, registry.aliases(version.name)),
         "run_id": version.run_id,
+        "continued_from": version.continued_from,
         "contract_version": manifest.contract_version,
         "features": len(manifest.features),
         "metrics": manifest.metrics.get(version.model, {}),
@@ -56,11 +58,20 @@ def compare_versions(deployment: Deployment, first: str, second: str) -> dict[st
 
 
 def promote_version(
-    deployment: Deployment, number: str, to: str | None, override: Override | None
+    deployment: Deployment,
+    number: str,
+    to: str | None,
+    override: Override | None,
+    seen: str | None = None,
 ) -> dict[str, Any]:
-    """Move a version to stage `to`, or the one after its own."""
+    """Move a version to stage `to`, or the one after its own, if it is `seen` still; without both
+    of these, if it is as the ledger has it when this begins."""
+    if to is None and seen is None:
+        # Before MLflow is loaded, which takes seconds in which another one may move it.
+        rows = LedgerStore(deployment.lake.ledger).rows(deployment.use_case.name)
+        seen = (stage_of(settled(rows), number) or UNSTAGED) if rows else None
     find_version(deployment, number)
-    return _told(_moves(deployment).promote(number, to, override))
+    return _told(_moves(deployment).promote(number, to, override, seen=seen))
 
 
 def demote_version(deployment: Deployment, number: str, override: Override) -> dict[str, Any]:
@@ -76,9 +87,14 @@ def history(deployment: Deployment) -> dict[str, Any]:
 
 
 def verify(deployment: Deployment) -> dict[str, Any]:
-    """How many rows the ledger has, and what is wrong with it."""
+    """How many rows the ledger has, what is wrong with it, and which rows are of versions that
+    were deleted since, which is no fault."""
     moves = _moves(deployment)
-    return {"rows": len(moves.history()), "faults": moves.verify()}
+    return {
+        "rows": len(moves.history()),
+        "faults": moves.verify(),
+        "deleted": moves.deleted(),
+    }
 
 
 def _moves(deployment: Deployment) -> Moves:

@@ -9,14 +9,15 @@ from deltalake import DeltaTable
 
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
-from dagster_project.stages.exploration import value_exploration
+from dagster_project.stages.exploration import told_user, value_exploration
 from data_contracts.off_policy import Modelled, off_policy_value, tabular_model
+from data_contracts.policies import OffPolicy
 from data_contracts.results import write_result
-from data_contracts.use_case import OffPolicy
 from spark_jobs.events import load_events
-from spark_jobs.labels import label_rows
+from spark_jobs.labels import settled_rows
 from spark_jobs.outcomes import collect_outcomes
 from spark_jobs.parity import served_parity
+from training.evaluate import keys_of
 from training.live import live_metrics
 
 
@@ -27,9 +28,8 @@ def join_outcomes(deployment: Deployment) -> dict[str, Any]:
     collected = collect_outcomes(spark, use_case, lake)
     reporter().detail("served features against recomputation")
     parity = served_parity(spark, use_case, lake)
-    table, user = DeltaTable(lake.outcomes), use_case.declared.evaluation.user
-    # Only keys are kept of a prediction: a user that is none cannot be told.
-    user = user if user in {field.name for field in table.schema().fields} else None
+    table = DeltaTable(lake.outcomes)
+    user = told_user(table, use_case)
     columns = table.to_pyarrow_table(
         columns=["score", "label", *([user] if user else [])],
         filters=[("version", "=", collected.last_version)],
@@ -48,9 +48,9 @@ def join_outcomes(deployment: Deployment) -> dict[str, Any]:
 
 
 def value_policies(deployment: Deployment) -> dict[str, Any]:
-    """Off-policy value of the declared target policy, beside its on-policy figure; or {}.
-
-    Of a use case that explores, the values of other orders are a result of their own.
+    """Off-policy value of the declared target policy, beside its on-policy figure; {} where none is
+    declared, or no row of the logging policy has its label yet. Of a use case that explores, the
+    values of other orders are a result of their own.
     """
     value_exploration(deployment)
     declared, use_case = deployment.use_case.declared.off_policy, deployment.use_case
@@ -62,26 +62,34 @@ def value_policies(deployment: Deployment) -> dict[str, Any]:
             tuple(row[name] for name in declared.action): float(row["probability"])
             for row in csv.DictReader(lines)
         }
-    events = label_rows(use_case, load_events(deployment.spark, use_case, deployment.lake))
-    columns = ["policy", "propensity", "label", *declared.action]
-    rows = events.select(*columns).toArrow().to_pylist()
+    events = load_events(deployment.spark, use_case, deployment.lake)
+    user = use_case.declared.evaluation.user
+    columns = ["policy", "propensity", "label", *declared.action, *([user] if user else [])]
+    settled = settled_rows(use_case, events, declared.closed).select(*dict.fromkeys(columns))
+    rows = settled.toArrow().to_pylist()
     logged = [row for row in rows if row["policy"] == declared.logged]
+    if not logged:
+        reporter().detail(f"no row of policy {declared.logged} has its label yet")
+        return {}
     own = [row["label"] for row in rows if row["policy"] == declared.target]
     confidence = use_case.declared.gates.confidence
     rewards = np.array([row["label"] for row in logged], float)
+    users = keys_of(np.array([row[user] for row in logged], object)) if user else None
     value = off_policy_value(
         rewards,
         np.array([row["propensity"] for row in logged], float),
         np.array([target.get(_action(declared, row), 0.0) for row in logged], float),
         confidence,
-        modelled=_modelled(rewards, [_action(declared, row) for row in logged], target),
+        modelled=_modelled(rewards, [_action(declared, row) for row in logged], target, users),
+        users=users,
     )
     result = {
         "logged": declared.logged,
         "target": declared.target,
         **value.as_dict(),
         "confidence": confidence,
-        "on_policy": float(np.mean(own)),
+        "intervals_over": user or "rows",
+        "on_policy": float(np.mean(own)) if own else None,
         "on_policy_n": len(own),
     }
     write_result(deployment.lake, "off_policy", result)
@@ -89,7 +97,10 @@ def value_policies(deployment: Deployment) -> dict[str, Any]:
 
 
 def _modelled(
-    rewards: np.ndarray, actions: list[tuple[str, ...]], target: dict[tuple[str, ...], float]
+    rewards: np.ndarray,
+    actions: list[tuple[str, ...]],
+    target: dict[tuple[str, ...], float],
+    users: np.ndarray | None,
 ) -> Modelled:
     """What a mean per action and place expects; the first field of an action is what was chosen."""
     cells = {action: i for i, action in enumerate(dict.fromkeys([*target, *actions]))}
@@ -99,6 +110,7 @@ def _modelled(
         np.array([cells[action] for action in actions]),
         np.array([places[cell[1:]] for cell in cells]),
         np.array([target.get(cell, 0.0) for cell in cells]),
+        users=users,
     )
 
 

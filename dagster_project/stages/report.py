@@ -126,7 +126,7 @@ def summary_rows(found: dict[str, Any]) -> list[list[str]]:
                 f"value of {policy['target']}",
                 f"IPS {interval(policy['ips'], 6)}",
                 f"SNIPS {interval(policy['snips'], 6)}, DR {interval(policy['dr'], 6)}, "
-                f"on-policy {policy['on_policy']:.4f}, {policy['verdict']}: "
+                f"on-policy {_figure(policy['on_policy'])}, {policy['verdict']}: "
                 f"effective rows {policy['effective_sample_size']:.0f} of "
                 f"{policy['ips']['n']:,}",
             ]
@@ -154,6 +154,10 @@ def _proofs(found: dict[str, Any]) -> list[list[str]]:
         for what, stage in PROOFS.items()
         if (said := found.get(stage))
     ]
+
+
+def _figure(value: float | None) -> str:
+    return "no value" if value is None else f"{value:.4f}"
 
 
 def interval(estimate: dict[str, Any], digits: int = 4) -> str:

@@ -24,12 +24,9 @@ def status(deployment: Deployment) -> dict[str, Any]:
     return {**about(deployment.use_case), **now(_store(deployment))}
 
 
-def traffic(
-    deployment: Deployment, given: Mapping[str, float | None], gap_deviation: float
-) -> Traffic:
+def traffic(deployment: Deployment, given: Mapping[str, float | None]) -> Traffic:
     """Figures of `Traffic` by name: those given, the others measured on the matured outcomes."""
     known = {name: value for name, value in given.items() if value is not None}
-    known["gap_deviation"] = gap_deviation
     if {"impressions_per_day", "requests_per_day", "users_per_day", "rate"} <= known.keys():
         return Traffic(**known)
     return replace(measured(deployment.lake), **known)

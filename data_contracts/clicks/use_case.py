@@ -8,8 +8,9 @@ from data_contracts.features import FeatureGroup
 from data_contracts.gate_rules import Rule
 from data_contracts.labels import Label
 from data_contracts.model_spec import ModelSpec
+from data_contracts.policies import OffPolicy
 from data_contracts.rollout import Rollout
-from data_contracts.use_case import Declaration, Gates, OffPolicy
+from data_contracts.use_case import Declaration, Gates
 from data_contracts.windows import Sliding, Tumbling
 
 WINDOWS = (Sliding("10m"), Sliding("1h"), Sliding("24h"), Tumbling("1d"))
@@ -79,6 +80,8 @@ USE_CASE = Declaration(
         )
     ),
     rollout=Rollout(unit="user_id"),
-    off_policy=OffPolicy("random", "bts", "sample/bts_action_distribution.csv"),
+    off_policy=OffPolicy(
+        "random", "bts", "sample/bts_action_distribution.csv", closed="2019-12-01T00:00:00Z"
+    ),
     log="sample/obd.parquet",
 )

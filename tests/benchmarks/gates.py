@@ -10,7 +10,17 @@ from typing import Any
 
 from tests.benchmarks.features import RESULTS, tell
 from tests.benchmarks.machine import machine
-from tests.benchmarks.releases import BROKEN, RAMP, SAME, WORSE, Looks, Scenario, Shop, watch
+from tests.benchmarks.releases import (
+    BROKEN,
+    FAILING,
+    RAMP,
+    SAME,
+    WORSE,
+    Looks,
+    Scenario,
+    Shop,
+    watch,
+)
 
 ALPHA = 0.05
 """Share of releases without a fault in which any sequence may ring."""
@@ -26,7 +36,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="Folder of the JSON result.")
     options = parser.parse_args()
     shop, started = Shop(), time.process_time()
-    kinds = {SAME: options.releases, WORSE: options.faulty, BROKEN: options.faulty}
+    kinds = {SAME: options.releases, **dict.fromkeys((WORSE, BROKEN, FAILING), options.faulty)}
     found = {kind: _simulate(shop, kind, many, options.seed) for kind, many in kinds.items()}
     lines = table(found)
     print("\n".join(lines))

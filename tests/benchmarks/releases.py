@@ -1,6 +1,6 @@
 """Simulated releases, and at which look each way of watching them would have raised an alarm."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,14 @@ from data_contracts.sequences import (
     interval,
     sample_ratio,
 )
+from tests.benchmarks.noise import Noise
 
 Ramp = Sequence[tuple[float, int]]
 RAMP: Ramp = ((0.01, 10), (0.05, 10), (0.25, 15), (0.50, 25))
 """(share of the candidate, looks) of each epoch; a look an hour."""
 DAY = 24
 _TABLE = 1 << 16
+SERVICE, ANY = "errors, latency or scores", "any check of a release"
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,14 @@ class Scenario:
     """Share of its users whose requests never arrive."""
     tilt: float = 0.0
     """How far its logits lie above the champion's."""
+    unanswered: float = 0.0
+    """Share of its requests that it does not answer."""
 
 
 SAME = Scenario("A/A")
 WORSE = Scenario("20 % fewer clicks", clicks=0.8)
 BROKEN = Scenario("scores too high, users lost", lost=0.15, tilt=0.25)
+FAILING = Scenario("2 % of its requests unanswered", unanswered=0.02)
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,13 @@ def watch(
 ) -> list[Looks]:
     """The alarms of the releases of these numbers, `alpha` split over the three sequences."""
     table = shop.table()
-    return [
-        _first_alarms(_release(shop, table, scenario, np.random.default_rng((seed, i))), alpha)
-        for i in releases
-    ]
+    found: list[Looks] = []
+    for i in releases:
+        looks = _release(shop, table, scenario, np.random.default_rng((seed, i)))
+        alarms = _service_alarms(scenario, np.random.default_rng((seed, i, 1)))
+        next(alarms)
+        found.append(_first_alarms(looks, alpha, alarms.send))
+    return found
 
 
 def simulated(
@@ -105,11 +113,28 @@ class Look:
     """Impressions of champion and candidate since the look before."""
 
 
-def _first_alarms(release: Iterator[Look], alpha: float) -> Looks:
+def _service_alarms(
+    scenario: Scenario, rng: np.random.Generator
+) -> Generator[bool, tuple[int, int]]:
+    """Whether errors, latency or scores ring, look by look; it is sent what each look has shown.
+    Each step counts its requests anew."""
+    alarms = False
+    for _, looks in RAMP:
+        noise = Noise(rng, scenario.unanswered)
+        for _ in range(looks):
+            noise.add(*(yield alarms))
+            alarms = noise.alarms
+    yield alarms
+
+
+def _first_alarms(
+    release: Iterator[Look], alpha: float, service: Callable[[tuple[int, int]], bool]
+) -> Looks:
     watchers: dict[str, Callable[[Look], bool]] = {
         "CTR sequence": lambda at: _below(interval(at.arms, alpha / 3, at.planned[0])),
         "paired log-loss sequence": lambda at: _above(interval(at.pairs, alpha / 3, at.planned[1])),
         "sample-ratio test": lambda at: sample_ratio(at.splits) >= 3 / alpha,
+        SERVICE: lambda at: service(at.shown),
         "CTR sequence, users' days as independent": lambda at: _below(
             interval(at.by_day, alpha / 3, at.planned[0])
         ),
@@ -121,10 +146,13 @@ def _first_alarms(release: Iterator[Look], alpha: float) -> Looks:
     found = dict.fromkeys(watchers, -1)
     for number, look in enumerate(release):
         for name, rings in watchers.items():
-            if found[name] < 0 and rings(look):
+            if rings(look) and found[name] < 0:
                 found[name] = number
-    sequences = [found[name] for name in list(watchers)[:3] if found[name] >= 0]
-    return {"any sequence": min(sequences, default=-1), **found}
+    parts = list(watchers)[:4]
+    rung = [found[name] for name in parts if found[name] >= 0]
+    sequences = [found[name] for name in parts if found[name] >= 0 and name != SERVICE]
+    firsts = {ANY: rung, "any of the three sequences": sequences}
+    return {**{name: min(each, default=-1) for name, each in firsts.items()}, **found}
 
 
 def _below(estimate: Estimate) -> bool:

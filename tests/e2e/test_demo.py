@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -116,6 +118,61 @@ def test_the_trained_model_answers_tritons_defaults_and_a_rollout_is_told(report
     assert all(0 < score < 1 for score in expected)
     plan = json.loads(told.stdout)
     assert ("steady", version) == (plan["stage"], plan["champion"])
+
+
+def command(root: Path, *words: str) -> dict:
+    """What `headrace … --json` says."""
+    told = [str(HEADRACE), *words, "--root", str(root), "--json"]
+    done = subprocess.run(told, capture_output=True, text=True, check=False)
+    assert 0 == done.returncode, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def versions(url: str) -> set[str]:
+    """Which versions answer forty users."""
+    rows = [{"item_id": str(i), "position": 1 + i % 3} for i in range(3)]
+    bodies = [
+        {"request_id": f"{time.monotonic_ns()}-{user}", "user_id": f"u{user}", "candidates": rows}
+        for user in range(40)
+    ]
+    with httpx.Client(base_url=url, timeout=30) as client:
+        answers = [client.post("/clicks/v1/predict", json=body) for body in bodies]
+    assert {200} == {answer.status_code for answer in answers}
+    return {answer.json()["version"] for answer in answers}
+
+
+def answered_by(url: str, expected: set[str]) -> None:
+    """Wait until these versions answer, and no other."""
+    end, pause = time.monotonic() + 60, threading.Event()
+    while (found := versions(url)) != expected:
+        assert time.monotonic() < end, found
+        pause.wait(0.5)
+
+
+@pytest.mark.full
+def test_a_version_that_was_trained_is_released_step_by_step_and_rolled_back(
+    report: dict, root: Path
+):
+    old = report["stages"]["outcomes"]["last_version"]
+    trained = command(root, "train", "--model", "logistic")
+    new = trained["version"]
+    assert "challenger" == trained["alias"]
+    why = ("--override", "--reason", "a test of the release")
+    with running(Settings(root=root, engine="plain", auth=False)) as server:
+        answered_by(server.url, {old})
+        command(root, "rollout", "start", new, *why)
+        answered_by(server.url, {old})
+        while (plan := command(root, "rollout", "status"))["stage"] != "steady":
+            assert (old, new) == (plan["champion"], plan["candidate"])
+            answered_by(server.url, {old, new} if "50" in plan["share"] else versions(server.url))
+            command(root, "rollout", "advance", *why)
+        answered_by(server.url, {new})
+        command(root, "rollout", "rollback", "--reason", "the test is over")
+        answered_by(server.url, {old})
+    stages = [each["stage"] for each in command(root, "rollout", "history")["plans"]]
+    assert ["steady", "shadow", *["canary"] * 4, "steady", "steady"] == stages
+    assert [] == command(root, "rollout", "replay")["faults"]
+    assert [] == command(root, "models", "verify")["faults"]
 
 
 def test_the_pages_are_there(report: dict, root: Path):

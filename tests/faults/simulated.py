@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import repeat
-from math import exp
 from multiprocessing import get_context
 from pathlib import Path
 from shutil import copytree
-from statistics import NormalDist
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -21,51 +19,15 @@ from data_contracts.moves import Moves
 from data_contracts.release import Evidence
 from data_contracts.rollout import BUCKETS, Plan, Rollout, bucket
 from data_contracts.rollout_store import Report, RolloutStore
-from data_contracts.tally import Tally, bucket_of
 from data_contracts.use_case import UseCase, load_use_case
 from serving.registry import Registry
 from serving.release import Controller
+from tests.benchmarks.noise import Noise
 from tests.benchmarks.releases import RAMP, Look, Scenario, Shop, simulated
 
 SHADOW: tuple[tuple[float, int], ...] = ((0.0, 8),)
 STEPS = tuple(round(share * BUCKETS) for share, _ in RAMP)
 SOME = 10
-ERRORS, MEDIAN_MS, SPREAD = 1e-4, 10.0, 0.8
-"""Of the requests of both arms alike: the share that their model leaves without an answer, a tenth
-of what the gate allows, and the log-normal of their latency: p99 6.4 times the median, as servers
-that were measured."""
-
-
-QUANTILES = (np.arange(1 << 14) + 0.5) / (1 << 14)
-BUCKETS_OF = np.array(
-    [bucket_of(MEDIAN_MS * exp(SPREAD * NormalDist().inv_cdf(each))) for each in QUANTILES]
-)
-"""Bucket of each of so many latencies that are as likely."""
-
-
-class Noise:
-    """What replicas count of requests in a step: of both arms from one distribution."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-        self.champion, self.candidate = Tally(), Tally()
-
-    def add(self, champion: int, candidate: int) -> None:
-        """Requests of both arms since the last look."""
-        self._add(self.champion, champion)
-        self._add(self.candidate, candidate)
-
-    def _add(self, tally: Tally, requests: int) -> None:
-        rng = self._rng
-        failed = int(rng.binomial(requests, ERRORS))
-        tally.requests += requests
-        tally.failures["timeout"] = tally.failures.get("timeout", 0) + failed
-        tally.scores += requests - failed
-        scores = 1 / (1 + np.exp(-rng.normal(-2.6, 0.5, requests - failed)))
-        tally.score_sum += float(scores.sum())
-        buckets = BUCKETS_OF[rng.integers(0, len(BUCKETS_OF), requests)]
-        for each, count in zip(*np.unique(buckets, return_counts=True), strict=True):
-            tally.latency[int(each)] = tally.latency.get(int(each), 0) + int(count)
 
 
 class Simulated:

@@ -5,19 +5,25 @@ from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
+import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from mlflow import MlflowClient
 
+from dagster_project.defs.model import model
 from dagster_project.deployment import Deployment
 from dagster_project.stages.model import train_model
+from data_contracts.bundle import open_bundle
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase, load_use_case
 from tests.integration.sampled import training_set
 from tests.training_table import write_rows
+from training.chosen import read_chosen
 from training.data import read_dataset
+from training.registry import Registry
+from training.restored import restored
 from training.train import Choices, train
 
 CLICKS = load_use_case("clicks")
@@ -82,10 +88,38 @@ def test_a_search_leaves_its_trials_below_the_run_and_a_champion_to_begin_with(l
     assert not (lake.home / "training").exists()
 
 
+@pytest.mark.full
+def test_a_champion_of_found_sizes_is_gone_on_from_and_made_again(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake", "clicks")
+    write_rows(CLICKS, lake, training_set(CLICKS, every=6))
+    base = declaring("dcn_v2", warm_start=True)
+    # So slow that any trial beats what is declared.
+    slow = replace(base.model, learning_rate=1e-7, max_epochs=2)
+    use_case = replace(base, declared=replace(base.declared, model=slow))
+    first = train(use_case, lake, choices=Choices(search=3))
+    registry = Registry(lake)
+    folder = registry.download(registry.version("clicks", first.version), tmp_path / "first")
+    found = read_chosen(folder).found
+    assert (slow.hidden, slow.cross_layers) != (found["hidden"], found["cross_layers"])
+    restored(use_case, open_bundle(folder, first.bundle_digest), folder)
+    versions = [
+        train(use_case, lake, choices=choices) for choices in (Choices(), Choices(warm_start=True))
+    ]
+    assert [("1", ())] * 2 == [(each.continued_from, each.notes) for each in versions]
+    client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+    best, *begun = (
+        [point.value for point in client.get_metric_history(each.run_id, "dcn_v2.validation")]
+        for each in (first, *versions)
+    )
+    assert [pytest.approx(min(best), rel=1e-4)] * 2 == [curve[0] for curve in begun]
+    for each in versions:
+        assert str(found["hidden"]) == client.get_run(each.run_id).data.params["hidden"]
+
+
 def declaring(name: str, warm_start: bool = False) -> UseCase:
-    model = replace(CLICKS.model, name=name)
+    spec = replace(CLICKS.model, name=name)
     retrain = replace(CLICKS.declared.retrain, warm_start=warm_start)
-    return replace(CLICKS, declared=replace(CLICKS.declared, model=model, retrain=retrain))
+    return replace(CLICKS, declared=replace(CLICKS.declared, model=spec, retrain=retrain))
 
 
 def test_the_declared_model_is_trained_and_begins_with_the_champion_where_that_is_declared(
@@ -95,9 +129,19 @@ def test_the_declared_model_is_trained_and_begins_with_the_champion_where_that_i
     write_rows(CLICKS, lake, training_set(CLICKS, every=6))
     use_case = declaring("logistic", warm_start=True)
     first, again = (train(use_case, lake) for _ in range(2))
-    cold = train(use_case, lake, choices=Choices(warm_start=False))
+    cold = train(use_case, lake, choices=Choices(warm_start=False, resume=True))
     other = train(use_case, lake, "fm")
-    assert ["logistic"] * 3 + ["fm"] == [each.model for each in (first, again, cold, other)]
+    versions = (first, again, cold, other)
+    assert ["logistic"] * 3 + ["fm"] == [each.model for each in versions]
+    assert [None, "1", None, None] == [each.continued_from for each in versions]
+    assert [(), ()] == [first.notes, again.notes]
+    nothing = "--resume: nothing of these rows and choices to go on from: begin from the start"
+    assert (nothing,) == cold.notes
+    assert ("warm start: begin anew: champion: is logistic, not fm",) == other.notes
+    registry = Registry(lake)
+    assert ["none", "1", "none", "none"] == [
+        registry.version("clicks", each.version).continued_from for each in versions
+    ]
     client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
     curves = [
         [p.value for p in client.get_metric_history(each.run_id, "logistic.validation")]
@@ -116,16 +160,19 @@ def test_a_declared_start_from_a_champion_of_other_inputs_or_sizes_begins_anew_a
     write_rows(CLICKS, lake, training_set(CLICKS, every=6))
     use_case = declaring("dcn_v2", warm_start=True)
     train(use_case, lake)
-    model = use_case.model
-    first, second, *others = model.categorical
-    swapped = replace(model, categorical=(second, first, *others))
-    wider = replace(model, hidden=(*(2 * size for size in model.hidden),))
+    spec = use_case.model
+    first, second, *others = spec.categorical
+    swapped = replace(spec, categorical=(second, first, *others))
+    wider = replace(spec, hidden=(*(2 * size for size in spec.hidden),))
     for changed, said in ((swapped, f"champion: takes ('{first.field}', "), (wider, " shape: ")):
         other = replace(use_case, declared=replace(use_case.declared, model=changed))
         told: list[str] = []
-        train(other, lake, on_progress=lambda what, _: told.append(what))  # noqa: B023
-        (anew,) = (what for what in told if what.startswith("begin anew"))
-        assert said in anew
+        version = train(other, lake, on_note=told.append)
+        (anew,) = told
+        assert anew.startswith("warm start: begin anew: champion: ") and said in anew
+        assert ((anew,), None) == (version.notes, version.continued_from)
+        client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+        assert anew == client.get_run(version.run_id).data.tags["notes"]
         with pytest.raises(ValueError, match="train with --no-warm-start"):
             train(other, lake, choices=Choices(warm_start=True))
 
@@ -145,3 +192,21 @@ def test_the_stage_behind_the_asset_trains_the_declared_model(tmp_path: Path) ->
     deployment = Deployment(str(folder), tmp_path / "root")
     write_rows(deployment.use_case, deployment.lake, training_set(CLICKS, every=6))
     assert "lightgbm" == train_model(deployment)["model"]
+
+
+@pytest.mark.full
+def test_a_schedule_hears_that_a_declared_warm_start_began_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copytree(CLICKS.folder, tmp_path / "clicks")
+    declaration = (folder / "use_case.py").read_text()
+    warm = 'retrain=Retrain(warm_start=True), model=ModelSpec(name="logistic",'
+    named = declaration.replace("model=ModelSpec(", warm)
+    (folder / "use_case.py").write_text(f"from data_contracts.use_case import Retrain\n{named}")
+    deployment = Deployment(str(folder), tmp_path / "root")
+    write_rows(deployment.use_case, deployment.lake, training_set(CLICKS, every=6))
+    train(deployment.use_case, deployment.lake, "fm")
+    monkeypatch.setattr("dagster_project.defs.model.deployment", lambda: deployment)
+    (told,) = dg.materialize([model]).asset_materializations_for_node("model")
+    note = "warm start: begin anew: champion: is fm, not logistic"
+    assert ("none", note) == (told.metadata["continued_from"].value, told.metadata["notes"].value)

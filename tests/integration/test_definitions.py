@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from data_contracts.lake import Lake
+from data_contracts.results import write_result
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -80,6 +81,22 @@ def test_contract_conservation_and_parity_are_blocking_checks(defs: dg.Definitio
         ("predictions", "served_conservation"),
         ("outcomes", "served_parity"),
     } == blocking
+
+
+@pytest.mark.parametrize(
+    ("compared", "mismatches", "lost", "said"),
+    [(60, 0, 0, (True, "ERROR")), (60, 20, 1, (False, "ERROR")), (0, 0, 0, (False, "WARN"))],
+)
+def test_the_parity_of_a_store_of_which_nothing_was_compared_is_told_and_blocks_nothing(
+    defs: dg.Definitions, root: Path, compared: int, mismatches: int, lost: int, said: object
+):
+    figures = {"keys": 3, "compared": compared, "mismatches": mismatches, "lost": lost}
+    write_result(Lake(root, "clicks"), "online_state", figures)
+    from dagster_project.defs.features import parity
+
+    found = parity()
+    assert isinstance(found, dg.AssetCheckResult)
+    assert said == (found.passed, found.severity.name)
 
 
 def test_events_and_tiles_are_daily_partitions_from_the_first_day(defs: dg.Definitions):

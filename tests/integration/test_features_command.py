@@ -98,6 +98,22 @@ def test_the_list_says_who_takes_a_feature_and_how_often_it_is_its_default(tmp_p
     assert {("champion 1",)} == {tuple(entry["models"]) for entry in found}
 
 
+def test_rows_that_are_older_than_a_field_count_as_without_it(tmp_path: Path) -> None:
+    """Merged into one file, or not."""
+    lake = Deployment("clicks", tmp_path).lake
+    at = pa.array([NOON] * 4, pa.timestamp("us", "UTC"))
+    old = {"event_time": at, "event_type": ["impression"] * 4, "user_id": ["u"] * 4}
+    write_deltalake(str(lake.events), pa.table(old))
+    new = pa.table({**old, "affinity": [0.5, None, 0.5, 0.5]})
+    write_deltalake(str(lake.events), new, mode="append", schema_mode="merge")
+    rates: list[float] = []
+    for _ in range(2):
+        found = run(tmp_path, "features", "list", "--json")["features"]
+        rates += [e["null_rate"] for e in found if e["name"] == "user_affinity_1h"]
+        DeltaTable(str(lake.events)).optimize.compact()
+    assert [5 / 8] * 2 == rates
+
+
 def test_a_group_is_as_fresh_as_the_latest_event_that_it_counts(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

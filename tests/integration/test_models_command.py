@@ -35,7 +35,8 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     moves = Moves(registry, lake, use_case, "headrace train")
     titles = ("first version", "against champion 1")
     for title, latency, stage in zip(titles, (1.0, 90.0), ("champion", "challenger"), strict=True):
-        run = client.create_run(experiment, run_name="logistic", tags={"dataset_digest": title})
+        tags = {"dataset_digest": title, "continued_from": "none" if latency == 1 else "1"}
+        run = client.create_run(experiment, run_name="logistic", tags=tags)
         client.log_artifacts(run.info.run_id, str(home / "bundle"), "bundle")
         decision = answered(title, latency=latency)
         version = registry.register(NAME, run.info.run_id, manifest.digest(), decision)
@@ -73,7 +74,10 @@ def test_a_version_is_shown_with_its_gates_and_moves(lake: Lake) -> None:
     shown = told(lake, "show", "2")
     assert "fail" == shown["decision"]["verdict"]
     assert ["challenger"] == [move["to"] for move in shown["moves"]]
-    assert "latency p99" in asked(lake, "show", "2")[1]
+    printed = asked(lake, "show", "2")[1].splitlines()
+    assert any("latency p99" in line for line in printed)
+    assert ["continued_from 1"] == [line for line in printed if line.startswith("continued")]
+    assert ("none", "1") == (told(lake, "show", "1")["continued_from"], shown["continued_from"])
     code, output = asked(lake, "show", "7")
     assert (1, True) == (code, "version 7: is not registered; versions are 1, 2" in output)
 
@@ -90,14 +94,28 @@ def test_a_version_is_promoted_by_an_override_and_taken_back(lake: Lake) -> None
     assert "its gates do not allow it: latency p99 (fail)" in output
     assert 2 == asked(lake, "promote", "2", "--by", "ada")[0]
     answered_for = ("--by", "ada", "--reason", "the sale begins")
+    code, output = asked(lake, "promote", "2", "--from", "none", *answered_for)
+    assert (1, True) == (code, "its stage is challenger by now, and was none when" in output)
     assert "shadow" == told(lake, "promote", "2", *answered_for)["to"]
     told(lake, "promote", "2", "--to", "champion", *answered_for)
     assert {"champion": "1"} == told(lake, "demote", "2", *answered_for)["after"]
     moves = told(lake, "history")["moves"]
     assert ["champion", "challenger", "shadow", "champion", None] == [each["to"] for each in moves]
-    assert {"rows": 10, "faults": []} == told(lake, "verify")
+    assert {"rows": 10, "faults": [], "deleted": []} == told(lake, "verify")
     assert {"name": "ada", "reason": "the sale begins"} == moves[-1]["override"]
     assert "demote" in asked(lake, "history")[1]
+
+
+def test_the_rows_of_a_deleted_version_are_told_and_the_others_verified(lake: Lake) -> None:
+    answered_for = ("--by", "ada", "--reason", "the sale begins")
+    told(lake, "demote", "2", *answered_for)
+    client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+    client.delete_model_version(NAME, "2")
+    lines = [f"row {seq}: version 2 was deleted: its bundle is not compared" for seq in (3, 5)]
+    assert {"rows": 6, "faults": [], "deleted": lines} == told(lake, "verify")
+    client.set_model_version_tag(NAME, "1", "bundle_sha256", "0123")
+    code, output = asked(lake, "verify")
+    assert (1, True) == (code, "row 1: version 1 has another bundle now; row 3: vers" in output)
 
 
 def test_a_ledger_that_is_not_sound_fails_by_row(lake: Lake) -> None:

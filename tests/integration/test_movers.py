@@ -16,7 +16,7 @@ from data_contracts.lake import Lake
 from data_contracts.ledger import open_intent
 from data_contracts.moves import Moves
 from data_contracts.rollout_store import RolloutStore
-from data_contracts.stages import MoveRefused
+from data_contracts.stages import MoveRefused, stage_of
 from tests.integration.dying_mover import BARRED, STEPS
 from tests.integration.moved import (
     ADA,
@@ -113,6 +113,34 @@ def test_a_mover_waits_for_one_that_is_done_soon(lake: Lake) -> None:
                 assert not moved.done(), moved.result()
         assert AFTER == moved.result(60).said["after"]
     assert AFTER == Registry(lake).aliases(NAME)
+
+
+def test_of_two_who_ask_for_the_same_step_one_makes_it_and_the_other_is_told(lake: Lake) -> None:
+    lock = lock_of(lake)
+    with ThreadPoolExecutor() as pool:
+        with locked(lock):
+            asked_for = [
+                pool.submit(moves_of(lake, patience_s=60.0).promote, "2") for _ in range(2)
+            ]
+            while waiters(lock) < 3:
+                assert not any(each.done() for each in asked_for)
+        refused = [each.exception(60) for each in asked_for]
+    (row,) = (each.result() for each in asked_for if not each.exception())
+    assert ("challenger", "shadow") == (stage_of(row.said["before"], "2"), row.said["to"])
+    (told,) = (each for each in refused if each)
+    assert isinstance(told, MoveRefused)
+    assert "its stage is shadow by now, and was challenger when this was asked" in str(told)
+    assert "2" == Registry(lake).aliases(NAME)["shadow"]
+
+
+def test_who_asks_during_a_move_has_seen_what_was_before_it(
+    first: Lake, mover: subprocess.Popen[str]
+) -> None:
+    dead = Lake(Path(asked(mover, f"{STEPS.index('set_alias') + 2} term")), NAME)
+    assert "challenger" == moves_of(dead).stage("2")
+    with pytest.raises(MoveRefused, match="is champion by now, and was challenger when"):
+        moves_of(dead).promote("2")
+    assert "champion" == moves_of(dead).stage("2")
 
 
 def test_where_nothing_is_to_be_restored_no_move_is_met(lake: Lake) -> None:

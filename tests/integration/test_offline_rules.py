@@ -34,13 +34,13 @@ class Judged:
     manifest: Manifest
     rows: Rows
 
-    def checks(self, rule: Rule) -> list[Check]:
-        """By the default rules, this one changed."""
+    def checks(self, rule: Rule, a_user: int = 4) -> list[Check]:
+        """By the default rules, this one changed, of users with so many rows each."""
         gates = replace(self.use_case.declared.gates, changed=(rule,))
         gates.check()
         case = replace(self.use_case, declared=replace(self.use_case.declared, gates=gates))
         constant = np.full(ROWS, 0.004)
-        held = Held(np.arange(ROWS) // 4, None, {"even": np.arange(ROWS) % 2 == 0})
+        held = Held(np.arange(ROWS) // a_user, None, {"even": np.arange(ROWS) % 2 == 0})
         known = self.registry, self.folder, self.manifest, self.rows
         names = ("constant", "logistic")
         decided = decide(case, *known, dict.fromkeys(names, constant), held, lambda _: self.rows)
@@ -72,3 +72,12 @@ def test_a_rule_that_is_off_is_not_judged_and_a_dry_run_stops_nothing(
         each for each in OFFLINE if any(Rule(each, "offline").covers(c.name) for c in found)
     }
     assert {(mode, False)} >= {(c.mode, c.counts) for c in found if rule.covers(c.name)}
+
+
+def test_no_log_loss_or_calibration_of_few_users_passes_or_fails(judged: Judged) -> None:
+    rule = Rule("better than constant", "offline", margin=1.0)
+    many, few = ({c.name: c for c in judged.checks(rule, each)} for each in (4, ROWS // 2))
+    assert "pass" == many["better than constant"].verdict
+    for name in ("better than constant", "better than champion 1", "calibration"):
+        said = few[name].verdict, few[name].value
+        assert ("cannot judge", "2.0 effective users, needs 20") == said

@@ -151,4 +151,4 @@ def test_plans_and_decisions_are_told_in_full_and_what_a_release_needs(
     outcomes(world.lake, rows / 4_000 * 72, rows // 4, (rows % 10 == 0).astype(int))
     found = release.client.get(paths[0], headers=as_role(world.operate)).json()
     assert needs(world.use_case, measured(world.lake)).as_dict().items() <= found.items()
-    assert vars(measured(world.lake)) == found["traffic"]
+    assert measured(world.lake).as_dict() == found["traffic"]

@@ -24,8 +24,9 @@ from training.data import read_dataset
 from training.engine import Engine
 from training.evaluate import BOOTSTRAPPED, read_held
 from training.export import GOLDEN_ROWS, verify_golden
-from training.registry import Registry, Trial
+from training.registry import Registry
 from training.train import TrainedVersion, train
+from training.trial import Trial
 
 NAME = "clicks"
 
@@ -137,7 +138,7 @@ def test_progress_names_each_step_and_nothing_is_written_to_the_working_folder(
 
 def test_the_registered_bundle_scores_its_golden_rows(trained: Trained, tmp_path: Path) -> None:
     folder, manifest = champion_bundle(trained, tmp_path)
-    assert set(manifest.members) == {"model.onnx", "golden.json", "weights.npz"}
+    assert set(manifest.members) == {"model.onnx", "golden.json", "spec.json", "weights.npz"}
     assert manifest.features == trained.use_case.feature_names
     assert verify_golden(folder, manifest, Engine(folder)) == GOLDEN_ROWS
     golden = json.loads((folder / "golden.json").read_text())

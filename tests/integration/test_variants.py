@@ -18,6 +18,7 @@ from serving.loader import Bundle
 from serving.scorer import Model
 from tests.integration.sampled import training_set
 from tests.training_table import write_rows
+from training.chosen import Chosen
 from training.data import TrainingData, read_dataset
 from training.export import export_bundle
 from training.fit import fit
@@ -48,11 +49,12 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
     use_case = load_use_case(str(folder))
     lake = Lake(home / "lake", use_case.name)
     write_rows(use_case, lake, training_set(use_case, every=6))
-    dataset, spec = read_dataset(use_case, lake), replace(use_case.model, max_epochs=1)
+    found = Chosen(use_case.model, {"max_epochs": 1, "hidden": (48, 24), "cross_layers": 1})
+    dataset, spec = read_dataset(use_case, lake), found.spec
     model = fit("dcn_v2", spec, TrainingData(dataset, spec)).model
     rows = dataset.splits["test"]
     manifest = export_bundle(
-        use_case, "dcn_v2", model, rows, {}, home / "bundle", dataset.built_from
+        use_case, "dcn_v2", model, rows, {}, home / "bundle", dataset.built_from, found
     )
     registry = Registry(lake)
     client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)

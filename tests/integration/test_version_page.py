@@ -9,7 +9,8 @@ from mlflow.server import app, handlers
 from data_contracts.bundle import seal
 from data_contracts.gates import decision
 from data_contracts.lake import Lake
-from training.registry import Registry, Trial
+from training.registry import Registry
+from training.trial import Trial
 
 
 def test_the_page_of_a_version_is_given_its_schema_and_nothing_to_load(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as sf
 
 from data_contracts.clock import MINUTE, SECOND, parse_time
 from data_contracts.lake import Lake
@@ -27,9 +28,15 @@ WANTED = ["user_impressions_10m", "item_impressions_1h"]
 
 
 def feed(
-    spark: SparkSession, clicks: UseCase, lake: Lake, number: int, events: list[dict[str, object]]
+    spark: SparkSession,
+    clicks: UseCase,
+    lake: Lake,
+    number: int,
+    events: list[dict[str, object]],
+    origin: str = "",
 ) -> None:
-    lines = [(f"http-{number}.jsonl", i, to_line(event)) for i, event in enumerate(events, 1)]
+    named = origin or f"http-{number}.jsonl"
+    lines = [(named, i, to_line(event)) for i, event in enumerate(events, 1)]
     batches = MicroBatches(spark, clicks, lake)
     batches.process(spark.createDataFrame(lines, RAW), number)
 
@@ -81,6 +88,19 @@ def test_a_row_sees_what_could_be_read_by_its_time(
     row = next(r for r in rows_of(spark, lake.training_set) if r["event_id"] == "old29")
     q = NOON + 58 * SECOND
     assert sum(at <= q for at in known.values()) == row["user_impressions_10m"]
+
+
+def test_the_backlog_of_a_topic_is_known_from_the_first_batch_on(
+    spark: SparkSession, clicks: UseCase, lake: Lake
+) -> None:
+    """Nobody could read it before, however early it arrived; so no lag has to be assumed."""
+    silent = replace(clicks, declared=replace(clicks.declared, assumed_lag=""))
+    feed(spark, silent, lake, 0, IMPORTED, origin="clicks/0")
+    (began,) = visible_at(lake).values()
+    told = with_known_at(spark, silent, lake, load_events(spark, silent, lake))
+    assert (30, 0) == (told.recorded, told.assumed)
+    known = told.events.select(sf.unix_micros("known_at")).distinct().collect()
+    assert [(began,)] == [tuple(row) for row in known]
 
 
 def test_of_a_batch_that_comes_again_the_first_note_counts(lake: Lake) -> None:

@@ -237,6 +237,18 @@ def test_damaged_files_of_any_kind_lose_nothing_in_batches_of_any_size(
     assert len(set(seqs)) > 2
 
 
+def test_what_comes_in_live_does_not_wait_for_a_long_history(
+    spark: SparkSession, lake: Lake, clicks: UseCase, tmp_path: Path
+) -> None:
+    history = [impression(f"h{i}", NOON + i * SECOND) for i in range(20)]
+    land_at(lake, to_file(tmp_path / "history.jsonl", history), at=ARRIVAL)
+    (lake.landing / "http-1.jsonl").write_bytes(to_line(impression("live", NOON)) + b"\n")
+    ingest_available(spark, clicks, lake, max_batch_bytes=1500)
+    found = {row["event_id"]: row["seq"] for row in rows_of(spark, lake.events)}
+    assert (1, 21) == (found["live"], len(found))
+    assert len({*found.values()}) > 2
+
+
 def test_a_growing_file_is_read_up_to_its_last_newline_and_continued_later(
     spark: SparkSession, lake: Lake, clicks: UseCase
 ) -> None:

@@ -23,8 +23,6 @@ from tests.kafka_broker import Broker
 from tests.spark.lakes import ARRIVAL, NOON, impression, land_at, rows_of, to_file, to_line
 from tests.spark.test_replay_of_a_batch import FIRST, REPOSITORY, THEN, outcome
 
-pytestmark = pytest.mark.full
-
 POISON: dict[bytes | None, str] = {
     None: "record: has no value (a tombstone), an object is needed",
     b"": "record: not one JSON object",
@@ -71,7 +69,9 @@ def other_writer(lake: Lake, *stage: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("stage", ["before_append", "after_append"])
+@pytest.mark.parametrize(
+    "stage", ["before_append", pytest.param("after_append", marks=pytest.mark.full)]
+)
 def test_a_writer_killed_in_mid_batch_leaves_what_an_undisturbed_one_does(
     spark: SparkSession, clicks: UseCase, broker: Broker, tmp_path: Path, stage: str
 ) -> None:
@@ -110,6 +110,7 @@ def follow_through_two_deaths(
         assert not stream.ended(within=400), "it ends by raising"
 
 
+@pytest.mark.full
 def test_a_broker_killed_under_a_running_stream_loses_and_doubles_nothing(
     spark: SparkSession, clicks: UseCase, broker: Broker, tmp_path: Path
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_broker_killed_under_a_running_stream_loses_and_doubles_nothing(
     assert (5, 5, 0, True) == counted(conservation(spark, lake))
 
 
+@pytest.mark.full
 def test_a_second_writer_of_the_topic_is_refused_by_name(
     spark: SparkSession, clicks: UseCase, broker: Broker, tmp_path: Path
 ) -> None:
@@ -216,6 +218,7 @@ def test_files_and_topic_are_one_stream_whose_sources_are_not_exchanged(
         conservation(spark, other)
 
 
+@pytest.mark.full
 def test_the_command_takes_the_topic_and_the_doctor_knows_it(
     clicks: UseCase, broker: Broker, tmp_path: Path
 ) -> None:

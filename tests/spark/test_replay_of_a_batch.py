@@ -174,6 +174,18 @@ def test_a_batch_that_died_is_taken_again_and_leaves_what_an_undisturbed_one_doe
     assert expected == outcome(spark, clicks, lake)
 
 
+def test_tiles_after_a_batch_that_died_are_those_of_an_undisturbed_run(
+    spark: SparkSession, clicks: UseCase, undisturbed: Lake, dead: Path, tmp_path: Path
+) -> None:
+    copied = copy_of(undisturbed, tmp_path / "undisturbed")
+    backfill_tiles(spark, clicks, copied, clicks.groups)
+    for place in IN_A_BATCH[::4]:
+        lake = Lake(dead / place, clicks.name)
+        ingest_available(spark, clicks, lake)
+        backfill_tiles(spark, clicks, lake, clicks.groups)
+        assert tiles(copied) == tiles(lake), place
+
+
 def test_a_materialize_that_died_is_run_again_and_meanwhile_the_stream_goes_on(
     spark: SparkSession, clicks: UseCase, expected: Outcome, dead: Path
 ) -> None:

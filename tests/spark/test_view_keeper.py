@@ -16,7 +16,7 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry
 from data_contracts.windows import Sliding
 from spark_jobs.feature_store import OnlineStates
-from spark_jobs.idle_states import expiring, remove_idle_states
+from spark_jobs.idle_states import expiring, keep_quiet
 from spark_jobs.materialize import rebuild
 from spark_jobs.rebuilt_states import keep_rebuilt
 from spark_jobs.stream import ingest_available
@@ -113,7 +113,9 @@ def test_a_ttl_that_was_declared_later_counts_and_a_group_without_a_view_is_left
     unbuilt = replace(EXTRA, name="new", ttl="9d")
     groups = (clicks.groups[0], fading, unbuilt)
     use_case = replace(clicks, declared=replace(clicks.declared, groups=groups))
-    assert [("item", 9 * DAY)] == [(g.name, ttl) for g, ttl in expiring(use_case, filled)]
-    online = OnlineStates(use_case, filled)
-    assert 0 == remove_idle_states(spark, use_case, filled, online, NOON + DAY)
-    assert 1 == remove_idle_states(spark, use_case, filled, online, NOON + 20 * DAY)
+    assert [("item", 9 * DAY)] == [(v.group.name, ttl) for v, ttl in expiring(use_case, filled)]
+    assert 0 == keep_quiet(spark, use_case, filled, 3, NOON + DAY)
+    assert 1 == keep_quiet(spark, use_case, filled, 3, NOON + 20 * DAY)
+    assert OnlineStates(clicks, filled).packed(fading, ["i1"])
+    ingest_available(spark, clicks, filled)
+    assert {} == OnlineStates(clicks, filled).packed(fading, ["i1"])

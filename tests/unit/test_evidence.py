@@ -11,12 +11,14 @@ from sklearn import metrics
 
 from data_contracts.delong import auc_difference
 from data_contracts.evidence import (
+    LEAST_USERS,
     RANGES,
     Estimate,
     Metric,
     auc,
     bootstrap,
     calibration_error,
+    effective_users,
     log_loss,
     metric_difference,
     paired_difference,
@@ -169,14 +171,14 @@ def test_a_difference_of_rows_that_users_repeat_is_as_wide_as_one_row_of_each_ma
     assert (300, 1200) == (once.n, often.n)
 
 
-def returning(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(users, labels, scores of two models that are equally good) of 200 users who come back.
+def returning(seed: int, count: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(users, labels, scores of two models that are equally good) of `count` users who come back.
 
     Users have rates of their own, and each is one that either model overrates.
     """
     rng = np.random.default_rng(seed)
-    users = np.repeat(np.arange(200), np.minimum(2 + rng.pareto(1.5, 200) * 4, 40).astype(int))
-    own, kind = rng.normal(-1.5, 1, 200)[users], rng.choice([-0.5, 0.5], 200)[users]
+    users = np.repeat(np.arange(count), np.minimum(2 + rng.pareto(1.5, count) * 4, 40).astype(int))
+    own, kind = rng.normal(-1.5, 1, count)[users], rng.choice([-0.5, 0.5], count)[users]
     row = rng.normal(0, 0.5, len(users))
 
     def rate(logit: np.ndarray) -> np.ndarray:
@@ -206,3 +208,26 @@ def test_intervals_over_users_hold_where_users_come_back_and_those_over_rows_do_
             covered[name] += found.low <= 0 <= found.high
     assert 200 * 0.90 <= covered["users"] <= 200 * 0.985, covered
     assert covered["rows"] < 200 * 0.85, covered
+
+
+def test_with_users_enough_two_equal_models_are_seldom_told_apart_and_with_few_they_often_are() -> (
+    None
+):
+    """Of 200 samples of two equal models, how often the interval of 95 % does not hold 0."""
+    missed, effective = {}, {}
+    for count in (1, 5, 45):
+        samples = [returning(seed, count) for seed in range(200)]
+        found = [paired_difference(*rows, draws=200, users=users) for users, *rows in samples]
+        missed[count] = np.mean([not each.low <= 0 <= each.high for each in found])
+        effective[count] = np.median([effective_users(len(s[0]), s[0]) for s in samples])
+    assert 1 == effective[1] < effective[5] < LEAST_USERS
+    assert effective[45] == pytest.approx(LEAST_USERS, abs=2)
+    assert 1 == missed[1] > missed[5] > 0.10 > missed[45], missed
+
+
+def test_users_count_by_their_rows_and_rows_without_users_each_for_one() -> None:
+    assert 20 == effective_users(60, np.arange(60) % 20)
+    assert 60 == effective_users(60, None)
+    heavy = np.maximum(np.arange(1000) - 900, 0)
+    assert effective_users(1000, heavy) == pytest.approx(1000**2 / (901**2 + 99))
+    assert 0 == effective_users(0, None)

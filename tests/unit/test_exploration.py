@@ -5,6 +5,7 @@ from itertools import permutations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from data_contracts.exploration import (
@@ -110,6 +111,7 @@ def explored(requests: int, clicked: np.ndarray, other: np.ndarray) -> pa.Table:
             rows.append(
                 {
                     "request_id": f"r{number}", "version": "1", "item_id": ITEMS[row],
+                    "user_id": f"u{number % 5}" if number % 7 else None,
                     "rank": rank, "temperature": WARM.temperature, "score": SCORES[row],
                     "boost": 0.0,
                     "slot_propensity": slate.propensities[rank - 1] if explored else None,
@@ -139,3 +141,14 @@ def test_the_log_of_drawn_slates_tells_what_other_orders_are_worth() -> None:
     assert within(found["version 2"], *expected(other))
     assert within(found["by score"], clicked[1], clicked[2])
     assert not within(found["drawn"], clicked[1], clicked[2])
+
+
+def test_slates_of_few_users_tell_nothing_of_other_orders() -> None:
+    log = explored(1500, SCORES, SCORES)
+    known = log.filter(pc.is_valid(log["user_id"]))
+    found = explored_values(known, ["item_id"], 0.95, "user_id")
+    for value in found.values():
+        assert "effective users, needs 20" in str(value.doubt)
+    # A slate whose user is not known counts as one of its own.
+    more = explored_values(log, ["item_id"], 0.95, "user_id")["drawn"]
+    assert found["drawn"].effective_users < 5 < 6 < more.effective_users

@@ -124,7 +124,7 @@ def ramped(seed: int, steps: tuple[int, ...]) -> Iterator[tuple[str, float]]:
             tally.score_sum += many * BUSY.rate
             tally.latency[16] = tally.latency.get(16, 0) + many
         if step.stage == "shadow":
-            gaps += rng.normal(0, BUSY.gap_deviation * np.sqrt(rows))
+            gaps += rng.normal(0, BUSY.gap * np.sqrt(rows))
             losses += 0.5 * rows
             pairs = paired_gap(users, gaps, shown[0].sum(axis=0), losses)
             evidence = Evidence(pairs=pairs)

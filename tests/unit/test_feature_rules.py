@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,12 @@ from data_contracts.aggregates import (
     DecayedCount,
     DecayedSum,
     Distinct,
+    First,
+    Last,
     LastK,
+    Max,
     Mean,
+    Min,
     Quantile,
     StdDev,
     Sum,
@@ -144,9 +149,30 @@ def test_a_lifetime_since_no_day_is_refused() -> None:
 
 def test_a_state_that_may_grow_beyond_its_limit_is_refused_and_raised_by_name() -> None:
     wide = {"aggregates": {"x": Distinct("item_id", cap=100)}, "windows": (Sliding("24h"),)}
-    refused(declared(**wide), "may take [0-9]+ bytes, allowed are 16384")
+    refused(declared(**wide), "may take [0-9]+ bytes, allowed are 16384: .* or max_state_bytes")
     allowed = declared(**wide, max_state_bytes=101_000)
     check_group(allowed, load_use_case("clicks").contract)
+
+
+def test_a_sketch_has_a_limit_of_its_own_and_leaves_that_of_the_rest() -> None:
+    half = Quantile("position")
+    refused(declared(aggregates={"half": half}), "allowed are 16384: .* or max_sketch_bytes")
+    raised = declared(aggregates={"n": Count(), "half": half}, max_sketch_bytes=2_000_000)
+    check_group(raised, load_use_case("clicks").contract)
+    wide = {"x": Distinct("item_id", cap=1_000), "half": half}
+    refused(declared(aggregates=wide, max_sketch_bytes=2_000_000), "or max_state_bytes")
+
+
+NUMBERS = (Sum, Min, Max, Mean, First, Last, Quantile, partial(Distinct, cap=2),
+           partial(LastK, k=2), partial(TopK, k=1, cap=2))  # fmt: skip
+
+
+@pytest.mark.parametrize("aggregate", NUMBERS)
+def test_a_number_without_a_scale_is_refused_whatever_is_made_of_it(aggregate: Any) -> None:
+    refused(
+        declared(aggregates={"x": aggregate("affinity")}, max_sketch_bytes=10**7),
+        "aggregate x: .*'affinity' needs a scale",
+    )
 
 
 @pytest.mark.parametrize(

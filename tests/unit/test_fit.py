@@ -144,3 +144,6 @@ def test_rows_of_one_user_cannot_show_that_training_made_things_worse() -> None:
     users = np.empty(800, np.int64)
     users[np.argsort(validation.labels)] = np.arange(800) // 200
     assert not better_untrained(worse, base, replace(apart, users={"validation": users}))
+    for count, known in ((4, False), (20, True)):
+        users = np.arange(800) % count
+        assert known == better_untrained(worse, base, replace(apart, users={"validation": users}))

@@ -1,9 +1,12 @@
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn import metrics
 
 from data_contracts.delong import auc_difference, auc_interval
@@ -131,6 +134,32 @@ def test_precision_at_k_counts_the_top_of_requests_that_are_longer() -> None:
     assert (found.value, found.n) == (1.0, 2)
     assert precision_at(2, labels, scores, requests).value == 0.5
     assert precision_at(3, labels, scores, requests).n == 0
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 2)), min_size=2, max_size=6),
+    st.integers(1, 5),
+)
+def test_precision_of_ties_is_the_mean_over_all_orders_of_the_rows(
+    rows: list[tuple[bool, int]], k: int
+) -> None:
+    hits = [
+        sum(hit for hit, _ in sorted(order, key=lambda row: -row[1])[:k])
+        for order in permutations(rows)
+    ]
+    labels, scores = (np.array(column) for column in zip(*rows, strict=True))
+    found = precision_at(k, labels, scores, np.zeros(len(rows)))
+    if k < len(rows):
+        assert found.value == pytest.approx(np.mean(hits) / k)
+    else:
+        assert found.n == 0
+
+
+def test_one_score_for_all_has_the_precision_of_chance_in_the_order_that_was_logged() -> None:
+    requests = np.arange(300).repeat(7)
+    labels = np.tile([1, 1, 0, 0, 1, 0, 0], 300)
+    for each in (labels, labels[::-1]):
+        assert precision_at(2, each, np.full(2100, 0.1), requests).value == pytest.approx(3 / 7)
 
 
 def test_precision_over_users_is_wider_where_their_requests_are_alike() -> None:

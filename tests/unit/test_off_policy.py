@@ -85,6 +85,15 @@ def test_bernoulli_ts_from_the_random_log_has_its_published_values(sample: Sampl
     assert value.effective_sample_size == pytest.approx(1640, abs=1)
 
 
+def test_the_published_value_can_be_judged_over_users_too(sample: Sample) -> None:
+    users = np.array([row["user_id"] for row in sample.rows])
+    value = off_policy_value(sample.click, sample.logged, sample.target, users=users)
+    assert round(value.ips.value, 6) == 0.004553
+    for each in (value.ips, value.snips):
+        assert each.low < 0.0042 < each.high
+    assert value.verdict == "can judge" and 20 < value.effective_users < 240
+
+
 def test_means_per_item_and_slot_are_a_reward_model_too(sample: Sample) -> None:
     cell = sample.item * 3 + sample.slot
     model = tabular_model(sample.click, cell, np.arange(240) % 3, sample.policy.ravel())
@@ -118,6 +127,97 @@ def test_most_intervals_hold_the_true_value_and_a_model_narrows_them() -> None:
     assert (np.mean(held, axis=0) >= 0.88).all()
     ips, snips, dr = np.mean(widths, axis=0)
     assert max(snips, dr) < ips
+
+
+def returning(seed: int, count: int = 200) -> tuple[np.ndarray, ...]:
+    """(users, rewards, action, logged and target probability) of `count` users of whom each has
+    rewards and a number of rows of their own, Pareto up to 100."""
+    rng = np.random.default_rng(seed)
+    users = np.repeat(np.arange(count), np.minimum(4 + rng.pareto(1.5, count) * 8, 100).astype(int))
+    _, action, logged, target = bandit(len(users), seed)
+    own = rng.beta(0.5, 1.5, count)[users]
+    rewards = (rng.random(len(users)) < own * (0.6 + 0.1 * action)).astype(float)
+    return users, rewards, action, logged, target
+
+
+def test_intervals_over_users_hold_the_value_where_users_come_back_and_those_over_rows_do_not() -> (
+    None
+):
+    policy = np.array([0.1, 0.1, 0.2, 0.2, 0.4])
+    true = 0.25 * float(policy @ (0.6 + 0.1 * np.arange(5)))
+    held: dict[str, list[list[bool]]] = {"users": [], "rows": []}
+    for seed in range(200):
+        users, rewards, action, logged, target = returning(seed)
+        for name, by in (("users", users), ("rows", None)):
+            model = tabular_model(rewards, action, np.zeros(5, int), policy, users=by)
+            value = off_policy_value(rewards, logged, target, draws=200, modelled=model, users=by)
+            assert value.dr is not None and value.effective_users > 20
+            each = (value.ips, value.snips, value.dr)
+            held[name].append([e.low <= true <= e.high for e in each])
+    covered = {name: np.mean(each, axis=0) for name, each in held.items()}
+    assert (covered["users"] >= 0.88).all(), covered
+    assert (covered["rows"] < 0.75).all(), covered
+
+
+def test_a_slate_is_as_uncertain_as_its_users_are_few() -> None:
+    users, rewards, _, logged, target = returning(3)
+    slates = rewards[:, None], logged[:, None], target[:, None]
+    over_users, over_rows = slate_value(*slates, users=users), slate_value(*slates)
+    alone = off_policy_value(rewards, logged, target, users=users)
+    for ours, theirs in ((over_users.ips, alone.ips), (over_users.snips, alone.snips)):
+        assert (theirs.value, theirs.low, theirs.high) == pytest.approx(
+            (ours.value, ours.low, ours.high)
+        )
+    assert alone.effective_users == over_users.effective_users < 200
+    assert over_rows.effective_users == over_rows.effective_sample_size
+    width = [value.snips.high - value.snips.low for value in (over_users, over_rows)]
+    assert width[0] > 1.5 * width[1]
+
+
+def test_many_rows_of_few_users_cannot_be_judged_by() -> None:
+    rewards, _, logged, target = bandit(3000, 2)
+    for count, expected in ((1, "1.0"), (19, "19.0")):
+        users = np.arange(3000) % count
+        for value in (
+            off_policy_value(rewards, logged, logged, draws=20, users=users),
+            slate_value(rewards[:, None], logged[:, None], logged[:, None], draws=20, users=users),
+        ):
+            assert f"{expected} effective users, needs 20" == value.doubt
+    # The log has a hundred users, but what the target does was shown to one of them alone.
+    one = np.maximum(np.arange(3000) - 2900, 0)
+    weighed = np.where(one == 0, target, 0.0)
+    value = off_policy_value(rewards, logged, weighed, draws=20, users=one)
+    assert "1.0 effective users, needs 20" == value.doubt
+    many = off_policy_value(rewards, logged, target, draws=20, users=np.arange(3000) % 300)
+    assert many.verdict == "can judge"
+
+
+def test_weights_that_are_alike_within_users_are_no_wrong_propensities() -> None:
+    """Users meet one action each, again and again: their weights average 1 only over users."""
+    doubts = 0
+    for seed in range(60):
+        _, _, logged, target = bandit(300, seed)
+        rows = np.repeat(np.arange(300), 10)
+        value = off_policy_value(np.zeros(3000), logged[rows], target[rows], draws=2, users=rows)
+        doubts += value.verdict == "cannot judge"
+    assert doubts <= 2
+
+
+def test_no_user_s_reward_is_in_the_model_of_that_user_s_rows() -> None:
+    users = np.repeat(np.arange(3), 5)
+    for who in range(3):
+        model = tabular_model(
+            (users == who).astype(float),
+            np.zeros(15, int),
+            np.zeros(1, int),
+            np.ones(1),
+            users=users,
+        )
+        assert [0.0] * 5 == model.logged[users == who].tolist()
+    alone = tabular_model(
+        np.ones(5), np.zeros(5, int), np.zeros(1, int), np.ones(1), users=users[:5]
+    )
+    assert [0.0] * 5 == alone.target.tolist()
 
 
 def test_a_wrong_model_is_mended_by_the_weights_and_the_direct_method_is_not() -> None:

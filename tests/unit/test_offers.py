@@ -7,7 +7,14 @@ from training.offers import LEAST_ROWS, LEAST_RUNS, Figures, pick, refusal
 
 SAME = Estimate(0.0, 0.0, 0.0, LEAST_ROWS)
 FP32 = Figures(
-    "time", p99_ms=1.0, runs=LEAST_RUNS, bytes=1000, above=SAME, ece_above=SAME, alone=0.0
+    "time",
+    p99_ms=1.0,
+    runs=LEAST_RUNS,
+    bytes=1000,
+    above=SAME,
+    ece_above=SAME,
+    alone=0.0,
+    users=20.0,
 )
 FAST = replace(FP32, p99_ms=0.9)
 SMALL = replace(FP32, saves="memory", bytes=700, p99_ms=1.1)
@@ -56,6 +63,7 @@ def above(low: float, high: float, rows: int = LEAST_ROWS) -> Estimate:
             replace(FAST, above=above(0, 0, 9_999)),
             "cannot judge: 9,999 held-out rows, needs 10,000",
         ),
+        (replace(FAST, users=3.0), "cannot judge: 3.0 effective users, needs 20"),
         (
             replace(FAST, alone=0.17),
             "a score depends on the rows beside it: a logit moves by 1.7e-01, "

@@ -11,12 +11,13 @@ import pytest
 from deltalake import write_deltalake
 
 from data_contracts.clock import format_time
-from data_contracts.exposure import Traffic, weights
+from data_contracts.evidence import log_losses
+from data_contracts.exposure import APART, Traffic, weights
 from data_contracts.gate_rules import DEFAULTS, Rule, effective
 from data_contracts.gates import Check, decision, failures_check, ratio_check, sequence_check
 from data_contracts.lake import Lake
 from data_contracts.remaining import Remaining, remaining
-from data_contracts.sequences import Failures, Split, arm_difference
+from data_contracts.sequences import Failures, Split, arm_difference, paired_gap
 from data_contracts.use_case import load_use_case
 from serving.traffic import expected, measured, needs
 
@@ -95,8 +96,11 @@ def test_rows_and_units_are_waited_for_at_the_pace_of_the_step() -> None:
     assert [] == remaining([])
 
 
-def outcomes(lake: Lake, hours: np.ndarray, units: np.ndarray, labels: np.ndarray) -> None:
+def outcomes(
+    lake: Lake, hours: np.ndarray, units: np.ndarray, labels: np.ndarray, **scores: np.ndarray
+) -> None:
     rows = {
+        **{name: pa.array(values) for name, values in scores.items()},
         "unit": pa.array([f"u{unit}" for unit in units]),
         "request_id": pa.array([f"r{row // 2}" for row in range(len(units))]),
         "label": pa.array(labels, pa.int32()),
@@ -136,6 +140,67 @@ def test_users_who_click_all_or_nothing_make_an_effect_and_a_short_day_is_scaled
          found.new_users_per_day, found.rate)
     )  # fmt: skip
     assert found.design_effect == pytest.approx(10.0)
+
+
+def shadowed(
+    rng: np.random.Generator, users: int, each: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """(units, labels, scores) of two models that err alike: how far they are apart is of a user as
+    much as of a row, and so is what neither of them knows."""
+    units = np.repeat(np.arange(users), each)
+    apart = rng.normal(0, 0.4, users)[units] + rng.normal(0, 0.2, len(units))
+    known = rng.normal(-1.5, 1.0, len(units))
+    truth = known + rng.normal(0, 0.8, users)[units]
+    labels = (rng.random(len(units)) < 1 / (1 + np.exp(-truth))).astype(int)
+    scores = {
+        name: 1 / (1 + np.exp(-known - way * apart / 2))
+        for name, way in (("score", -1), ("shadow_score", 1))
+    }
+    return units, labels, scores
+
+
+def test_a_gap_that_was_measured_in_a_shadow_tells_when_an_equal_candidate_passes(
+    tmp_path: Path,
+) -> None:
+    lake, rng, users, each = Lake(tmp_path, "clicks"), np.random.default_rng(3), 1_000, 40
+    units, labels, scores = shadowed(rng, users, each)
+    hours = np.linspace(0, 48, len(units))
+    versions = np.where(hours < 24, "2", "3")
+    outcomes(lake, hours, units, labels, **scores, shadow_version=versions)
+    losses = log_losses(labels, scores["score"])
+    gaps, last = log_losses(labels, scores["shadow_score"]) - losses, hours >= 24
+    found = measured(lake)
+    assert found.log_loss == pytest.approx(losses[1:].mean())
+    sums = paired_gap(units[last], gaps[last], np.ones(last.sum()), losses[last])
+    assert found.gap_deviation == pytest.approx((sums.variance / last.sum()) ** 0.5)
+    assert found.gap_deviation > 1.5 * gaps.std()
+    assert [] == found.as_dict()["assumed"]
+    need = next(n for n in needs(load_use_case("clicks"), found).needs if n.stage == "shadow")
+    passed = 0
+    for _ in range(40):
+        units, labels, scores = shadowed(rng, int(need.weight) // each, each)
+        losses = log_losses(labels, scores["score"])
+        gaps = log_losses(labels, scores["shadow_score"]) - losses
+        sums = paired_gap(units, gaps, np.ones(len(gaps)), losses)
+        passed += sequence_check(DEFAULTS, need.check, sums, need.weight, 0.05).verdict == "pass"
+    assert 32 <= passed
+
+
+def test_a_gap_that_nobody_has_seen_is_taken_for_one_of_log_odds_apart(tmp_path: Path) -> None:
+    lake, (units, labels, scores) = (
+        Lake(tmp_path, "clicks"),
+        shadowed(np.random.default_rng(1), 199, 9),
+    )
+    hours = np.linspace(0, 30, len(units))
+    outcomes(lake, hours, units, labels, **scores, shadow_version=np.full(len(units), "2"))
+    found = measured(lake)
+    assert (None, ["gap_deviation"]) == (found.gap_deviation, found.as_dict()["assumed"])
+    independent = replace(found, design_effect=1.0, rate=0.5)
+    assert APART / 2 == independent.gap
+    losses = independent.loss, replace(independent, log_loss=None).loss
+    assert (found.log_loss, np.log(2)) == pytest.approx(losses)
+    asked = replace(found, gap_deviation=0.3).as_dict()
+    assert (0.3, []) == (asked["gap_deviation"], asked["assumed"])
 
 
 def test_what_cannot_be_measured_is_asked_for(tmp_path: Path) -> None:

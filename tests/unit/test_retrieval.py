@@ -13,6 +13,7 @@ from data_contracts.ranking import hits_at, mean_over_users
 from data_contracts.use_case import load_use_case
 from tests.unit.test_models import SPEC, data, rows, signal
 from training.batches import Rows
+from training.chosen import Chosen
 from training.evaluate import predict
 from training.export import export_bundle, write_towers
 from training.fit import fit
@@ -89,9 +90,12 @@ def test_only_a_bundle_of_two_towers_has_vectors(tmp_path: Path) -> None:
     some = Rows(ids, dense.astype(np.float32), (np.arange(80) % 2).astype(np.float32))
     seen = replace(data(some, some, spec).dataset, item=CLICKS.item_columns).seen(spec)
     model = build_model("two_tower", spec, seen).eval()
-    sealed = export_bundle(CLICKS, "two_tower", model, some, {}, tmp_path, built_from(CLICKS, {}))
+    built, chosen = built_from(CLICKS, {}), Chosen(spec, {})
+    sealed = export_bundle(CLICKS, "two_tower", model, some, {}, tmp_path, built, chosen)
     manifest = open_bundle(tmp_path, sealed.digest())
-    assert {"golden.json", "model.onnx", TOWERS, "weights.npz"} == set(manifest.members)
+    assert {"golden.json", "model.onnx", "spec.json", TOWERS, "weights.npz"} == set(
+        manifest.members
+    )
     open_towers(tmp_path, manifest)
     rest = {name: each for name, each in manifest.members.items() if name != TOWERS}
     with pytest.raises(BundleRefused, match=r"logistic has no towers\.onnx: train two_tower"):

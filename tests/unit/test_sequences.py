@@ -14,7 +14,7 @@ from data_contracts.sequences import (
     precision,
     sample_ratio,
 )
-from tests.benchmarks.releases import SAME, WORSE, Shop, watch
+from tests.benchmarks.releases import ANY, FAILING, SAME, SERVICE, WORSE, Shop, watch
 
 ALPHA, TUNED = 0.02, 3_000.0
 
@@ -113,6 +113,8 @@ def test_releases_without_a_fault_seldom_ring_and_one_with_fewer_clicks_does() -
     shop = Shop(users=3_000, impressions=1_200)
     same = watch(shop, SAME, range(30), seed=3, alpha=0.05)
     worse = watch(shop, WORSE, range(12), seed=3, alpha=0.05)
-    assert sum(each["any sequence"] >= 0 for each in same) <= 4
+    failing = watch(shop, FAILING, range(4), seed=3, alpha=0.05)
+    assert sum(each[ANY] >= 0 for each in same) <= 2
     assert sum(each["10 % below, at every look"] >= 0 for each in same) >= 10
     assert sum(each["CTR sequence"] >= 0 for each in worse) >= 11
+    assert sum(each[SERVICE] >= 0 for each in failing) == 4

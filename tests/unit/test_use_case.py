@@ -10,8 +10,9 @@ from data_contracts.batch_table import BatchTable
 from data_contracts.derived import Rate
 from data_contracts.encoding import HOUR_OF_DAY, Categorical, Numeric
 from data_contracts.exploration import Exploration
+from data_contracts.policies import OffPolicy
 from data_contracts.rules import Rules
-from data_contracts.use_case import CONTRACT, OffPolicy, load_use_case
+from data_contracts.use_case import CONTRACT, load_use_case
 from data_contracts.windows import Sliding
 
 CLICKS = load_use_case("clicks")
@@ -79,7 +80,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a float sum": (
         user(aggregates={"n": Mean("affinity")}, derived={}, defaults={}),
-        "sum of 'affinity' needs a scale",
+        "number 'affinity' needs a scale",
     ),
     "a scale of nothing": (
         user(aggregates={"n": Max("affinity", scale=0)}, derived={}, defaults={}),
@@ -194,6 +195,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a policy without its distribution": (
         {"off_policy": OffPolicy("random", "bts", "actions.csv")},
         "off_policy: actions.csv is missing",
+    ),
+    "a log that is closed on no day": (
+        {"off_policy": OffPolicy("random", "bts", "actions.csv", closed="2019-12-01")},
+        "off_policy: closed: not an RFC 3339 time .*2019-12-01",
     ),
     "more slots to explore than a log can value": (
         {"exploration": Exploration(6, 1.0)},

@@ -92,7 +92,7 @@ USE_CASE = Declaration(
                 "high": Quantile("price", rank=0.9, scale=100),
             },
             windows=KINDS,
-            max_state_bytes=2**23,
+            max_sketch_bytes=2**23,
             owner="platform",
             description="Sketches, which have a view of their own",
         ),

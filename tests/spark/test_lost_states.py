@@ -1,0 +1,128 @@
+"""A state that ought to be in the online store and is not counts as one that differs."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis
+from pyspark.sql import SparkSession
+
+from data_contracts.clock import DAY, MINUTE
+from data_contracts.lake import Lake
+from data_contracts.use_case import UseCase
+from data_contracts.views import ViewRegistry
+from spark_jobs.feature_store import OnlineStates
+from spark_jobs.idle_states import keep_quiet
+from spark_jobs.materialize import materialize
+from spark_jobs.online_store import ask
+from spark_jobs.stream import ingest_available
+from tests.redis_server import RedisServer
+from tests.spark.lakes import ARRIVAL, NOON, impression, land_at, to_file
+
+
+@pytest.fixture
+def filled(spark: SparkSession, clicks: UseCase, lake: Lake) -> Lake:
+    """A lake of two users and an item."""
+    log = [impression(f"e{i}", NOON - i * MINUTE, f"u{i % 2}") for i in range(4)]
+    land_at(lake, to_file(lake.root / "0.jsonl", log))
+    ingest_available(spark, clicks, lake)
+    return lake
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path / "redis")
+    yield server
+    server.kill()
+
+
+def test_a_lost_state_is_counted_named_and_healed(
+    spark: SparkSession, clicks: UseCase, filled: Lake
+) -> None:
+    group = clicks.groups[0]
+    online = OnlineStates(clicks, filled)
+    before = online.read(group, ["u0", "u1"])
+    online.remove(group, ["u1"])
+    found = materialize(spark, clicks, filled)
+    assert (1, len(group.feature_names)) == (found.lost, found.mismatches)
+    assert found.compared > found.mismatches
+    healed = online.read(group, ["u0", "u1"])
+    assert [state.seq for state in before.values()] == [state.seq for state in healed.values()]
+    again = materialize(spark, clicks, filled)
+    assert (0, 0) == (again.lost, again.mismatches)
+
+
+@pytest.mark.full
+def test_a_store_that_lost_every_state_but_its_mark_is_not_taken_for_an_empty_one(
+    spark: SparkSession, clicks: UseCase, filled: Lake
+) -> None:
+    online = OnlineStates(clicks, filled)
+    user, item = clicks.groups
+    online.remove(user, ["u0", "u1"])
+    online.remove(item, ["i1"])
+    found = materialize(spark, clicks, filled)
+    assert 3 == found.lost
+    assert 0 < found.compared == found.mismatches
+
+
+def test_an_idle_state_that_upkeep_removed_since_the_rebuild_is_not_missed(
+    spark: SparkSession, clicks: UseCase, lake: Lake
+) -> None:
+    """Windows reached its event when it was rebuilt, and no longer do at the latest arrival."""
+    groups = tuple(replace(group, ttl="2d") for group in clicks.groups)
+    use_case = replace(clicks, declared=replace(clicks.declared, groups=groups))
+    early = [impression("early", NOON - 3 * DAY, "idle", "i0")]
+    land_at(lake, to_file(lake.root / "0.jsonl", early))
+    ingest_available(spark, use_case, lake)
+    materialize(spark, use_case, lake)
+    late = [impression("late", NOON, "u0")]
+    land_at(lake, to_file(lake.root / "1.jsonl", late), at=ARRIVAL + 1)
+    ingest_available(spark, use_case, lake)
+    assert 2 == keep_quiet(spark, use_case, lake, 2, NOON)
+    ingest_available(spark, use_case, lake)
+    online, registry = OnlineStates(use_case, lake), ViewRegistry(lake)
+    assert {} == online.packed(use_case.groups[0], ["idle"])
+    for view in registry.views().values():
+        registry.change(view, rebuilt=1)
+    ingest_available(spark, use_case, lake)
+    views = registry.views().values()
+    assert [(None, 0, 0)] * 2 == [(v.rebuilt, v.lost, v.mismatches) for v in views]
+    assert all(view.compared > 0 for view in views)
+
+
+def test_a_store_that_was_emptied_or_is_another_is_filled(
+    spark: SparkSession, clicks: UseCase, filled: Lake, server: RedisServer
+) -> None:
+    for lake in (replace(filled, redis=server.address), filled):
+        filled.online_file.unlink(missing_ok=True)
+        found = materialize(spark, clicks, lake)
+        assert (3, 0, 0, 0) == (found.keys, found.compared, found.mismatches, found.lost)
+        again = materialize(spark, clicks, lake)
+        assert again.compared > 0 == again.mismatches
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "volatile-lru"])
+def test_a_redis_that_keeps_all_states_is_told_with_its_policy(
+    tmp_path: Path, server: RedisServer, policy: str
+) -> None:
+    """Feast gives no key a time to live, so that volatile policies find none to evict."""
+    asked = Lake(tmp_path, "clicks", redis=server.address)
+    evicts(server, policy)
+    assert f"0 keys, maxmemory-policy {policy}" == ask(asked)
+    with closing(redis.Redis.from_url(server.address.url)) as client:
+        client.acl_setuser("me", enabled=True, passwords=["+pw"], commands=["+@all", "-info"])
+    shy = replace(server.address, username="me", password="pw")
+    assert "0 keys, maxmemory-policy not shown to this login" == ask(replace(asked, redis=shy))
+
+
+def test_a_redis_that_evicts_states_is_refused_by_name(tmp_path: Path, server: RedisServer) -> None:
+    evicts(server, "allkeys-lru")
+    with pytest.raises(RuntimeError, match=r"maxmemory-policy allkeys-lru: .* set noeviction"):
+        ask(Lake(tmp_path, "clicks", redis=server.address))
+
+
+def evicts(server: RedisServer, policy: str) -> None:
+    with closing(redis.Redis.from_url(server.address.url)) as client:
+        client.config_set("maxmemory-policy", policy)

@@ -1,0 +1,57 @@
+"""The champion whose weights a fit begins with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_contracts.bundle import OtherFormat, open_bundle
+from data_contracts.use_case import UseCase
+from training.chosen import Chosen, NoSpec, read_chosen
+from training.data import Dataset, TrainingData
+from training.fit import epoch_zero
+from training.models.names import TREES
+from training.registry import Registry
+from training.warm import NotContinued, check_inputs
+
+
+@dataclass(frozen=True)
+class Continued:
+    """A champion that a fit goes on from."""
+
+    version: str
+    folder: Path
+    """Of its opened bundle."""
+    chosen: Chosen
+    """What was found for it, under today's declaration."""
+
+
+def asked(registry: Registry, use_case: UseCase, model: str, home: Path) -> Continued:
+    """The champion, its bundle opened below `home`. ValueError where it is no `model`, NotContinued
+    or NoSpec where it takes other inputs or does not say by which spec it was fitted."""
+    champion = registry.champion(use_case.name)
+    if champion is None or champion.model != model:
+        raise ValueError(
+            f"--warm-start: the champion of {use_case.name} is "
+            f"{champion.model if champion else 'none yet'}, not {model}: train without it"
+        )
+    folder = registry.download(champion, home)
+    check_inputs(open_bundle(folder, champion.digest), use_case)
+    return Continued(champion.version, folder, read_chosen(folder).under(use_case.model))
+
+
+def declared(
+    registry: Registry, use_case: UseCase, model: str, home: Path, dataset: Dataset
+) -> Continued | str | None:
+    """As `asked`, where `Retrain.warm_start` is declared and there is a champion to go on from; why
+    not, where it cannot be gone on from: a schedule has nobody to choose otherwise."""
+    champion = registry.champion(use_case.name)
+    if not use_case.declared.retrain.warm_start or champion is None or model == TREES:
+        return None
+    if champion.model != model:
+        return f"champion: is {champion.model}, not {model}"
+    try:
+        found = asked(registry, use_case, model, home)
+        spec = found.chosen.spec
+        epoch_zero(model, spec, TrainingData(dataset, spec), found.folder)
+    except (OtherFormat, NoSpec, NotContinued) as why:
+        return str(why)
+    return found
