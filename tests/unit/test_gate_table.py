@@ -31,9 +31,9 @@ def test_train_show_and_status_print_the_same_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")
-    named = ("version", "aliases", "model", "verdict", "bundle", "run_id", "features")
+    named = ("version", "aliases", "model", "continued_from", "verdict", "bundle", "run_id")
     found = {
-        **dict.fromkeys(named), "baselines": {}, "metrics": {}, "decision": DECIDED,
+        **dict.fromkeys((*named, "features")), "baselines": {}, "metrics": {}, "decision": DECIDED,
         **dict.fromkeys(("title", "epoch", "stage", "champion", "candidate", "reason", "waits")),
         "arms": {}, "remaining": [], "barred": {},
     }  # fmt: skip
