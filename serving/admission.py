@@ -16,9 +16,6 @@ _WEIGHT = 0.05
 _SHARE = 0.25
 """Of a deadline that a request is expected to take: the rest is for what comes before it is
 counted, and for the spread; with much more, features came too late for their own share of it."""
-_BURST = 0.5
-"""The same while none of those under way has waited for `_SHARE` yet, as after a pause of the
-process: many together cost less each than the few that the mean is of."""
 
 
 def deadline_ms(headers: Mapping[str, str], most: int) -> int:
@@ -56,8 +53,6 @@ class Admission:
         """Mean time of a request (s), …"""
         self._shared = 1.0
         """… and mean number that shared it, itself included."""
-        self._begun: dict[int, float] = {}
-        """When those under way had arrived, the oldest first."""
         self.under_way = 0
         self.refused = 0
 
@@ -68,9 +63,7 @@ class Admission:
         A replica with nothing to do takes on any request: so it learns when it is fast again.
         """
         wait = self._took * (self.under_way + 1) / self._shared
-        waited = self._monotonic() - next(iter(self._begun.values()), math.inf)
-        behind = waited * 1000 > within_ms * _SHARE
-        late = wait * 1000 > within_ms * (_SHARE if behind else _BURST)
+        late = wait * 1000 > within_ms * _SHARE
         if self.under_way >= self._most or (self.under_way and late):
             self.refused += 1
             raise Problem(
@@ -85,11 +78,10 @@ class Admission:
             yield turn
         finally:
             self.under_way -= 1
-            self._begun.pop(id(turn), None)
             if turn.began is not None:
                 self._took += _WEIGHT * (self._monotonic() - turn.began - self._took)
                 self._shared += _WEIGHT * (turn.ahead + 1 - self._shared)
 
     def begin(self, turn: Turn) -> None:
         """Its body is there."""
-        turn.began = self._begun[id(turn)] = self._monotonic()
+        turn.began = self._monotonic()

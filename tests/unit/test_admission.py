@@ -53,27 +53,14 @@ def learned(watch: Watch, number: int, seconds: float) -> Admission:
 
 
 def test_what_would_come_after_its_deadline_is_refused_and_an_idle_replica_tries() -> None:
-    watch = Watch()
-    admission = learned(watch, 1, 0.1)
+    admission = learned(Watch(), 1, 0.1)
     with under_way(admission, 7):
-        watch.now += 0.8
         with pytest.raises(Problem, match="take about 800 ms of 3100"), admission.admitted(3100):
             pass
         with admission.admitted(3300):
             pass
     with admission.admitted(1):
         pass
-
-
-def test_who_comes_after_a_pause_is_refused_only_where_twice_as_many_are_there() -> None:
-    watch = Watch()
-    admission = learned(watch, 1, 0.1)
-    with under_way(admission, 7):
-        watch.now += 0.7
-        with admission.admitted(3100):
-            pass
-        with pytest.raises(Problem, match="take about 800 ms of 1500"), admission.admitted(1500):
-            pass
 
 
 def test_a_wait_is_told_in_proportion_to_those_that_shared_the_replica() -> None:
