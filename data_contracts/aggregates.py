@@ -303,7 +303,7 @@ class Quantile(_OfField):
         rows = state[0]
         total = np.bincount(rows[:, 0], rows[:, 2], minlength=len(q))
         before = np.cumsum(rows[:, 2])
-        part, whole = Fraction(str(self.rank)).limit_denominator(10**6).as_integer_ratio()
+        part, whole = Fraction(str(self.rank)).as_integer_ratio()
         # In integers: 0.07 x 100 is above 7 as a float.
         wanted = (-(-total.astype(np.int64) * part // whole)).clip(1) + (np.cumsum(total) - total)
         at = np.searchsorted(before, wanted).clip(max=max(len(rows) - 1, 0))

@@ -29,7 +29,8 @@ class BuiltFrom:
         """What the use case declares otherwise than it was when the rows were built: `contract`,
         `label`, `request_field`, `split`, `dimensions`, then features by name."""
         now = built_from(use_case, {})
-        return [name for name, each in now.declared.items() if self.declared.get(name) != each] + [
+        declared = {**now.declared, **self.declared}
+        return [name for name in declared if now.declared.get(name) != self.declared.get(name)] + [
             name for name, each in now.features.items() if self.features.get(name) != each
         ]
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from fractions import Fraction
 from typing import Any, cast, get_args
 
 from data_contracts.accumulators import (
@@ -197,6 +198,8 @@ def _check_aggregate(aggregate: object) -> None:
         raise ValueError(f"bits {aggregate.bits} are not between 7 and 12")
     if isinstance(aggregate, Quantile) and not 0 < aggregate.rank <= 1:
         raise ValueError(f"rank {aggregate.rank} is not above 0 and at most 1")
+    if isinstance(aggregate, Quantile) and 10**6 % Fraction(str(aggregate.rank)).denominator:
+        raise ValueError(f"rank {aggregate.rank}: give six decimals at most")
 
 
 def _check_source(part: object, aggregate: object, contract: Contract, events: int) -> None:

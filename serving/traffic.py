@@ -55,7 +55,7 @@ def measured(lake: Lake) -> Traffic:
 
 def _measured(lake: Lake) -> tuple[Traffic, int]:
     """The traffic, and over how many whole days it was measured."""
-    rows = columns(lake.outcomes, ["unit", "label", "q", "request_id"])
+    rows = columns(lake.outcomes, ["unit", "label", "q", "request_id", "score"])
     if not rows or rows["q"].max(initial=0) - rows["q"].min(initial=0) < HOUR:
         raise Unmeasured(
             "traffic: no hour of matured outcomes to measure it by: run `headrace report` later, "
@@ -86,18 +86,9 @@ def _measured(lake: Lake) -> tuple[Traffic, int]:
         # Where it looks smaller than one, that is chance.
         design_effect=max(1.0, squares / (len(labels) * rate * (1 - rate))),
         gap_deviation=_gap_deviation(lake),
-        log_loss=_log_loss(lake, rows["q"].max() - ago.max()),
+        log_loss=float(log_losses(labels, rows["score"][recent]).mean()),
     )
     return found, days
-
-
-def _log_loss(lake: Lake, since: int) -> float | None:
-    """Of the outcomes from the µs `since` on; None where no scores are kept."""
-    rows = columns(lake.outcomes, ["label", "score", "q"])
-    if not rows:
-        return None
-    recent = rows["q"] >= since
-    return float(log_losses(rows["label"][recent], rows["score"][recent]).mean())
 
 
 def _gap_deviation(lake: Lake) -> float | None:

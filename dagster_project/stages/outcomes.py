@@ -69,7 +69,7 @@ def value_policies(deployment: Deployment) -> dict[str, Any]:
     rows = settled.toArrow().to_pylist()
     logged = [row for row in rows if row["policy"] == declared.logged]
     if not logged:
-        reporter().detail(f"no row of policy {declared.logged} has its label yet")
+        reporter().note(f"no row of policy {declared.logged} has its label yet")
         return {}
     own = [row["label"] for row in rows if row["policy"] == declared.target]
     confidence = use_case.declared.gates.confidence

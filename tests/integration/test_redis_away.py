@@ -19,11 +19,9 @@ DEADLINE_MS = 1500
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis")
-    yield server
-    server.go_on()
-    server.kill()
+def redis(own_redis: RedisServer) -> Iterator[RedisServer]:
+    yield own_redis
+    own_redis.go_on()
 
 
 @pytest.fixture

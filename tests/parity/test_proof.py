@@ -27,17 +27,17 @@ from data_contracts.aggregates import (
     TopK,
 )
 from data_contracts.features import FeatureGroup
-from data_contracts.use_case import UseCase, load_use_case
+from data_contracts.use_case import UseCase
 from data_contracts.windows import Lifetime, Session, Sliding, Tumbling
 from serving import online
 from spark_jobs import proof, shrinking
 from spark_jobs.comparison import Outcome, rehearse
-from spark_jobs.imports import canonical_events
 from spark_jobs.proof import Proof, RealParts, prove, read_log
 from spark_jobs.rehearsal import MemoryRehearsal
 from spark_jobs.schedules import Log, Schedule, draw
 from spark_jobs.shrinking import shrunk
 from spark_jobs.spark_rehearsal import SparkRehearsal
+from tests.parity.embedded import clicks_of, first_day
 from tests.parity.mutants import MUTANTS, Patch, wrapped
 
 GROUPS = (
@@ -71,17 +71,12 @@ GROUPS = (
 
 @pytest.fixture(scope="module")
 def use_case() -> UseCase:
-    clicks = load_use_case("clicks")
-    return replace(clicks, declared=replace(clicks.declared, groups=GROUPS))
+    return clicks_of(*GROUPS)
 
 
 @pytest.fixture(scope="module")
 def log(use_case: UseCase) -> Log:
-    """The first day of the embedded log."""
-    assert use_case.log is not None
-    rows = canonical_events(use_case, use_case.log)
-    events = [event for row in rows for _, event in row]
-    return read_log(use_case, [e for e in events if e["event_time"] < "2019-11-25"])
+    return first_day(use_case)
 
 
 def test_every_engine_gives_the_oracles_values_on_real_events(use_case: UseCase, log: Log) -> None:

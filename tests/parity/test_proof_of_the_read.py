@@ -2,7 +2,6 @@
 from there by the server's own reader."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +11,17 @@ from dagster_project.stages.parity import as_served
 from data_contracts.aggregates import Count, Last, SinceLast
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
-from data_contracts.use_case import UseCase, load_use_case
+from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry
 from data_contracts.windows import Session, Sliding, Tumbling
 from serving import online
 from spark_jobs import proof
 from spark_jobs.comparison import Outcome, rehearse
 from spark_jobs.feature_store import OnlineStates
-from spark_jobs.imports import canonical_events
-from spark_jobs.proof import read_log
 from spark_jobs.rehearsal import MemoryRehearsal
 from spark_jobs.schedules import Log, draw
 from spark_jobs.spark_rehearsal import ReadFeatures
+from tests.parity.embedded import clicks_of, first_day
 from tests.parity.mutants import MUTANTS, Patch
 
 GROUP = FeatureGroup(
@@ -59,17 +57,12 @@ class Stored(MemoryRehearsal):
 
 @pytest.fixture(scope="module")
 def use_case() -> UseCase:
-    clicks = load_use_case("clicks")
-    return replace(clicks, declared=replace(clicks.declared, groups=(GROUP,)))
+    return clicks_of(GROUP)
 
 
 @pytest.fixture(scope="module")
 def log(use_case: UseCase) -> Log:
-    """The first day of the embedded log."""
-    assert use_case.log is not None
-    rows = canonical_events(use_case, use_case.log)
-    events = [event for row in rows for _, event in row]
-    return read_log(use_case, [e for e in events if e["event_time"] < "2019-11-25"])
+    return first_day(use_case)
 
 
 def found(use_case: UseCase, log: Log, root: Path) -> Outcome:

@@ -1,6 +1,5 @@
 """The proof covers upkeep: faults in how old tiles are folded are found on a log of some days."""
 
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -8,12 +7,12 @@ import pytest
 
 from data_contracts.aggregates import Count, Last
 from data_contracts.features import FeatureGroup
-from data_contracts.use_case import UseCase, load_use_case
+from data_contracts.use_case import UseCase
 from data_contracts.windows import Lifetime, Sliding
 from spark_jobs import proof, rehearsal
-from spark_jobs.imports import canonical_events
 from spark_jobs.proof import prove, read_log
 from spark_jobs.schedules import Log
+from tests.parity.embedded import clicks_of, embedded_events
 from tests.parity.mutants import Patch, wrapped
 
 GROUP = FeatureGroup(
@@ -23,16 +22,13 @@ GROUP = FeatureGroup(
 
 @pytest.fixture(scope="module")
 def use_case() -> UseCase:
-    clicks = load_use_case("clicks")
-    return replace(clicks, declared=replace(clicks.declared, groups=(GROUP,)))
+    return clicks_of(GROUP)
 
 
 @pytest.fixture(scope="module")
 def log(use_case: UseCase) -> Log:
     """Every 20th event of the embedded log: seven days."""
-    assert use_case.log is not None
-    rows = canonical_events(use_case, use_case.log)
-    return read_log(use_case, [event for row in rows for _, event in row][::20])
+    return read_log(use_case, embedded_events(use_case)[::20])
 
 
 def base_claims_what_comes_after_it(patch: pytest.MonkeyPatch) -> None:

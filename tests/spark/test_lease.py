@@ -164,13 +164,6 @@ def test_of_a_root_and_its_copy_on_one_redis_one_writes_and_the_other_names_it(
         OnlineStates(clicks, copied).reach(2)
 
 
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis")
-    yield server
-    server.kill()
-
-
 def test_a_writer_whose_rows_another_folder_took_while_redis_was_away_writes_nothing_more(
     tmp_path: Path, own_redis: RedisServer, clicks: UseCase
 ) -> None:

@@ -1,6 +1,5 @@
 """A state that ought to be in the online store and is not counts as one that differs."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -29,13 +28,6 @@ def filled(spark: SparkSession, clicks: UseCase, lake: Lake) -> Lake:
     land_at(lake, to_file(lake.root / "0.jsonl", log))
     ingest_available(spark, clicks, lake)
     return lake
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis")
-    yield server
-    server.kill()
 
 
 def test_a_lost_state_is_counted_named_and_healed(
@@ -93,9 +85,9 @@ def test_an_idle_state_that_upkeep_removed_since_the_rebuild_is_not_missed(
 
 
 def test_a_store_that_was_emptied_or_is_another_is_filled(
-    spark: SparkSession, clicks: UseCase, filled: Lake, server: RedisServer
+    spark: SparkSession, clicks: UseCase, filled: Lake, own_redis: RedisServer
 ) -> None:
-    for lake in (replace(filled, redis=server.address), filled):
+    for lake in (replace(filled, redis=own_redis.address), filled):
         filled.online_file.unlink(missing_ok=True)
         found = materialize(spark, clicks, lake)
         assert (3, 0, 0, 0) == (found.keys, found.compared, found.mismatches, found.lost)
@@ -105,22 +97,24 @@ def test_a_store_that_was_emptied_or_is_another_is_filled(
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru"])
 def test_a_redis_that_keeps_all_states_is_told_with_its_policy(
-    tmp_path: Path, server: RedisServer, policy: str
+    tmp_path: Path, own_redis: RedisServer, policy: str
 ) -> None:
     """Feast gives no key a time to live, so that volatile policies find none to evict."""
-    asked = Lake(tmp_path, "clicks", redis=server.address)
-    evicts(server, policy)
+    asked = Lake(tmp_path, "clicks", redis=own_redis.address)
+    evicts(own_redis, policy)
     assert f"0 keys, maxmemory-policy {policy}" == ask(asked)
-    with closing(redis.Redis.from_url(server.address.url)) as client:
+    with closing(redis.Redis.from_url(own_redis.address.url)) as client:
         client.acl_setuser("me", enabled=True, passwords=["+pw"], commands=["+@all", "-info"])
-    shy = replace(server.address, username="me", password="pw")
+    shy = replace(own_redis.address, username="me", password="pw")
     assert "0 keys, maxmemory-policy not shown to this login" == ask(replace(asked, redis=shy))
 
 
-def test_a_redis_that_evicts_states_is_refused_by_name(tmp_path: Path, server: RedisServer) -> None:
-    evicts(server, "allkeys-lru")
+def test_a_redis_that_evicts_states_is_refused_by_name(
+    tmp_path: Path, own_redis: RedisServer
+) -> None:
+    evicts(own_redis, "allkeys-lru")
     with pytest.raises(RuntimeError, match=r"maxmemory-policy allkeys-lru: .* set noeviction"):
-        ask(Lake(tmp_path, "clicks", redis=server.address))
+        ask(Lake(tmp_path, "clicks", redis=own_redis.address))
 
 
 def evicts(server: RedisServer, policy: str) -> None:

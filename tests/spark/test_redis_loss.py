@@ -22,15 +22,8 @@ ROWS = [{"user_id": f"u{i % 4}", "item_id": f"i{i}"} for i in range(6)]
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Any:
-    server = RedisServer(tmp_path / "redis")
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def lake(tmp_path: Path, clicks: UseCase, server: RedisServer) -> Lake:
-    return Lake(tmp_path / "root", clicks.name, redis=server.address)
+def lake(tmp_path: Path, clicks: UseCase, own_redis: RedisServer) -> Lake:
+    return Lake(tmp_path / "root", clicks.name, redis=own_redis.address)
 
 
 def land_part(lake: Lake, part: int) -> None:
@@ -80,13 +73,13 @@ def healed(spark: SparkSession, use_case: UseCase, lake: Lake) -> None:
 
 
 def test_redis_killed_while_the_stream_writes_is_named_and_rebuilt_by_materialize(
-    spark: SparkSession, clicks: UseCase, lake: Lake, server: RedisServer
+    spark: SparkSession, clicks: UseCase, lake: Lake, own_redis: RedisServer
 ) -> None:
     def kill_in_mid_stream() -> None:
         with running_stream(spark, clicks, lake) as stream:
             land_part(lake, 0)
             stream.catch_up()
-            server.kill()
+            own_redis.kill()
             land_part(lake, 1)
             stream.catch_up()
 
@@ -97,7 +90,7 @@ def test_redis_killed_while_the_stream_writes_is_named_and_rebuilt_by_materializ
     with pytest.raises(RuntimeError) as error:
         ingest_available(spark, clicks, lake)
     refused(error, lake, "Connection refused.: see that Redis runs there")
-    server.start()
+    own_redis.start()
     with pytest.raises(RuntimeError) as error:
         ingest_available(spark, clicks, lake)
     refused(error, lake, "holds micro-batches up to 0, but 1 were written: it was emptied")
@@ -107,15 +100,15 @@ def test_redis_killed_while_the_stream_writes_is_named_and_rebuilt_by_materializ
 
 @pytest.mark.full
 def test_redis_that_comes_back_empty_between_two_batches_is_noticed_before_the_append(
-    spark: SparkSession, clicks: UseCase, lake: Lake, server: RedisServer
+    spark: SparkSession, clicks: UseCase, lake: Lake, own_redis: RedisServer
 ) -> None:
     def empty_in_mid_stream() -> None:
         with running_stream(spark, clicks, lake) as stream:
             for part in (0, 1):
                 land_part(lake, part)
                 stream.catch_up()
-            server.kill()
-            server.start()
+            own_redis.kill()
+            own_redis.start()
             land_part(lake, 2)
             stream.catch_up()
 

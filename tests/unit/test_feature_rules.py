@@ -46,6 +46,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a list of none": ({"x": LastK("item_id", k=0)}, "k 0 is below 1"),
     "few registers": ({"x": ApproxDistinct("item_id", bits=3)}, "bits 3 are not between 7 and 12"),
     "a rank of none": ({"x": Quantile("position", rank=0.0)}, "rank 0.0 is not above 0"),
+    "a rank of many decimals": (
+        {"x": Quantile("position", rank=1 / 3)},
+        "rank 0.3333333333333333: give six decimals at most",
+    ),
     "a mean of strings": ({"x": Mean("item_id", scale=10)}, "'item_id' is string, not a number"),
     "a scaled string": (
         {"x": LastK("item_id", scale=10)},

@@ -99,6 +99,7 @@ def test_rows_and_units_are_waited_for_at_the_pace_of_the_step() -> None:
 def outcomes(
     lake: Lake, hours: np.ndarray, units: np.ndarray, labels: np.ndarray, **scores: np.ndarray
 ) -> None:
+    scores = {"score": np.full(len(units), 0.5)} | scores
     rows = {
         **{name: pa.array(values) for name, values in scores.items()},
         "unit": pa.array([f"u{unit}" for unit in units]),
