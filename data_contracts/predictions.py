@@ -89,27 +89,32 @@ class Reading:
 
 def read_log(path: Path) -> Reading:
     """All whole records of a log file; ValueError when a record inside it fails its checksum."""
-    data = path.read_bytes()
+    size, end = path.stat().st_size, 0
     records: list[dict[str, Any]] = []
-    at = 0
-    for payload, end in _frames(path, data):
-        records.append(json.loads(payload))
-        at = end
+    for record, at in log_records(path):
+        records.append(record)
+        end = at
     gaps = records[-1]["n"] + 1 - len(records) if records else 0
-    return Reading(records, len(data) - at, gaps)
+    return Reading(records, max(0, size - end), gaps)
 
 
-def _frames(path: Path, data: bytes) -> Iterator[tuple[bytes, int]]:
-    at = 0
-    while at + _FRAME <= len(data):
-        head = data[at : at + _HEAD.size]
-        length, checksum = _HEAD.unpack(head)
-        end = at + _FRAME + length
-        payload = data[at + _FRAME : end]
-        sound = _SEAL.unpack_from(data, at + _HEAD.size)[0] == zlib.crc32(head)
-        if sound and end > len(data):
-            return
-        if not sound or zlib.crc32(payload) != checksum:
-            raise ValueError(f"{path}: record at byte {at} fails its checksum: restore the file")
-        yield payload, end
-        at = end
+def log_records(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+    """Each whole record of a log file from byte `start` on, where one begins, and the byte after
+    it; ValueError as `read_log` raises it."""
+    with path.open("rb") as file:
+        size, at = os.fstat(file.fileno()).st_size, start
+        file.seek(start)
+        while at + _FRAME <= size:
+            head, seal = file.read(_HEAD.size), file.read(_SEAL.size)
+            length, checksum = _HEAD.unpack(head)
+            end = at + _FRAME + length
+            sound = _SEAL.unpack(seal)[0] == zlib.crc32(head)
+            if sound and end > size:
+                return
+            payload = file.read(length) if sound else b""
+            if not sound or zlib.crc32(payload) != checksum:
+                raise ValueError(
+                    f"{path}: record at byte {at} fails its checksum: restore the file"
+                )
+            yield json.loads(payload), end
+            at = end

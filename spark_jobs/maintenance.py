@@ -23,7 +23,7 @@ from spark_jobs.lake_lease import RowsHeld, lake_lease
 from spark_jobs.lease import LeaseHeld
 from spark_jobs.tables import BUSY, exists
 
-APPENDED = ("events", "duplicates", "quarantine", "predictions")
+APPENDED = ("events", "duplicates", "quarantine", "predictions", "shadow_scores")
 """Tables that grow by small files; the others are rewritten by those who fill them."""
 VACUUMED = (*APPENDED, "tiles", "tile_bases", "outcomes")
 """Not the training set: model versions name the versions of it on which they were fitted."""

@@ -11,11 +11,11 @@ from pyspark.sql import functions as sf
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from data_contracts.lake import Lake
-from data_contracts.predictions import SUFFIX, read_log
 from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of, joint_digest
 from spark_jobs.events import load_events
 from spark_jobs.labels import label_rows
+from spark_jobs.prediction_log import PredictionLogReader
 from spark_jobs.tables import exists, load, replace
 
 _TIME = pa.timestamp("us", "UTC")
@@ -73,20 +73,22 @@ class Collected:
 
 
 def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Collected:
-    """Move the prediction log to `lake.predictions` and rewrite `lake.outcomes`.
+    """Move what is new in the prediction log to `lake.predictions`, and rewrite `lake.outcomes`.
 
     A prediction that is in the table already stays as it is. Raises ValueError when the log holds
     no prediction at all.
     """
-    readings = [read_log(path) for path in sorted(lake.prediction_log.glob(f"*{SUFFIX}"))]
-    logged = [record for reading in readings for record in reading.records]
-    answers = [record for record in logged if "shadow" not in record]
-    records = [record for record in answers if not record.get("off_policy")]
-    if not records:
+    log = PredictionLogReader(lake)
+    for logged in log.fresh():
+        answers = [record for record in logged if "shadow" not in record]
+        if records := [record for record in answers if not record.get("off_policy")]:
+            _insert(spark, lake.predictions, prediction_rows(use_case, records))
+        if copies := [record["shadow"] for record in logged if "shadow" in record]:
+            _insert(spark, lake.shadow_scores, shadow_rows(copies))
+    taken = [*log.files.values()]
+    answered = [(at, version) for each in taken for version, at in each.versions.items()]
+    if not answered:
         raise ValueError(f"{lake.prediction_log}: no prediction yet: run `headrace replay`")
-    _insert(spark, lake.predictions, prediction_rows(use_case, records))
-    if copies := [record["shadow"] for record in logged if "shadow" in record]:
-        _insert(spark, lake.shadow_scores, shadow_rows(copies))
     predictions = with_shadow(spark, lake, load(spark, lake.predictions))
     labelled = with_labels(use_case, predictions, load_events(spark, use_case, lake)).persist()
     try:
@@ -94,17 +96,17 @@ def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Coll
         replace(labelled.where("not late").drop("late"), lake.outcomes)
     finally:
         labelled.unpersist()
-    last = str(max(records, key=lambda record: record["arrival"])["version"])
+    _, last = max(answered)
     mine = load(spark, lake.outcomes).where(sf.col("version") == last)
     found = mine.agg(sf.count("*"), sf.sum("label")).collect()[0]
     return Collected(
-        requests=len(records),
-        off_policy=len(answers) - len(records),
+        requests=sum(each.requests for each in taken),
+        off_policy=sum(each.off_policy for each in taken),
         predictions=predictions.count(),
-        gaps=sum(reading.gaps for reading in readings),
-        versions=tuple(sorted({str(record["version"]) for record in records})),
-        store_failures=sum(record["store_failed"] for record in records),
-        torn_bytes=sum(reading.torn_bytes for reading in readings),
+        gaps=sum(each.gaps for each in taken),
+        versions=tuple(sorted({version for _, version in answered})),
+        store_failures=sum(each.store_failures for each in taken),
+        torn_bytes=log.torn_bytes(),
         last_version=last,
         late=late,
         outcomes=found[0],

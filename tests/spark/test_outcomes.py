@@ -144,6 +144,20 @@ def test_collecting_again_changes_nothing_and_a_retry_is_the_same_prediction(
     assert [0.1, 0.2, 0.3] == sorted(row["score"] for row in rows)
 
 
+def test_what_is_in_the_table_is_not_read_again(
+    spark: SparkSession, clicks: UseCase, served: Served
+) -> None:
+    whole, _ = collect(spark, clicks, served.lake, served.records)
+    collect(spark, clicks, served.lake, served.records[:6])
+    (taken,) = served.lake.prediction_log.glob(f"*{SUFFIX}")
+    taken.write_bytes(bytes(taken.stat().st_size))
+    log = PredictionLog(served.lake.prediction_log, "replica", "later")
+    for record in served.records[6:]:
+        log.append(record)
+    log.close()
+    assert whole == collect_outcomes(spark, clicks, served.lake)
+
+
 def test_a_later_version_s_replay_is_kept_apart_and_what_knew_its_outcome_is_not_counted(
     spark: SparkSession, clicks: UseCase, served: Served
 ) -> None:
