@@ -227,6 +227,7 @@ class Registry:
         self._client.log_dict(version.run_id, dict(certificate), CERTIFICATE)
         figures = ("log_digest", "schedules", "spark_schedules", "kill_signals", "compared")
         said = {name: str(certificate[name]) for name in (*figures, "mismatches", "holds")}
+        said |= certificate["code"]
         said["sha256"] = hashlib.sha256(text.encode()).hexdigest()
         for name, value in said.items():
             self._client.set_model_version_tag(

@@ -66,6 +66,7 @@ CERTIFICATE = {
     "mismatches": 0,
     "holds": True,
 }
+CODE = {"package": "0.1.0", "commit": "c0de", "dirty": "false"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ def history(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Histo
     lake = Lake(tmp_path_factory.mktemp("history"), use_case.name)
     copytree(trained.lake.training_set, lake.training_set)
     digests = digests_of(use_case.groups)
-    write_result(lake, "parity_certificate", {**CERTIFICATE, "feature_digests": digests})
+    write_result(
+        lake, "parity_certificate", {**CERTIFICATE, "code": CODE, "feature_digests": digests}
+    )
     impossible = replace(use_case, declared=replace(declared, gates=Gates(changed=(NO_TIME,))))
     fewer = replace(use_case, declared=replace(declared, groups=use_case.groups[:1]))
     cases = (impossible, use_case, use_case, fewer)
@@ -306,13 +309,14 @@ def test_a_version_carries_the_certificate_of_its_own_definitions_and_no_other(
         for each in (history.champion, history.other)
     ]
     assert "200" == tags[0]["parity.schedules"] and "ab12" == tags[0]["parity.log_digest"]
-    assert {*CERTIFICATE, "sha256"} == {key.removeprefix("parity.") for key in tags[0]}
+    assert {*CERTIFICATE, *CODE, "sha256"} == {key.removeprefix("parity.") for key in tags[0]}
+    assert "c0de" == tags[0]["parity.commit"]
     assert {} == tags[1]
     files = {file.path for file in client.list_artifacts(history.champion.run_id)}
     assert "parity_certificate.json" in files
     registry = Registry(history.lake)
     own = registry.version(name, history.other.version)
     manifest = open_bundle(registry.download(own, history.lake.root / "own"), own.digest)
-    mine = {**CERTIFICATE, "feature_digests": dict(manifest.feature_digests)}
+    mine = {**CERTIFICATE, "code": CODE, "feature_digests": dict(manifest.feature_digests)}
     assert not registry.attach_certificate(own, {**mine, "holds": False})
     assert registry.attach_certificate(own, mine)
