@@ -17,7 +17,7 @@ from data_contracts.rollout import Plan, held
 from data_contracts.rollout_store import Report
 from data_contracts.tally import Tally
 from serving.registry import Registry
-from tests.integration.releases import Release, registry_away
+from tests.integration.releases import BUSY, Release, registry_away
 from tests.integration.test_rollout import ENOUGH
 from tests.unit.test_landing_log import files_of_at_most
 
@@ -271,13 +271,14 @@ def test_on_a_busy_replica_a_canary_grows_only_if_someone_answers_for_it(
     tally = Tally()
     for _ in range(2_000):
         tally.answered(5.0, 1, 0.1)
-    body = {**release.store.reports()[0].body, "busy": 0.9, "epoch": release.plan.epoch}
+    body = {**release.store.reports()[0].body, "busy": BUSY + 1, "epoch": release.plan.epoch}
     for beat in (1, 2):
         release.store.report(Report("another", "boot", beat, body))
         release.controller.tick()
     release.evidence = Evidence(ENOUGH, ENOUGH, (), tally, tally)
     release.controller.tick()
-    assert "no headroom: a replica keeps 0.90 processors busy" in release.controller.waits
-    assert "no headroom: a replica keeps 0.90 processors busy" in release.ask("advance")
+    told = "no headroom: a replica keeps 65.00 processors busy, at most 64"
+    assert told == release.controller.waits
+    assert told in release.ask("advance")
     assert 100 == release.plan.canary_bps
     assert "epoch" in release.ask("advance", override=True)
