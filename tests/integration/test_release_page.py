@@ -92,6 +92,12 @@ def test_a_page_asks_with_its_session_and_its_token_alone(release: Release) -> N
     assert alive == [each["replica"] for each in told(release, session).json()["replicas"]]
 
 
+def test_nobody_without_a_key_has_a_big_body_read(release: Release) -> None:
+    path = "/clicks/release/session"
+    answer = release.client.post(path, content=b'{"key": "%s' % (b"k" * 5_000))
+    assert (413, True) == (answer.status_code, "more than 4096 bytes" in answer.json()["detail"])
+
+
 def test_a_session_ends_with_the_key_that_it_was_begun_with(release: Release, world: World) -> None:
     release.settle()
     other = create_key(world.lake.keys, ["operate"], "a guest")
