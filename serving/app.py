@@ -92,7 +92,7 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
     def keys() -> Keys | OpenAccess:
         return app.state.replica.keys
 
-    add_inference(app, use_case, model)
+    add_inference(app, use_case, model, settings.max_candidates)
     add_rollout(app, use_case, settings.lake(), keys)
     return app
 
