@@ -122,6 +122,8 @@ def test_the_proxy_listens_on_loopback_only(server: RunningServer) -> None:
     binds = [line.split()[1] for line in config.splitlines() if line.strip().startswith("bind ")]
     assert 3 == len(binds)
     assert {"127.0.0.1"} == {bind.split(":")[0] for bind in binds}
+    for told in ("timeout client 65s", "timeout http-request 10s"):
+        assert 1 == config.count(told)
 
 
 def test_what_goes_wrong_in_root_and_controller_stays_in_the_server_log(
