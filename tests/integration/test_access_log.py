@@ -11,16 +11,15 @@ from data_contracts.clock import parse_time
 from data_contracts.predictions import digest
 from serving.app import build_app, use_case_app
 from serving.replica import open_replica
-from serving.settings import Settings
 from tests.integration.asgi import Client
-from tests.integration.world import World, as_role, asked
+from tests.integration.world import World, as_role, asked, patient
 
 LINE = {"time", "method", "route", "status", "ms", "request"}
 
 
 @pytest.fixture(scope="module")
 def client(world: World) -> Iterator[Client]:
-    with Client(build_app(Settings(root=world.root, clock="replay", access_log=True))) as client:
+    with Client(build_app(patient(world.root, clock="replay", access_log=True))) as client:
         yield client
 
 
@@ -75,7 +74,7 @@ def test_every_answer_tells_browsers_to_be_careful_once(client: Client, path: st
 def test_a_use_case_alone_as_under_ray_tells_it_too_whoever_answers(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(root=world.root)
+    settings = patient(world.root)
     app = use_case_app(settings, lambda: open_replica(settings, "alone"))
 
     def fails(*arguments: Any, **options: Any) -> None:

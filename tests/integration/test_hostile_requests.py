@@ -17,8 +17,7 @@ from data_contracts.clock import SystemClock
 from data_contracts.predictions import SUFFIX, read_log
 from serving.running import RunningServer, running
 from serving.sessions import Sessions
-from serving.settings import Settings
-from tests.integration.world import World, as_role
+from tests.integration.world import World, as_role, patient
 
 CASES = 1000
 """Of a caller, at least."""
@@ -82,7 +81,7 @@ drawn = settings(
 
 @pytest.fixture(scope="module")
 def server(world: World) -> Iterator[RunningServer]:
-    with running(Settings(root=world.root, engine="plain")) as server:
+    with running(patient(world.root, engine="plain", timeout_ms=9_000)) as server:
         yield server
 
 

@@ -6,15 +6,14 @@ import pytest
 
 from serving.app import build_app
 from serving.auth import create_key
-from serving.settings import Settings
 from tests.integration.asgi import Client
 from tests.integration.test_serving import replica
-from tests.integration.world import CLICK, World, asked
+from tests.integration.world import CLICK, World, asked, patient
 
 
 @pytest.fixture(scope="module")
 def client(world: World) -> Iterator[Client]:
-    settings = Settings(root=world.root, max_in_flight=1, timeout_ms=60_000)
+    settings = patient(world.root, max_in_flight=1)
     with Client(build_app(settings)) as client:
         yield client
 

@@ -10,11 +10,10 @@ import pytest
 from data_contracts.rollout_store import Report
 from serving.app import build_app
 from serving.auth import create_key, revoke_key
-from serving.settings import Settings
 from serving.traffic import measured, needs
 from tests.integration.asgi import Client
 from tests.integration.releases import Release, build_two
-from tests.integration.world import World, as_role
+from tests.integration.world import World, as_role, patient
 from tests.unit.test_remaining import outcomes
 
 ASKED = {"action": "start", "version": "2", "reason": "a test", "actor": "ada"}
@@ -23,7 +22,7 @@ ASKED = {"action": "start", "version": "2", "reason": "a test", "actor": "ada"}
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
     world = build_two(tmp_path_factory.mktemp("page"))
-    settings = Settings(root=world.root, clock="replay", poll_s=3600.0)
+    settings = patient(world.root, clock="replay", poll_s=3600.0)
     with Client(build_app(settings)) as client:
         yield Release(world, client)
 
