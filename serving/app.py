@@ -83,8 +83,9 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
         replica: Replica = request.app.state.replica
         caller = replica.keys.caller(request.headers)
         demand(caller.roles, "events", "events")
-        replica.limits.take(caller)
+        replica.limits.take_rate(caller)
         with replica.collecting.admitted(round(settings.body_s * 1000)) as turn:
+            replica.limits.take_quota(caller)
             body = await read_json(request)
             replica.collecting.begin(turn)
             return json_response(await replica.collector.collect(body, caller.roles, now), 202)
@@ -92,7 +93,7 @@ def use_case_app(settings: Settings, opened: Callable[[], Replica]) -> FastAPI:
     def keys() -> Keys | OpenAccess:
         return app.state.replica.keys
 
-    add_inference(app, use_case, model)
+    add_inference(app, use_case, model, settings.max_candidates)
     add_rollout(app, use_case, settings.lake(), keys)
     return app
 

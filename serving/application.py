@@ -18,5 +18,8 @@ def application(settings: Settings, **about: Any) -> FastAPI:
     """
     app = FastAPIOffline(redoc_url=None, **about)
     install(app, settings.max_body_bytes, settings.body_s)
-    app.add_middleware(SecurityHeaders)
+    inner = app.build_middleware_stack
+    # Outside of whatever else answers: middleware that is added later, and Starlette's own for
+    # what failed.
+    app.build_middleware_stack = lambda: SecurityHeaders(inner())
     return app

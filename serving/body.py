@@ -1,6 +1,7 @@
 """Request bodies: strict JSON in, validated models out, their schemas for the API documents."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar, cast
@@ -9,15 +10,22 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
-from serving.problem import Problem, unprocessable
+from serving.problem import TOLD, Problem, too_large, unprocessable
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_SHOWN = 64
+"""Characters of a name that is no field of ours."""
 
-async def read_json(request: Request) -> Any:
-    """The JSON value of the body in UTF-8; Problem 400 for anything else, and for a name twice."""
+
+async def read_json(request: Request, most: int | None = None) -> Any:
+    """The JSON value of the body in UTF-8; Problem 400 for anything else, and for a name twice, 413
+    for more than `most` bytes."""
+    body = await request.body()
+    if most is not None and len(body) > most:
+        raise too_large(most)
     try:
-        text = (await request.body()).decode("utf-8")
+        text = body.decode("utf-8")
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise Problem(HTTPStatus.BAD_REQUEST, f"body: not JSON: {error}") from None
@@ -28,8 +36,10 @@ def validate(model: type[Model], value: Any) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)[:TOLD]
         raise unprocessable(
-            [(".".join(map(str, e["loc"])) or "body", _reason(e["msg"])) for e in error.errors()]
+            [(".".join(map(str, e["loc"])) or "body", _reason(e["msg"])) for e in found],
+            error.error_count(),
         ) from None
 
 
@@ -68,8 +78,9 @@ def _reason(message: str) -> str:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands twice")
+        times = Counter(name for name, _ in pairs)
+        twice = next(name for name, n in times.items() if n > 1)
+        raise ValueError(f"{twice[:_SHOWN]!r} stands twice")
     return found
 
 

@@ -1,12 +1,10 @@
 """A client of a served use case: what was not answered is sent again until its deadline."""
 
 import asyncio
-import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -14,17 +12,9 @@ import httpx
 
 from serving.events import EventsResponse
 from serving.predict_body import PredictResponse
-from serving.problem import MEDIA_TYPE
+from serving.retrying import passing, pause_s
 
 Result = TypeVar("Result")
-
-_BASE_S, _MOST_S = 0.05, 2.0
-_BUSY = {
-    HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.BAD_GATEWAY,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    HTTPStatus.GATEWAY_TIMEOUT,
-}
 
 
 class Refused(RuntimeError):
@@ -43,11 +33,9 @@ class Unanswered(TimeoutError):
 class Client:
     """`with Client(url, key, "clicks") as client: client.predict([{"item_id": "i1"}])`.
 
-    Sending again is safe: a prediction's id follows from the request's id, and an event of a known
-    `event_id` is a duplicate. Pauses grow and are drawn at random, never shorter than the server's
-    `Retry-After` (M. Brooker, Exponential Backoff And Jitter, AWS 2015). Requests are made by an
-    event loop in a thread of its own, where a time limit holds for an attempt as a whole: sockets
-    know one for each read, within which a server that trickles never stops.
+    What was not answered is sent again (`retrying.py`). Requests are made by an event loop in a
+    thread of its own, where a time limit holds for an attempt as a whole: sockets know one for each
+    read, within which a server that trickles never stops.
     """
 
     def __init__(
@@ -134,10 +122,10 @@ class Client:
                 failure = repr(error)
             if answer is not None and answer.is_success:
                 return answer.content
-            if answer is not None and not _passing(answer):
+            if answer is not None and not passing(answer):
                 raise _refused(answer)
             attempt += 1
-            wait = _drawn(attempt) + _named(answer)
+            wait = pause_s(attempt, answer)
             if time.monotonic() + wait >= end:
                 if answer is not None:
                     raise _refused(answer)
@@ -157,23 +145,6 @@ class Client:
             return under_way.result()
         finally:
             under_way.cancel()
-
-
-def _passing(answer: httpx.Response) -> bool:
-    """Whether the same request may be answered soon; a proxy's own 500 is no problem document."""
-    proxied = not answer.headers.get("content-type", "").startswith(MEDIA_TYPE)
-    lost = answer.status_code == HTTPStatus.INTERNAL_SERVER_ERROR and proxied
-    return lost or answer.status_code in _BUSY
-
-
-def _drawn(attempt: int) -> float:
-    return random.uniform(0, min(_MOST_S, _BASE_S * 2**attempt))
-
-
-def _named(answer: httpx.Response | None) -> float:
-    """Seconds that the answer asks to wait; 0 where it names none."""
-    text = answer.headers.get("retry-after", "") if answer is not None else ""
-    return float(text) if text.isascii() and text.isdigit() else 0.0
 
 
 def _refused(answer: httpx.Response) -> Refused:

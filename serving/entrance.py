@@ -1,6 +1,6 @@
 """Who comes in to be answered by a model: decided before the body is read, so a refusal is cheap.
 
-In this order: the key, its role, its rate and quota, the time that an answer would take.
+In this order: the key, its role, its rate, the time that an answer would take, its quota.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class Entrance:
         headers: Mapping[str, str] = Headers(scope=scope)
         caller = replica.keys.caller(headers)
         demand(caller.roles, role, "predict")
-        replica.limits.take(caller)
+        replica.limits.take_rate(caller)
         within = deadline_ms(headers, self._timeout_ms)
         scope[_ENTERED] = Entered(caller, time.monotonic() + within / 1000)
         begun = False
@@ -95,6 +95,7 @@ class Entrance:
             await send(message)
 
         with replica.admission.admitted(within) as turn, _Leave(receive) as leave:
+            replica.limits.take_quota(caller)
             # Those that came meanwhile are counted first: answered in the event loop one after the
             # other, each would seem to be alone, and the others wait where nobody sees them.
             await asyncio.sleep(0)

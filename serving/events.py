@@ -71,7 +71,7 @@ class Collector:
         """Append one event or a list, all or none (shape of the answer: EventsResponse).
 
         `at` is where a replayed log stands (role operate); the replay clock comes along.
-        Problem 403 for an `at` that is not believed; 422 lists every reason by index, also an
+        Problem 403 for an `at` that is not believed; 422 lists reasons by index, also of an
         arrival (role operate) that lies further ahead of the clock than the contract allows; 503
         when the log cannot be written.
         """

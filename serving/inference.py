@@ -7,7 +7,7 @@ https://github.com/kserve/open-inference-protocol and Triton's `extension_binary
 import json
 import secrets
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -63,10 +63,13 @@ def metadata(name: str, versions: list[str], fields: Mapping[str, Field]) -> dic
     }
 
 
-def read_request(body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the body of `/v1/predict` that an inference request stands for, its own JSON part).
+def read_request(
+    body: bytes, headers: Mapping[str, str], fields: Collection[str], most: int
+) -> tuple[dict[str, Any], dict[str, bool]]:
+    """(the body of `/v1/predict` that an inference request stands for, output that it wants ->
+    whether binary), of tensors that are named like `fields` and have `most` elements at most.
 
-    Problem 400 naming the tensor that is not what it says.
+    Problem 400 naming the tensor that is not what it says or no output, 422 for too many elements.
     """
     head, rest = _parts(body, headers)
     try:
@@ -82,9 +85,10 @@ def read_request(body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, Any
     columns: dict[str, list[Any]] = {}
     at = 0
     for tensor in cast(list[Any], tensors):
-        name, values, size = _tensor(tensor, rest, at)
-        if name in columns:
-            raise _bad(f"input {name!r}: stands twice")
+        name, values, size = _tensor(tensor, rest, at, most)
+        if name not in fields or name in columns:
+            why = "stands twice" if name in columns else f"name some of {', '.join(fields)}"
+            raise _bad(f"input {name[:60]!r}: {why}")
         columns[name], at = values, at + size
     if at != len(rest):
         raise _bad(f"{len(rest) - at} bytes follow the last binary tensor")
@@ -93,21 +97,19 @@ def read_request(body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, Any
         raise _bad(f"inputs have {sorted(lengths)} elements: every tensor has one a candidate")
     identity = said.get("id") or secrets.token_hex(16)
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return {"request_id": identity, "candidates": rows}, said
+    return {"request_id": identity, "candidates": rows}, _wanted(said)
 
 
 def written(
-    answer: Mapping[str, Any], asked: Mapping[str, Any]
+    answer: Mapping[str, Any], wanted: Mapping[str, bool]
 ) -> tuple[bytes, dict[str, str], str]:
-    """(body, headers, media type) of the response to a request whose JSON part was `asked`."""
+    """(body, headers, media type) of the response with the outputs that are `wanted`."""
     predictions: list[dict[str, Any]] = answer["predictions"]
     found: dict[str, list[Any]] = {
         SCORE: [each["score"] for each in predictions],
         PREDICTION: [each["prediction_id"] for each in predictions],
         RANK: [each.get("rank") or 0 for each in predictions],
     }
-    whole = bool(_parameters(asked).get("binary_data_output", False))
-    wanted = _wanted(asked, whole)
     outputs: list[dict[str, Any]] = []
     blobs: list[bytes] = []
     for name, binary in wanted.items():
@@ -148,7 +150,7 @@ def _parts(body: bytes, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
     return body[: int(text)], body[int(text) :]
 
 
-def _tensor(tensor: Any, rest: bytes, at: int) -> tuple[str, list[Any], int]:
+def _tensor(tensor: Any, rest: bytes, at: int, most: int) -> tuple[str, list[Any], int]:
     """(name, values, bytes that it takes of the binary part from `at` on)."""
     if not isinstance(tensor, dict):
         raise _bad("inputs: not all of them are objects")
@@ -156,7 +158,7 @@ def _tensor(tensor: Any, rest: bytes, at: int) -> tuple[str, list[Any], int]:
     name, kind, shape = said.get("name"), said.get("datatype"), said.get("shape")
     if not isinstance(name, str) or kind not in (*_KINDS, "BYTES"):
         raise _bad(f"input {str(name)[:60]!r}: datatype {str(kind)[:20]!r}")
-    rows = _rows(name, shape)
+    rows = _rows(name, shape, most)
     size = _parameters(said).get("binary_data_size")
     if size is None:
         values = said.get("data")
@@ -174,11 +176,14 @@ def _tensor(tensor: Any, rest: bytes, at: int) -> tuple[str, list[Any], int]:
     return name, _unpacked(name, str(kind), rest[at : at + size], rows), size
 
 
-def _rows(name: str, shape: Any) -> int:
+def _rows(name: str, shape: Any, most: int) -> int:
     numbers: list[Any] = shape if issubclass(type(shape), list) else []
     good = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers)
     if not good or not (len(numbers) == 1 or (len(numbers) == 2 and numbers[1] == 1)):
         raise _bad(f"input {name[:60]!r}: shape {str(shape)[:60]}: [n] or [n, 1] with n > 0")
+    if numbers[0] > most:
+        detail = f"input {name[:60]!r}: {str(numbers[0])[:20]} candidates, at most {most} allowed"
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
     return int(numbers[0])
 
 
@@ -212,17 +217,17 @@ def _packed(kind: str, values: list[Any]) -> bytes:
     return b"".join(_LENGTH.pack(len(each)) + each for each in encoded)
 
 
-def _wanted(asked: Mapping[str, Any], whole: bool) -> dict[str, bool]:
+def _wanted(asked: Mapping[str, Any]) -> dict[str, bool]:
     """Output -> whether it goes out binary."""
-    outputs = asked.get("outputs")
+    outputs, whole = asked.get("outputs"), bool(_parameters(asked).get("binary_data_output", False))
     if outputs is None:
         return {SCORE: whole}
     found: dict[str, bool] = {}
     for output in cast(list[Any], outputs) if isinstance(outputs, list) else [outputs]:
         name = cast(dict[str, Any], output).get("name") if isinstance(output, dict) else output
-        if name not in _OUTPUTS:
+        if not isinstance(name, str) or name not in _OUTPUTS:
             raise _bad(f"output {str(name)[:60]!r}: name {SCORE}, {PREDICTION} or {RANK}")
-        found[str(name)] = bool(_parameters(output).get("binary_data", whole))
+        found[name] = bool(_parameters(output).get("binary_data", whole))
     return found
 
 

@@ -14,8 +14,11 @@ from serving.problem import Problem
 from serving.replica import Replica
 
 
-def add_inference(app: FastAPI, use_case: UseCase, model: type[PredictRequest]) -> None:
-    """Add the protocol's routes to the application of a use case, whose model has its name."""
+def add_inference(
+    app: FastAPI, use_case: UseCase, model: type[PredictRequest], max_candidates: int
+) -> None:
+    """Add the protocol's routes to the application of a use case, whose model has its name and
+    takes requests of this `model`."""
     fields = {name: use_case.contract.fields[name] for name in use_case.request_fields}
 
     def replica(request: Request) -> Replica:
@@ -39,11 +42,12 @@ def add_inference(app: FastAPI, use_case: UseCase, model: type[PredictRequest]) 
         admitted = entered(request)
         if name != use_case.name:
             raise Problem(HTTPStatus.NOT_FOUND, f"model {name[:60]!r}: here is {use_case.name}")
-        body, asked = read_request(await request.body(), request.headers)
+        content = await request.body()
+        body, wanted = read_request(content, request.headers, fields, max_candidates)
         valid = validate(model, body)
         about(request, valid.request_id)
         found = await here.predictor.answer(valid, admitted.caller.roles, admitted.until, version)
-        content, headers, kind = written(found, asked)
+        content, headers, kind = written(found, wanted)
         return Response(content, media_type=kind, headers=headers)
 
     def described(request: Request, name: str, version: str | None = None) -> Response:

@@ -22,17 +22,16 @@ class RateLimits:
         """Key -> UTC day, and requests of it."""
         self.refused = 0
 
-    def take(self, caller: Caller) -> None:
-        """Count one request; Problem 429 saying when the next one is taken."""
-        try:
-            # What the rate refuses costs nothing of the day.
-            if caller.rate is not None:
-                self._of_the_second(caller.name, caller.rate)
-            if caller.quota is not None:
-                self._of_the_day(caller.name, caller.quota)
-        except Problem:
-            self.refused += 1
-            raise
+    def take_rate(self, caller: Caller) -> None:
+        """Count one request that came; Problem 429 saying when the next one is taken."""
+        if caller.rate is not None:
+            self._of_the_second(caller.name, caller.rate)
+
+    def take_quota(self, caller: Caller) -> None:
+        """Count one request that was let in: what is refused before costs nothing of the day.
+        Problem 429 saying when the next one is taken."""
+        if caller.quota is not None:
+            self._of_the_day(caller.name, caller.quota)
 
     def _of_the_second(self, name: str, rate: float) -> None:
         now, most = self._monotonic(), max(1.0, rate)
@@ -40,7 +39,8 @@ class RateLimits:
         left = min(most, left + (now - since) * rate)
         if left < 1.0:
             self._buckets[name] = left, now
-            raise _refused(f"key {name!r}: more than {rate:g} requests a second", (1 - left) / rate)
+            detail = f"key {name!r}: more than {rate:g} requests a second"
+            raise self._refused(detail, (1 - left) / rate)
         self._buckets[name] = left - 1.0, now
 
     def _of_the_day(self, name: str, quota: int) -> None:
@@ -50,10 +50,10 @@ class RateLimits:
         asked = asked if day == today else 0
         if asked >= quota:
             detail = f"key {name!r}: its {quota:,} requests of this UTC day are used up"
-            raise _refused(detail, (DAY - now % DAY) / 1e6)
+            raise self._refused(detail, (DAY - now % DAY) / 1e6)
         self._days[name] = today, asked + 1
 
-
-def _refused(detail: str, seconds: float) -> Problem:
-    after = str(max(1, math.ceil(seconds)))
-    return Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": after})
+    def _refused(self, detail: str, seconds: float) -> Problem:
+        self.refused += 1
+        after = str(max(1, math.ceil(seconds)))
+        return Problem(HTTPStatus.TOO_MANY_REQUESTS, detail, headers={"Retry-After": after})

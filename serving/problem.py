@@ -12,6 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MEDIA_TYPE = "application/problem+json"
+TOLD = 100
+"""Errors of one body that are told one by one: an answer must not outgrow its question."""
+_PATH, _REASON = 200, 1000
+"""Characters of each that are shown."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,12 +52,24 @@ class Problem(Exception):
         )
 
 
-def unprocessable(errors: Sequence[tuple[str, str]]) -> Problem:
-    """422 for (field path, reason) pairs, e.g. `("candidates.3.item_id", "required")`."""
-    found = [{"field": field, "reason": reason} for field, reason in errors]
-    shown = "; ".join(f"{field}: {reason}" for field, reason in errors[:5])
-    more = f" … and {len(errors) - 5} more" if len(errors) > 5 else ""
+def unprocessable(errors: Sequence[tuple[str, str]], count: int | None = None) -> Problem:
+    """422 for (field path, reason) pairs, e.g. `("candidates.3.item_id", "required")`.
+
+    The first `TOLD` are told, and how many there are: `count`, where `errors` are not all of them.
+    """
+    count = len(errors) if count is None else count
+    found = [
+        {"field": field[:_PATH], "reason": reason[:_REASON]} for field, reason in errors[:TOLD]
+    ]
+    shown = "; ".join(f"{each['field']}: {each['reason']}" for each in found[:5])
+    more = f" … and {count - 5} more" if count > 5 else ""
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, shown + more, found)
+
+
+def too_large(most: int) -> Problem:
+    """413 for a body of more than `most` bytes."""
+    detail = f"body: more than {most} bytes: send fewer or smaller records"
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
 
 def install(app: FastAPI, max_body_bytes: int, body_s: float) -> None:
@@ -107,7 +123,7 @@ class BodyLimit:
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_bytes:
-            await self._too_large().response(scope["path"])(scope, receive, send)
+            await too_large(self._max_bytes).response(scope["path"])(scope, receive, send)
             return
         taken, end = 0, asyncio.get_running_loop().time() + self._within_s
         whole = False
@@ -125,14 +141,10 @@ class BodyLimit:
             whole = not message.get("more_body", False)
             taken += len(message.get("body", b""))
             if taken > self._max_bytes:
-                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large().detail)
+                raise too_large(self._max_bytes)
             return message
 
         await self._app(scope, limited, send)
-
-    def _too_large(self) -> Problem:
-        detail = f"body: more than {self._max_bytes} bytes: send fewer or smaller records"
-        return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
     def _too_slow(self) -> Problem:
         detail = f"body: not all of it came within {self._within_s:g} s: send it at once"

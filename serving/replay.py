@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -12,8 +12,9 @@ import numpy as np
 
 from data_contracts.clock import format_time, parse_time
 from data_contracts.use_case import UseCase
+from serving.retrying import passing, pause_s
 
-_ATTEMPTS = 3
+_ATTEMPTS = 5
 _EVENTS_PER_POST = 200
 _TIMEOUT_S = 60.0
 
@@ -39,7 +40,8 @@ class ReplayResult:
     steps: int
     p50_ms: float
     p99_ms: float
-    """Latency of predict requests as the client saw it; NaN when there was none."""
+    """Latency of predict requests as the client saw it, with all attempts; NaN when there was
+    none."""
     seconds: float
     landing: dict[str, int]
     """Landing file -> end of the last append in bytes."""
@@ -121,13 +123,17 @@ class _Player:
         key: str,
         use_case: str,
         concurrency: int,
-        on_progress: Callable[[str], None] | None,
+        on_progress: Callable[[str], None] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._pause = pause
         self._client = httpx.AsyncClient(
             base_url=f"{url}/{use_case}/v1",
             headers={"Authorization": f"Bearer {key}"},
             timeout=_TIMEOUT_S,
             limits=httpx.Limits(max_connections=concurrency),
+            transport=transport,
         )
         self._concurrency = concurrency
         self._on_progress = on_progress
@@ -207,18 +213,21 @@ class _Player:
     async def _post(
         self, path: str, body: Any, query: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        """The answer; sent again when the connection failed or the server was not able to.
-
-        Safe: a version's prediction is the same when repeated, a repeated event is a duplicate.
-        """
-        for _ in range(_ATTEMPTS - 1):
+        """The answer; sent again where another may follow soon, for all that the server says."""
+        attempt = 0
+        while True:
+            attempt += 1
+            answer = None
             try:
                 answer = await self._client.post(path, json=body, params=query)
             except httpx.TransportError:
-                continue
-            if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+                if attempt == _ATTEMPTS:
+                    raise
+            wait = pause_s(attempt, answer)
+            last = attempt == _ATTEMPTS or wait > _TIMEOUT_S
+            if answer is not None and (last or not passing(answer)):
                 return answer
-        return await self._client.post(path, json=body, params=query)
+            await self._pause(wait)
 
 
 def _quantile(values: Sequence[float], share: float) -> float:

@@ -32,6 +32,7 @@ _PAGE = {
     "/release.css": ("release_page.css", "text/css"),
 }
 _MOVES = 20
+_LOGIN_BYTES = 4096
 
 Access = Callable[[], Keys | OpenAccess]
 
@@ -153,7 +154,7 @@ def add_rollout(app: FastAPI, use_case: UseCase, lake: Lake, keys: Access) -> No
 
     @app.post("/release/session", status_code=204, include_in_schema=False)
     async def login(request: Request) -> Response:
-        asked = validate(Login, await read_json(request))
+        asked = validate(Login, await read_json(request, _LOGIN_BYTES))
         demand(keys().check({"x-api-key": asked.key}), "operate", "rollout")
         cookie = sessions.begin(key_digest(asked.key), request.url.scheme == "https")
         return Response(status_code=HTTPStatus.NO_CONTENT, headers={"set-cookie": cookie})

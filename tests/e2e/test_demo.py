@@ -19,8 +19,8 @@ import tritonclient.http as triton
 
 from data_contracts.use_case import load_use_case
 from serving.running import running
-from serving.settings import Settings
 from tests.e2e.sessions import left_of_session
+from tests.integration.world import patient
 
 HEADRACE = Path(sys.executable).parent / "headrace"
 INTERRUPTED = 130
@@ -97,7 +97,7 @@ def test_the_model_is_champion_or_the_data_could_not_tell(report: dict):
 def test_the_trained_model_answers_tritons_defaults_and_a_rollout_is_told(report: dict, root: Path):
     rows = [{"user_id": "u1", "item_id": str(i), "position": 1 + i % 3} for i in range(5)]
     columns = {"user_id": np.object_, "item_id": np.object_, "position": np.int64}
-    with running(Settings(root=root, engine="plain", auth=False)) as server:
+    with running(patient(root, engine="plain", auth=False)) as server:
         body = {"request_id": "e2e", "candidates": rows}
         asked = httpx.post(f"{server.url}/clicks/v1/predict", json=body, timeout=30).json()
         client = triton.InferenceServerClient(f"{server.url.removeprefix('http://')}/clicks")
@@ -158,7 +158,7 @@ def test_a_version_that_was_trained_is_released_step_by_step_and_rolled_back(
     new = trained["version"]
     assert "challenger" == trained["alias"]
     why = ("--override", "--reason", "a test of the release")
-    with running(Settings(root=root, engine="plain", auth=False)) as server:
+    with running(patient(root, engine="plain", auth=False, timeout_ms=10_000)) as server:
         answered_by(server.url, {old})
         command(root, "rollout", "start", new, *why)
         answered_by(server.url, {old})

@@ -11,10 +11,9 @@ from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase, load_use_case
 from data_contracts.views import View, ViewRegistry
 from serving.app import build_app
-from serving.settings import Settings
 from tests.integration.asgi import Client
 from tests.integration.releases import Release, build_two, released
-from tests.integration.world import World, build
+from tests.integration.world import World, build, patient
 from tests.parity.log import FADING, WIDE
 from tests.redis_server import RedisServer
 
@@ -27,7 +26,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture(scope="module")
 def client(world: World) -> Iterator[Client]:
     """Of the application in this process."""
-    with Client(build_app(Settings(root=world.root, clock="replay"))) as client:
+    with Client(build_app(patient(world.root, clock="replay"))) as client:
         yield client
 
 

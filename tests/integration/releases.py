@@ -1,6 +1,8 @@
 """A served world with a second version that may be released, and the controller of its rollout."""
 
 import json
+import os
+import signal
 import sqlite3
 from collections.abc import Generator
 from contextlib import closing, contextmanager
@@ -28,11 +30,10 @@ from serving.evidence import gathered
 from serving.registry import Registry
 from serving.release import Controller, Look
 from serving.replica import Replica
-from serving.settings import Settings
 from serving.traffic import expected
 from tests.decisions import answered
 from tests.integration.asgi import Client
-from tests.integration.world import World, as_role, asked, build, export
+from tests.integration.world import World, as_role, asked, build, export, patient
 
 TUNED = {"CTR": 10_000.0, "paired log loss": 10_000.0}
 BUSY = 64.0
@@ -80,6 +81,9 @@ class Release:
 
     def __init__(self, world: World, client: Client, holder: str = "one") -> None:
         self.world, self.client = world, client
+        # Nothing is under way when an arm is retired: here one step follows the other.
+        arms = self.replica.predictor.arms
+        arms._settings = arms._settings.model_copy(update={"timeout_ms": 1})
         self.lake: Lake = world.lake
         self.store = RolloutStore(self.lake.rollouts, world.use_case.name)
         self.evidence: Evidence | None = None
@@ -123,6 +127,22 @@ class Release:
         candidate = self.replica.predictor.arms.now.candidate
         assert candidate is not None and candidate.engine is not None
         return candidate.engine.pid
+
+    def hangs_for(self, seconds: float) -> None:
+        """The candidate's process is ended once it has said nothing for so long."""
+        candidate = self.replica.predictor.arms.now.candidate
+        assert candidate is not None and candidate.engine is not None
+        candidate.engine._hang_s = seconds
+
+    @contextmanager
+    def candidate_stopped(self) -> Generator[None]:
+        """The candidate's process says nothing meanwhile."""
+        pid = self.candidate_pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def ask(self, action: str, version: str | None = None, override: bool = False) -> str:
         """What the controller answers."""
@@ -176,9 +196,9 @@ def released(built: World, root: Path) -> Generator[Release]:
     # Feast names its files by their whole path.
     store = world.lake.online / "feature_store.yaml"
     store.write_text(store.read_text().replace(str(built.root), str(root)))
-    settings = Settings(
-        root=root, clock="replay", poll_s=3600.0, lease_s=30.0,
-        candidate_timeout_ms=2000, candidate_hang_s=0.3,
+    settings = patient(
+        root, clock="replay", poll_s=3600.0, lease_s=600.0,
+        candidate_timeout_ms=20_000, candidate_hang_s=60.0,
     )  # fmt: skip
     with patch("serving.headroom.BUSY", BUSY), Client(build_app(settings)) as client:
         yield Release(world, client)

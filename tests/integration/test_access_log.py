@@ -4,21 +4,22 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from data_contracts.clock import parse_time
 from data_contracts.predictions import digest
-from serving.app import build_app
-from serving.settings import Settings
+from serving.app import build_app, use_case_app
+from serving.replica import open_replica
 from tests.integration.asgi import Client
-from tests.integration.world import World, as_role, asked
+from tests.integration.world import World, as_role, asked, patient
 
 LINE = {"time", "method", "route", "status", "ms", "request"}
 
 
 @pytest.fixture(scope="module")
 def client(world: World) -> Iterator[Client]:
-    with Client(build_app(Settings(root=world.root, clock="replay", access_log=True))) as client:
+    with Client(build_app(patient(world.root, clock="replay", access_log=True))) as client:
         yield client
 
 
@@ -68,3 +69,32 @@ def test_every_answer_tells_browsers_to_be_careful_once(client: Client, path: st
     assert "strict-transport-security" not in headers
     secured = client.get(f"https://test{path}").headers
     assert ["max-age=31536000"] == secured.get_list("strict-transport-security")
+
+
+def test_a_use_case_alone_as_under_ray_tells_it_too_whoever_answers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = patient(world.root)
+    app = use_case_app(settings, lambda: open_replica(settings, "alone"))
+
+    def fails(*arguments: Any, **options: Any) -> None:
+        raise KeyError
+
+    async def answers() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        body = {k: v for k, v in asked().items() if k != "event_time"}
+        key = as_role(world.predict)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as sender:
+            return [
+                await sender.post("/v1/predict", json=body),
+                await sender.post("/v1/predict", json=body, headers={**key, "x-deadline-ms": "?"}),
+                await sender.post("/v1/predict", json=body, headers=key),
+                await sender.get("/nothing"),
+            ]
+
+    with Client(app) as client:
+        monkeypatch.setattr(app.state.replica.predictor, "answer", fails)
+        found = client.run(answers())
+    assert [(401, ["nosniff"]), (400, ["nosniff"]), (500, ["nosniff"]), (404, ["nosniff"])] == [
+        (each.status_code, each.headers.get_list("x-content-type-options")) for each in found
+    ]

@@ -65,10 +65,9 @@ def champion_busy(release: Release, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def test_what_nobody_answers_in_time_is_a_failure_of_the_arm_that_was_asked(
     release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unit, hurried = units(release), {**release.key, "x-deadline-ms": "300"}
+    unit, hurried = units(release), {**release.key, "x-deadline-ms": "3000"}
     monkeypatch.setattr(release, "key", hurried)
-    os.kill(release.candidate_pid, signal.SIGSTOP)
-    with champion_busy(release, monkeypatch):
+    with release.candidate_stopped(), champion_busy(release, monkeypatch):
         found = {arm: release.predict(unit[arm], arm).status_code for arm in unit}
     assert {"champion": 503, "candidate": 503} == found
     for arm in unit:
@@ -84,11 +83,11 @@ def test_a_champion_that_answers_for_a_late_candidate_has_the_features_that_were
     release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unit = units(release)["candidate"]
-    monkeypatch.setattr(release, "key", {**release.key, "x-deadline-ms": "600"})
     # As one of several requests, whose features are read in a thread, within their time.
     monkeypatch.setattr(release.replica.predictor, "alone", lambda: False)
-    os.kill(release.candidate_pid, signal.SIGSTOP)
-    answer = release.predict(unit, "late").json()
+    monkeypatch.setattr(release.replica.predictor, "candidate_timeout_ms", 500)
+    with release.candidate_stopped():
+        answer = release.predict(unit, "late").json()
     assert ("1", False) == (answer["version"], answer["flags"]["store_failed"])
     assert "timeout" == release.records()[-1]["fallback"]
     assert 0 == release.replica.predictor.arms.feature_failures
@@ -125,8 +124,9 @@ def test_a_candidate_of_other_definitions_is_given_its_own_features(
     assert ["3", 5.0] == found
     assert pytest.approx(block["scores"], abs=1e-6) == [score]
     monkeypatch.setattr(release.replica.predictor, "alone", lambda: False)
-    os.kill(release.candidate_pid, signal.SIGSTOP)
-    assert ("1", 1.0) == answered("in its place")[:2]
+    monkeypatch.setattr(release.replica.predictor, "candidate_timeout_ms", 500)
+    with release.candidate_stopped():
+        assert ("1", 1.0) == answered("in its place")[:2]
 
 
 def test_a_breaker_that_opens_is_told_of_at_once(release: Release) -> None:

@@ -20,12 +20,11 @@ from data_contracts.predictions import read_log
 from data_contracts.use_case import load_use_case
 from serving.app import build_app
 from serving.auth import create_key
-from serving.settings import Settings
 from spark_jobs.engine import engine, open_graph
 from spark_jobs.scoring import score_table
 from spark_jobs.stream import ingest_available
 from tests.integration.asgi import Client
-from tests.integration.world import as_role, export, register
+from tests.integration.world import as_role, export, patient, register
 from tests.spark.lakes import NOON, click, impression, land_at, to_file
 
 CLICKS = load_use_case("clicks")
@@ -66,7 +65,7 @@ def lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Lake:
 def records(lake: Lake) -> list[dict[str, Any]]:
     """What the server logged of `ASKED`."""
     key = as_role(create_key(lake.keys, ["predict", "operate"], "test"))
-    settings = Settings(root=lake.root, use_case="clicks", clock="replay")
+    settings = patient(lake.root, use_case="clicks", clock="replay")
     with Client(build_app(settings)) as client:
         for n, (q, user, candidates) in enumerate(ASKED):
             body = {

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from serving.app import build_app
-from serving.settings import Settings
 from tests.integration.asgi import Client
 from tests.integration.releases import Release, build_two
 from tests.integration.test_chosen_answers import DECLARED, ITEMS, NAMED, RULES
+from tests.integration.world import patient
 
 pytestmark = [pytest.mark.full, pytest.mark.faults]
 
@@ -25,9 +25,9 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
     declared = DECLARED.format(rules=NAMED).replace("exploration=", rollout)
     (folder / "use_case.py").write_text(f"from data_contracts.rollout import Rollout\n{declared}")
     (folder / "rules.py").write_text(RULES)
-    settings = Settings(
-        root=world.root, clock="replay", use_case=str(folder), poll_s=3600.0, lease_s=30.0,
-        candidate_timeout_ms=2000,
+    settings = patient(
+        world.root, clock="replay", use_case=str(folder), poll_s=3600.0, lease_s=600.0,
+        candidate_timeout_ms=20_000,
     )  # fmt: skip
     with Client(build_app(settings)) as client:
         yield Release(world, client)

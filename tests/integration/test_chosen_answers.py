@@ -19,11 +19,10 @@ from data_contracts.results import read_result
 from data_contracts.use_case import load_use_case
 from serving.app import build_app
 from serving.predict_body import PredictResponse
-from serving.settings import Settings
 from spark_jobs.outcomes import prediction_rows
 from tests.integration.asgi import Client
 from tests.integration.test_serving import last_record
-from tests.integration.world import World, as_role, asked, build
+from tests.integration.world import World, as_role, asked, build, patient
 
 ALPHA = 1e-3
 """That any of a record's propensities is called wrong by chance."""
@@ -62,7 +61,7 @@ class Shop:
     folder: str
 
     def app(self) -> Any:
-        return build_app(Settings(root=self.world.root, clock="replay", use_case=self.folder))
+        return build_app(patient(self.world.root, clock="replay", use_case=self.folder))
 
     def records(self) -> list[dict[str, Any]]:
         logs = sorted(self.world.lake.prediction_log.iterdir())

@@ -8,9 +8,8 @@ from data_contracts.clock import HOUR, SECOND, format_time
 from data_contracts.landing import GROWING
 from data_contracts.record import parse_record
 from serving.app import build_app
-from serving.settings import Settings
 from tests.integration.asgi import Client
-from tests.integration.world import CLICK, NOW, World, as_role
+from tests.integration.world import CLICK, NOW, World, as_role, patient
 from tests.poison import MALFORMED, UNHARMED
 
 OF_A_LINE = ("an array", "one byte too long")
@@ -68,5 +67,5 @@ def test_where_a_log_stands_is_believed_only_from_role_operate_under_the_replay_
     assert (403, True) == (answer.status_code, "now: needs role operate" in answer.json()["detail"])
     wrong = client.post("/clicks/v1/events?now=1", json=CLICK, headers=as_role(world.operate))
     assert (422, "now") == (wrong.status_code, wrong.json()["errors"][0]["field"])
-    with Client(build_app(Settings(root=world.root))) as live:
+    with Client(build_app(patient(world.root))) as live:
         assert 403 == live.post(path, json=CLICK, headers=as_role(world.operate)).status_code

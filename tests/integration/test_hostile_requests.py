@@ -8,16 +8,16 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from requests import Session
 from schemathesis import GenerationMode
 
 from data_contracts.clock import SystemClock
+from data_contracts.predictions import SUFFIX, read_log
 from serving.running import RunningServer, running
 from serving.sessions import Sessions
-from serving.settings import Settings
-from tests.integration.world import World, as_role
+from tests.integration.world import World, as_role, patient
 
 CASES = 1000
 """Of a caller, at least."""
@@ -81,7 +81,7 @@ drawn = settings(
 
 @pytest.fixture(scope="module")
 def server(world: World) -> Iterator[RunningServer]:
-    with running(Settings(root=world.root, engine="plain")) as server:
+    with running(patient(world.root, engine="plain", timeout_ms=9_000)) as server:
         yield server
 
 
@@ -191,6 +191,45 @@ def test_no_bytes_fail_the_protocols_reader(server: RunningServer, world: World)
             assert None is judged(answer, INFER)
 
         asked()
+
+
+@pytest.mark.parametrize(
+    "many", [12 * FEW, pytest.param(EACH, marks=[pytest.mark.full, pytest.mark.faults])]
+)
+def test_outputs_that_there_are_not_are_refused_before_anything_is_answered(
+    server: RunningServer, world: World, many: int
+) -> None:
+    named = st.sampled_from(["score", "prediction_id", "rank", "name", "parameters", "binary_data"])
+    leaves = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | named
+    drawn_json = st.recursive(
+        leaves,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(named, inner, max_size=3),
+        max_leaves=6,
+    )
+    keys = [{"name": name, "datatype": "BYTES", "shape": [1], "data": ["x"]}
+            for name in ("user_id", "item_id")]  # fmt: skip
+    statuses, before = Counter[int](), recorded(world)
+    with httpx.Client(base_url=server.url, timeout=HANG_S) as client:
+
+        @settings(drawn, max_examples=many, phases=[Phase.explicit, Phase.generate])
+        @example([[]], None)
+        @example([{"name": []}], {})
+        @example(["score"], {"binary_data_output": True})
+        @given(outputs=drawn_json, parameters=drawn_json)
+        def asked(outputs: Any, parameters: Any) -> None:
+            body = {"inputs": keys, "outputs": outputs, "parameters": parameters}
+            answer = client.post(INFER, json=body, headers=as_role(world.operate))
+            statuses[answer.status_code] += 1
+            assert None is judged(answer, INFER)
+
+        asked()
+    assert {200, 400} == {*statuses}
+    assert statuses[200] == recorded(world) - before
+
+
+def recorded(world: World) -> int:
+    """Answers that the prediction logs hold."""
+    return sum(len(read_log(p).records) for p in world.lake.prediction_log.glob(f"*{SUFFIX}"))
 
 
 @pytest.mark.parametrize(

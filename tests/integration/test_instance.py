@@ -21,12 +21,13 @@ from data_contracts.rollout_store import Report, RolloutStore
 from serving.processes import descendants
 from serving.replay import replay
 from serving.running import RunningServer, running
-from serving.settings import Settings
 from tests.integration.test_autoscaling import loaded
-from tests.integration.world import NOW, World
+from tests.integration.world import NOW, World, patient
 
 GONE_S = 60
 CLIENTS = 4
+TIMEOUT_MS = 20_000
+"""Below what the proxy waits for a replica."""
 
 PARENT = """
 import json, sys
@@ -40,7 +41,7 @@ with running(Settings.model_validate_json(sys.argv[1])) as server:
 
 @pytest.fixture(scope="module")
 def server(world: World) -> Iterator[RunningServer]:
-    with running(Settings(root=world.root, clock="replay", replicas=2)) as server:
+    with running(patient(world.root, clock="replay", replicas=2, timeout_ms=TIMEOUT_MS)) as server:
         yield server
 
 
@@ -122,6 +123,8 @@ def test_the_proxy_listens_on_loopback_only(server: RunningServer) -> None:
     binds = [line.split()[1] for line in config.splitlines() if line.strip().startswith("bind ")]
     assert 3 == len(binds)
     assert {"127.0.0.1"} == {bind.split(":")[0] for bind in binds}
+    for told in ("timeout client 65s", "timeout http-request 10s"):
+        assert 1 == config.count(told)
 
 
 def test_what_goes_wrong_in_root_and_controller_stays_in_the_server_log(
@@ -232,7 +235,7 @@ def test_a_killed_replica_costs_a_client_one_answer_at_most(
 def test_two_instances_stand_side_by_side_and_one_dies_with_its_killed_parent(
     client: httpx.Client, world: World
 ) -> None:
-    settings = Settings(root=world.root, clock="replay")
+    settings = patient(world.root, clock="replay", timeout_ms=TIMEOUT_MS)
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, settings.model_dump_json()],
         stdin=subprocess.PIPE,

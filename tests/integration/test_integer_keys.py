@@ -13,8 +13,7 @@ from tritonclient.utils import InferenceServerException
 from data_contracts.predictions import SUFFIX, read_log
 from data_contracts.use_case import load_use_case
 from serving.running import RunningServer, running
-from serving.settings import Settings
-from tests.integration.world import SEQ, World, build
+from tests.integration.world import SEQ, World, build, patient
 
 USER = 7
 TEXT = """      - name: user_id
@@ -48,7 +47,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> World:
 
 @pytest.fixture(scope="module")
 def server(world: World, folder: Path) -> Iterator[RunningServer]:
-    settings = Settings(root=world.root, use_case=str(folder), engine="plain", auth=False)
+    settings = patient(world.root, use_case=str(folder), engine="plain", auth=False)
     with running(settings) as server:
         yield server
 

@@ -36,9 +36,9 @@ def test_a_key_has_the_roles_and_limits_it_was_made_with(tmp_path: Path) -> None
     assert ("shop", {"predict", "events"}) == (caller.name, {*caller.roles})
     counted = RateLimits(SystemClock(), lambda: 0.0)
     for _ in range(2):
-        counted.take(caller)
+        counted.take_rate(caller)
     with pytest.raises(Problem, match="more than 2 requests a second"):
-        counted.take(caller)
+        counted.take_rate(caller)
     (held,) = told("list", *root)["keys"]
     expected = {"name": "shop", "roles": ["events", "predict"], "rate": 2.0, "quota": 1000}
     assert expected == held

@@ -9,9 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving.app import build_app
 from serving.auth import create_key
 from serving.replica import Replica, open_replica
-from serving.settings import Settings
 from tests.integration.asgi import Client
-from tests.integration.world import World, as_role, asked
+from tests.integration.world import World, as_role, asked, patient
 
 Found = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -47,7 +46,7 @@ class Booted:
 
 @contextmanager
 def booted(world: World, name: str) -> Iterator[Booted]:
-    settings = Settings(root=world.root, clock="replay", poll_s=3600)
+    settings = patient(world.root, clock="replay", poll_s=3600)
     replica = open_replica(settings, name)
     with Client(build_app(settings, lambda: replica)) as client:
         yield Booted(client, replica, world)

@@ -10,11 +10,10 @@ import pytest
 from data_contracts.rollout_store import Report
 from serving.app import build_app
 from serving.auth import create_key, revoke_key
-from serving.settings import Settings
 from serving.traffic import measured, needs
 from tests.integration.asgi import Client
 from tests.integration.releases import Release, build_two
-from tests.integration.world import World, as_role
+from tests.integration.world import World, as_role, patient
 from tests.unit.test_remaining import outcomes
 
 ASKED = {"action": "start", "version": "2", "reason": "a test", "actor": "ada"}
@@ -23,7 +22,7 @@ ASKED = {"action": "start", "version": "2", "reason": "a test", "actor": "ada"}
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
     world = build_two(tmp_path_factory.mktemp("page"))
-    settings = Settings(root=world.root, clock="replay", poll_s=3600.0)
+    settings = patient(world.root, clock="replay", poll_s=3600.0)
     with Client(build_app(settings)) as client:
         yield Release(world, client)
 
@@ -90,6 +89,12 @@ def test_a_page_asks_with_its_session_and_its_token_alone(release: Release) -> N
     alive = [each["replica"] for each in found["replicas"]]
     release.store.report(Report("gone", "boot", 1, {**release.store.reports()[0].body, "at": 1.0}))
     assert alive == [each["replica"] for each in told(release, session).json()["replicas"]]
+
+
+def test_nobody_without_a_key_has_a_big_body_read(release: Release) -> None:
+    path = "/clicks/release/session"
+    answer = release.client.post(path, content=b'{"key": "%s' % (b"k" * 5_000))
+    assert (413, True) == (answer.status_code, "more than 4096 bytes" in answer.json()["detail"])
 
 
 def test_a_session_ends_with_the_key_that_it_was_begun_with(release: Release, world: World) -> None:

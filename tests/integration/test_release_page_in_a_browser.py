@@ -1,5 +1,6 @@
 """The release page as people see it: signed in, a release led by its buttons, on a phone too."""
 
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,9 @@ from data_contracts.rollout_store import RolloutStore
 from data_contracts.sequences import Split, Sums
 from data_contracts.use_case import load_use_case
 from serving.running import running
-from serving.settings import Settings
 from tests import browser
 from tests.integration.releases import build_two
-from tests.integration.world import NOW, World, as_role, asked, build
+from tests.integration.world import NOW, World, as_role, asked, build, patient
 
 pytestmark = [
     pytest.mark.full,
@@ -35,7 +35,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def url(world: World) -> Iterator[str]:
-    settings = Settings(root=world.root, engine="plain", clock="replay", poll_s=0.2)
+    settings = patient(world.root, engine="plain", clock="replay", poll_s=0.2, timeout_ms=10_000)
     with running(settings) as server:
         yield server.url
 
@@ -132,11 +132,13 @@ def test_a_canary_is_led_and_ended_by_its_buttons_and_its_sequences_are_drawn(
     now_at(page, "canary 1 %")
     plan = store.plan()
     assert plan is not None and plan.candidate is not None
+    end = time.monotonic() + 60
+    while all(report.body["epoch"] < plan.epoch for report in store.reports()):
+        assert time.monotonic() < end, "no replica takes it up"
     mix = salt(world.use_case.name, plan)
     units = [f"u{i}" for i in range(10**4) if bucket(mix, f"u{i}") < plan.canary_bps][:3]
     with httpx.Client(base_url=url, headers=as_role(world.operate)) as client:
         for unit in [*units, "u1"]:
-            # A replica takes up a plan within its poll, and is told of its controller's beat.
             body = asked(user_id=unit, request_id=f"of {unit}")
             assert 200 == client.post("/clicks/v1/predict", json=body).status_code
     page.until("document.getElementById('arms').rows[2].cells[1].textContent === '3'")
@@ -169,7 +171,9 @@ def test_of_a_simulated_use_case_it_says_so_on_a_phone_too(tmp_path: Path) -> No
     assert 1 == said.count('    owner="growth",\n    start=')
     declared.write_text(said.replace("    start=", "    simulated=True,\n    start=", 1))
     world = build(tmp_path / "lake", folder)
-    settings = Settings(root=world.root, use_case=str(folder), engine="plain", poll_s=0.2)
+    settings = patient(
+        world.root, use_case=str(folder), engine="plain", poll_s=0.2, timeout_ms=10_000
+    )
     with (
         running(settings) as server,
         signed_in(server.url, world, tmp_path / "profile") as page,

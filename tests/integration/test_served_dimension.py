@@ -21,11 +21,10 @@ from data_contracts.views import View, ViewRegistry
 from serving.app import build_app
 from serving.auth import create_key
 from serving.replica import Replica
-from serving.settings import Settings
 from spark_jobs.dimensions import append_rows
 from spark_jobs.feature_store import OnlineStates
 from tests.integration.asgi import Client
-from tests.integration.world import NOW, SEQ, as_role, register
+from tests.integration.world import NOW, SEQ, as_role, patient, register
 
 USE_CASE = load_use_case("world")
 (ITEM,) = USE_CASE.declared.dimensions
@@ -91,7 +90,7 @@ class Shop:
 
 @pytest.fixture
 def shop(lake: Lake) -> Iterator[Shop]:
-    settings = Settings(root=lake.root, use_case="world", clock="replay")
+    settings = patient(lake.root, use_case="world", clock="replay")
     with Client(build_app(settings)) as client:
         yield Shop(client, lake)
 

@@ -14,11 +14,10 @@ from serving.app import build_app
 from serving.controller import main as controller
 from serving.registry import Registry
 from serving.running import NotReady, running
-from serving.settings import Settings
 from tests.integration.asgi import Client
 from tests.integration.releases import Release
 from tests.integration.test_serving import replica
-from tests.integration.world import World, as_role, asked
+from tests.integration.world import World, as_role, asked, patient
 
 LINE = {"time", "level", "logger", "message", "error", "at"}
 
@@ -40,7 +39,7 @@ def test_an_error_leaves_its_kind_and_place_under_the_root_and_names_nobody(
         raise OSError(errno.ENOSPC, "no space left", "/home/anna")
 
     key, path = as_role(world.operate), "/clicks/v1/predict"
-    with Client(build_app(Settings(root=world.root, clock="replay"))) as client:
+    with Client(build_app(patient(world.root, clock="replay"))) as client:
         with monkeypatch.context() as broken:
             broken.setattr(replica(client).predictor.choices, "of", wrong)
             with pytest.raises(ValueError, match="anna"):
@@ -90,7 +89,7 @@ def test_a_controller_that_ends_says_so_in_the_log_of_its_instance_each_time(
 
     monkeypatch.setattr("serving.controller.Registry", wrong)
     before = signal.getsignal(signal.SIGINT)
-    given = ["--settings", Settings(root=world.root).model_dump_json(), "--boot", "b1"]
+    given = ["--settings", patient(world.root).model_dump_json(), "--boot", "b1"]
     try:
         assert [1, 1] == [controller(given), controller(given)]
     finally:
@@ -107,7 +106,7 @@ def test_a_controller_that_ends_says_so_in_the_log_of_its_instance_each_time(
 def test_a_server_that_cannot_start_leaves_why_in_the_logs_of_instance_and_replica(
     tmp_path: Path,
 ) -> None:
-    settings = Settings(root=tmp_path, engine="plain")
+    settings = patient(tmp_path, engine="plain")
     settings.lake().mlflow_artifacts.mkdir(parents=True)
     with pytest.raises(NotReady, match="no version has the alias champion"), running(settings):
         pass

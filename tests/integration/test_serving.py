@@ -17,15 +17,14 @@ from data_contracts.predictions import prediction_id, read_log
 from serving.app import build_app
 from serving.loader import check_definitions
 from serving.replica import Replica, open_replica
-from serving.settings import Settings
 from tests.integration.asgi import Client
-from tests.integration.world import CLICK, NOW, SEQ, World, as_role, asked
+from tests.integration.world import CLICK, NOW, SEQ, World, as_role, asked, patient
 from tests.unit.test_landing_log import files_of_at_most
 
 
 @pytest.fixture
 def client(world: World) -> Iterator[Client]:
-    settings = Settings(root=world.root, clock="replay", max_body_bytes=20_000, max_events=50)
+    settings = patient(world.root, clock="replay", max_body_bytes=20_000, max_events=50)
     with Client(build_app(settings)) as client:
         yield client
 
@@ -198,7 +197,7 @@ def test_keys_and_roles_are_asked_for(client: Client, world: World) -> None:
 
 
 def test_event_times_need_the_replay_clock(world: World) -> None:
-    with Client(build_app(Settings(root=world.root))) as client:
+    with Client(build_app(patient(world.root))) as client:
         headers = as_role(world.operate)
         refused = client.post("/clicks/v1/predict", json=asked(), headers=headers)
         assert (403, True) == (refused.status_code, "clock 'replay'" in refused.json()["detail"])
@@ -245,7 +244,7 @@ def test_events_are_on_the_disk_with_their_arrival_when_answered(
 
 
 def test_an_arrival_is_believed_only_from_role_operate(world: World) -> None:
-    with Client(build_app(Settings(root=world.root))) as client:
+    with Client(build_app(patient(world.root))) as client:
         claimed = CLICK | {"arrived_at": format_time(NOW - DAY)}
         said = client.post("/clicks/v1/events", json=claimed, headers=as_role(world.events)).json()
     (line,) = (world.lake.landing / said["file"]).read_text().splitlines()
@@ -256,7 +255,7 @@ def test_an_arrival_is_believed_only_from_role_operate(world: World) -> None:
 def test_an_arrival_in_the_future_is_refused_also_from_role_operate(
     world: World, clock: Literal["system", "replay"]
 ) -> None:
-    with Client(build_app(Settings(root=world.root, clock=clock))) as client:
+    with Client(build_app(patient(world.root, clock=clock))) as client:
         before = replica(client).collector.clock.now()
         claimed = CLICK | {"arrived_at": "9999-12-31T00:00:00Z"}
         answer = client.post("/clicks/v1/events", json=claimed, headers=as_role(world.operate))
@@ -311,7 +310,7 @@ def test_a_failing_store_gives_flagged_defaults(world: World, tmp_path: Path) ->
     database.close()
     moved = root / "clicks" / "online" / "feature_store.yaml"
     moved.write_text(moved.read_text().replace(str(world.root.resolve()), str(root.resolve())))
-    with Client(build_app(Settings(root=root, clock="replay"))) as client:
+    with Client(build_app(patient(root, clock="replay"))) as client:
         before = replica(client).status()["feature_store_failures"]
         answer = client.post("/clicks/v1/predict", json=asked(), headers=as_role(world.operate))
         assert (200, {"defaults_used": True, "store_failed": True}) == (
@@ -327,7 +326,7 @@ def test_a_tampered_bundle_refuses_to_start_by_name(world: World) -> None:
     shutil.rmtree(world.lake.bundles, ignore_errors=True)
     try:
         with pytest.raises(BundleRefused, match=r"clicks version 1: .*model\.onnx: sha256"):
-            open_replica(Settings(root=world.root), "r")
+            open_replica(patient(world.root), "r")
     finally:
         graph.write_bytes(good)
 
@@ -335,7 +334,7 @@ def test_a_tampered_bundle_refuses_to_start_by_name(world: World) -> None:
 def test_without_a_champion_it_refuses_to_start(tmp_path: Path) -> None:
     (tmp_path / "mlflow").mkdir()
     with pytest.raises(BundleRefused, match="no version has the alias champion"):
-        open_replica(Settings(root=tmp_path), "r")
+        open_replica(patient(tmp_path), "r")
 
 
 def test_a_model_of_other_inputs_or_contract_is_refused(client: Client, world: World) -> None:

@@ -13,9 +13,9 @@ from dagster_project.stages.rollout import propose, waiting
 from data_contracts.moves import Moves
 from serving.app import build_app
 from serving.registry import Registry
-from serving.settings import Settings
 from tests.integration.asgi import Client
 from tests.integration.releases import Release, build_two
+from tests.integration.world import patient
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
     Moves(Registry(world.lake), world.lake, world.use_case, "headrace train").promote(
         "2", "challenger"
     )
-    settings = Settings(root=world.root, clock="replay", poll_s=3600.0)
+    settings = patient(world.root, clock="replay", poll_s=3600.0)
     with Client(build_app(settings)) as client:
         yield Release(world, client)
 

@@ -14,7 +14,7 @@ def test_swaps_fail_no_request_repeat_no_id_and_move_no_unit(tmp_path: Path) -> 
     world = build_two(tmp_path / "lake")
     steps = 'unit="user_id", look_s=1e9, steps=(5_000,)'
     # Other tests run beside this one: nothing is refused because that takes longer.
-    patient = {"timeout_ms": 20_000, "candidate_timeout_ms": 5_000}
+    patient = {"timeout_ms": 20_000, "candidate_timeout_ms": 5_000, "candidate_hang_s": 60.0}
     with serving(world, tmp_path, steps, engine="plain", replicas=1, **patient) as served:
         flowing = served.traffic("closed", 4, 120.0)
         served.until(lambda: served.total("answered") > MANY)

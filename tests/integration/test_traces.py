@@ -15,10 +15,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from starlette.types import Receive, Scope, Send
 
 from serving.app import build_app
-from serving.settings import Settings
 from serving.traces import Traced, Traces
 from tests.integration.asgi import Client
-from tests.integration.world import World, as_role, asked
+from tests.integration.world import World, as_role, asked, patient
 
 CALLER, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -72,7 +71,7 @@ def test_a_request_is_a_span_of_its_caller_s_trace_with_its_parts_below(
     endpoint = f"http://127.0.0.1:{collector.server_port}"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
     headers = as_role(world.operate)
-    with Client(build_app(Settings(root=world.root, clock="replay"))) as client:
+    with Client(build_app(patient(world.root, clock="replay"))) as client:
         traced = {**headers, "traceparent": f"00-{CALLER}-{PARENT}-01"}
         client.post("/clicks/v1/predict", json=asked(request_id="secret"), headers=traced)
         client.post("/clicks/v1/predict", json={}, headers=headers)
@@ -136,7 +135,7 @@ def test_a_collector_that_is_away_costs_no_answer(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     headers = as_role(world.operate)
-    with Client(build_app(Settings(root=world.root, clock="replay"))) as client:
+    with Client(build_app(patient(world.root, clock="replay"))) as client:
         assert 200 == client.post("/clicks/v1/predict", json=asked(), headers=headers).status_code
 
 

@@ -20,6 +20,7 @@ from data_contracts.tiles import raw_rows
 from data_contracts.use_case import UseCase, load_use_case
 from data_contracts.views import View, ViewRegistry, digests_of
 from serving.auth import create_key
+from serving.settings import Settings
 from spark_jobs.feature_store import OnlineStates
 
 NOW = parse_time("2019-11-30T12:00:00.000000Z")
@@ -162,6 +163,12 @@ def _events() -> Events:
             "affinity": np.array([0.5, 0.25, 0.0, 1.0, 2.0, np.nan]),
         },
     )
+
+
+def patient(root: Path, **changes: Any) -> Settings:
+    """Settings of a server that refuses nothing for want of time: for every test that is not about
+    deadlines, since whatever else runs on the machine makes it slow."""
+    return Settings(**{"root": root, "timeout_ms": 60_000, **changes})
 
 
 def as_role(key: str) -> dict[str, str]:

@@ -96,40 +96,38 @@ def test_a_rate_lets_bursts_through_and_says_when_the_next_is_taken() -> None:
     watch = Watch()
     limits, caller = RateLimits(ReplayClock(), watch), Caller("shop", frozenset(), rate=4.0)
     for _ in range(4):
-        limits.take(caller)
+        limits.take_rate(caller)
     with pytest.raises(Problem, match="more than 4 requests a second"):
-        limits.take(caller)
+        limits.take_rate(caller)
     watch.now += 0.25
-    limits.take(caller)
+    limits.take_rate(caller)
     with pytest.raises(Problem):
-        limits.take(caller)
-    limits.take(Caller("other", frozenset(), rate=4.0))
+        limits.take_rate(caller)
+    limits.take_rate(Caller("other", frozenset(), rate=4.0))
 
 
-def test_what_the_rate_refuses_costs_nothing_of_the_quota() -> None:
-    watch = Watch()
-    limits = RateLimits(ReplayClock(), watch)
-    caller = Caller("shop", frozenset(), rate=1.0, quota=3)
-    limits.take(caller)
-    for _ in range(10):
-        with pytest.raises(Problem, match="more than 1 requests a second"):
-            limits.take(caller)
-    for _ in range(2):
-        watch.now += 1.0
-        limits.take(caller)
-    watch.now += 1.0
-    with pytest.raises(Problem, match="its 3 requests of this UTC day"):
-        limits.take(caller)
+def test_who_has_no_limits_is_never_refused_and_refusals_are_counted() -> None:
+    limits, free = RateLimits(ReplayClock(), Watch()), Caller("free", frozenset())
+    strict = Caller("strict", frozenset(), rate=1.0, quota=1)
+    for _ in range(3):
+        limits.take_rate(free)
+        limits.take_quota(free)
+    assert 0 == limits.refused
+    for take in (limits.take_rate, limits.take_quota):
+        take(strict)
+        with pytest.raises(Problem):
+            take(strict)
+    assert 2 == limits.refused
 
 
 def test_a_quota_is_of_a_day() -> None:
     clock = ReplayClock()
     limits, caller = RateLimits(clock), Caller("shop", frozenset(), quota=2)
     clock.advance(5 * DAY)
-    limits.take(caller)
-    limits.take(caller)
+    limits.take_quota(caller)
+    limits.take_quota(caller)
     with pytest.raises(Problem, match="its 2 requests of this UTC day") as refused:
-        limits.take(caller)
+        limits.take_quota(caller)
     assert str(DAY // 10**6) == dict(refused.value.headers or {})["Retry-After"]
     clock.advance(6 * DAY)
-    limits.take(caller)
+    limits.take_quota(caller)
