@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 class Watch:
     """Looks for a plan, and reports, every `every_s` seconds until it is closed; at once when a
-    breaker opens, so that a bad candidate is out sooner.
+    breaker opens, so that a bad candidate is out sooner, and when a candidate is there.
 
     `counts`: what a report says of all that comes before and beside the model.
     """
@@ -57,11 +57,11 @@ class Watch:
     async def _run(self) -> None:
         while True:
             await self.once()
-            broke = self._predictor.arms.broke
+            news = self._predictor.arms.news
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._every_s):
-                    await broke.wait()
-            broke.clear()
+                    await news.wait()
+            news.clear()
 
     async def _report(self) -> None:
         self._beat += 1
@@ -85,7 +85,7 @@ class Watch:
             "at": time.time(),
             "every_s": self._every_s,
             "ended": self._ended,
-            "epoch": arms.now.plan.epoch,
+            "epoch": arms.taken_up,
             "champion": arms.now.champion.bundle.version,
             "busy": self._busy(),
             "broken": dict(arms.broken()),
