@@ -142,3 +142,10 @@ def test_a_bar_is_lifted_by_its_reason_alone(store: RolloutStore) -> None:
     assert {"2": "too slow", "3": "too slow"} == store.barred()
     store.lift("2", "too slow")
     assert {"3": "too slow"} == store.barred()
+
+
+def test_a_look_before_the_champion_s_first_click_draws_nothing(store: RolloutStore) -> None:
+    unclicked = look(MANY + 1, 5)
+    unclicked["decision"]["checks"][0]["evidence"]["evidence"]["sums"]["level"] = 0.0
+    store.look(2, unclicked)
+    assert {} == Drawn(store).looks()[-1]["sequences"]
