@@ -65,13 +65,14 @@ class Watch:
 
     async def _report(self) -> None:
         self._beat += 1
-        # The kernel walks a process's pages to say which are its own: milliseconds.
-        held = await asyncio.to_thread(self._memory)
-        report = Report(self._name, self._boot, self._beat, {**self._said(), "memory": held})
         try:
+            # The kernel walks a process's pages to say which are its own: milliseconds.
+            held = await asyncio.to_thread(self._memory)
+            report = Report(self._name, self._boot, self._beat, {**self._said(), "memory": held})
             await asyncio.to_thread(self._store.report, report)
         except Exception:
-            # Answers go on; the counts are cumulative, so the next report makes up for this one.
+            # Answers go on, and so do looks for a plan; the counts are cumulative, so the next
+            # report makes up for this one.
             _log.exception("rollout: the replica's report was not taken")
 
     def _said(self) -> dict[str, Any]:
