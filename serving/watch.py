@@ -50,8 +50,9 @@ class Watch:
         await self._report()
 
     async def once(self) -> None:
-        """Take up a later plan if there is one, and report."""
+        """Take up a later plan if there is one, begin a look at the dimensions, and report."""
         await self._predictor.arms.look()
+        self._predictor.dimensions.refresh()
         await self._report()
 
     async def _run(self) -> None:
