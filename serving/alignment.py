@@ -11,12 +11,14 @@ from data_contracts.rollout import Plan, Target, adopted, led_to, moves
 from data_contracts.rollout_store import Overtaken, Request, RolloutStore
 from data_contracts.stages import CHAMPION, SHADOW, MoveRefused
 from data_contracts.use_case import UseCase
-from serving.headroom import Replicas
+from serving.headroom import NoRoom, Replicas
 from serving.plans import Plans
 
 _log = logging.getLogger(__name__)
 
 START = "start"
+FOR_NOW = "refused for now: "
+"""What the answer to a start begins with that may be asked for again."""
 
 
 class Alignment:
@@ -80,6 +82,8 @@ class Alignment:
             if again:
                 return self._started(plan, request, again=False)
             answer = f"refused: {overtaken}"
+        except NoRoom as refused:
+            answer = f"{FOR_NOW}{refused}"
         except ValueError as refused:
             # MoveRefused, BundleRefused, or an override without a name: no other has to wait.
             answer = f"refused: {refused}"
