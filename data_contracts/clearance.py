@@ -79,9 +79,10 @@ def check_seen(version: str, seen: str | None, found: str) -> None:
         )
 
 
-def check_bar(version: str, reason: str | None) -> None:
-    """Raise MoveRefused where there is a `reason` for which a version is barred."""
-    if reason is not None:
+def check_bar(version: str, reason: str | None, answered: str | None = None) -> None:
+    """Raise MoveRefused where there is a `reason` for which a version is barred, other than the
+    one that someone has `answered` for."""
+    if reason not in (None, answered):
         raise MoveRefused(
             f"version {version}: is barred ({reason}): name who overrides that and why"
         )

@@ -32,7 +32,8 @@ class Row:
     actor: str
     body: str
     """JSON: of an intent its action, version, bundle, the aliases before and after,
-    decision and override; of a done row the seq of its intent."""
+    decision, override, and the reason of the bar that this lifts; of a done row the seq of its
+    intent."""
     previous: str
     hash: str
     """sha256 over all the other fields."""

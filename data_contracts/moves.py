@@ -94,6 +94,7 @@ class Moves:
         decision: Mapping[str, Any] | None = None,
         actor: str | None = None,
         seen: str | None = None,
+        lifts: bool = True,
     ) -> Row:
         """Put `version` under the stage `to` (the next one when None); returns the move's row.
 
@@ -106,8 +107,11 @@ class Moves:
         moves. Raises MoveRefused, before anything changes, where the decision does not promote (a
         challenger needs no gate), is not what its evidence leads to, leaves out a gate that is
         required now, or was made against another champion than today's, or where a release has
-        barred the version, and there is no override; with one it is barred no longer.
+        barred the version, and there is no override. One given now lifts the bar that stands now,
+        and no other: a version that is barred meanwhile is refused. `lifts`: False where a plan was
+        overridden earlier, which answers for no bar.
         """
+        bar = self._rollout.barred().get(version) if override and lifts else None
         if seen is None and to is None:
             seen = self.stage(version)
         with self._alone() as rows:
@@ -119,11 +123,14 @@ class Moves:
             decided = json.loads(written(raw)) if raw else None
             if decided is not None and not stands(decided):
                 decided = None
+            if stage == CHALLENGER:
+                bar = None
+            elif lifts or override is None:
+                check_bar(version, self._rollout.barred().get(version), bar)
             if stage != CHALLENGER and override is None:
-                check_bar(version, self._rollout.barred().get(version))
                 champion, registered = before.get(CHAMPION), decision is None
                 clear(self._declared, version, stage, champion, decided, registered)
-            made = ("promote", version, stage, before, after, decided, override)
+            made = ("promote", version, stage, before, after, decided, override, bar)
             return self._make(rows, actor, *made)
 
     def demote(
@@ -143,7 +150,7 @@ class Moves:
         with self._alone() as rows:
             before = self._aliases(rows)
             after = demoted(before, version)
-            made = ("demote", version, None, before, after, decided, override)
+            made = ("demote", version, None, before, after, decided, override, None)
             return self._make(rows, actor, *made)
 
     def restore(self) -> dict[str, str | None]:
@@ -283,11 +290,12 @@ class Moves:
         after: Mapping[str, str],
         decided: Mapping[str, Any] | None,
         override: Override | None,
+        bar: str | None,
     ) -> Row:
         body = {
             "action": action, "version": version, "bundle": self._digest(version), "to": to,
             "before": dict(before), "after": dict(after), "decision": decided,
-            "override": asdict(override) if override else None,
+            "override": asdict(override) if override else None, "bar": bar,
         }  # fmt: skip
         intent = self._append(rows, INTENT, body, actor)
         self._finish(rows, intent)
@@ -297,9 +305,9 @@ class Moves:
         said = intent.said
         for alias, version in differences(said["before"], said["after"]).items():
             self._registry.set_alias(self._model, alias, version)
-        answered = said["override"] and said["to"] not in (None, CHALLENGER)
-        if answered and said["version"] in self._rollout.barred():
-            self._rollout.lift(said["version"])
+        # A row from before bars were told lifts none: whoever answered then is asked again.
+        if (bar := said.get("bar")) is not None:
+            self._rollout.lift(said["version"], bar)
         self._append(rows, DONE, {"intent": intent.seq})
 
     def _append(

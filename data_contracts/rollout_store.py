@@ -218,10 +218,13 @@ class RolloutStore:
         """Version -> why it may not be released again, unless someone answers for it."""
         return dict(self._read("SELECT version, reason FROM barred WHERE model = :model"))
 
-    def lift(self, version: str) -> None:
-        """Bar a version no longer: someone answers for it."""
+    def lift(self, version: str, reason: str) -> None:
+        """Bar a version no longer for this reason, which someone answers for; one that it was
+        barred for since then stays."""
         self._write(
-            "DELETE FROM barred WHERE model = :model AND version = :version", version=version
+            "DELETE FROM barred WHERE model = :model AND version = :version AND reason = :reason",
+            version=version,
+            reason=reason,
         )
 
     def followed(self) -> tuple[int, int]:

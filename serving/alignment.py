@@ -1,7 +1,7 @@
 """Plans and aliases brought together: the part of a rollout that waits for the registry."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from data_contracts.exposure import Plan as Exposure
 from data_contracts.ledger import INTENT
@@ -11,12 +11,14 @@ from data_contracts.rollout import Plan, Target, adopted, led_to, moves
 from data_contracts.rollout_store import Overtaken, Request, RolloutStore
 from data_contracts.stages import CHAMPION, SHADOW, MoveRefused
 from data_contracts.use_case import UseCase
-from serving.headroom import Replicas
+from serving.headroom import NoRoom, Replicas
 from serving.plans import Plans
 
 _log = logging.getLogger(__name__)
 
 START = "start"
+FOR_NOW = "refused for now: "
+"""What the answer to a start begins with that may be asked for again."""
 
 
 class Alignment:
@@ -54,9 +56,8 @@ class Alignment:
     def turn(self) -> None:
         """Bring them together once. MoveRefused where they are not; whatever MLflow and its
         database raise when they are away comes through."""
-        plan = self._store.plan() or self._first()
         self._from_hands()
-        plan = self._aligned(plan)
+        plan = self._aligned(self._store.plan() or self._first())
         for request in self._store.requests(open_only=True):
             if request.action == START:
                 # A registry that hangs has kept this thread while plans were written.
@@ -81,6 +82,8 @@ class Alignment:
             if again:
                 return self._started(plan, request, again=False)
             answer = f"refused: {overtaken}"
+        except NoRoom as refused:
+            answer = f"{FOR_NOW}{refused}"
         except ValueError as refused:
             # MoveRefused, BundleRefused, or an override without a name: no other has to wait.
             answer = f"refused: {refused}"
@@ -118,7 +121,7 @@ class Alignment:
         history = self._moves.history()
         now = history[-1].seq if history else 0
         if plan.epoch > max(epoch, 1):
-            self._follow(plan)
+            plan = self._follow()
         elif now > seq:
             aliases = self._targets(self._moves.aliases())
             after = adopted(plan, aliases, self._steps, self._tuned())
@@ -137,17 +140,23 @@ class Alignment:
                 said = f"alias {alias} was set in MLflow"
                 self._store.ask(self._plans.stamp(), "MLflow", START, version, said, False)
 
-    def _follow(self, plan: Plan) -> None:
-        plans = [each for each in self._store.plans() if each.epoch <= plan.epoch]
-        for action, version, stage in moves(plan, self._moves.aliases()):
-            led = led_to(plans, version)
-            override = Override(**led.override) if led.override else None
-            if action == "promote":
-                self._moves.promote(version, stage, override, led.decision, led.actor)
-            else:
-                # A plan that no gate led to takes back what was moved beside it.
-                answers = override or (None if led.decision else Override(led.actor, led.reason))
-                self._moves.demote(version, answers, led.decision, led.actor)
+    def _follow(self) -> Plan:
+        """Let the aliases follow the newest plan, move by move: another may come meanwhile; the
+        one that they follow then."""
+        while left := moves((plans := self._store.plans())[-1], self._moves.aliases()):
+            self._move(plans, *left[0])
+        return plans[-1]
+
+    def _move(self, plans: Sequence[Plan], action: str, version: str, stage: str) -> None:
+        led = led_to(plans, version)
+        override = Override(**led.override) if led.override else None
+        if action == "promote":
+            # Who answered for the plan knew of no bar that came after it.
+            self._moves.promote(version, stage, override, led.decision, led.actor, lifts=False)
+        else:
+            # A plan that no gate led to takes back what was moved beside it.
+            answers = override or (None if led.decision else Override(led.actor, led.reason))
+            self._moves.demote(version, answers, led.decision, led.actor)
 
     def _targets(self, aliases: dict[str, str]) -> dict[str, Target]:
         digests = {v: self._registry.version(self._name, v).digest for v in {*aliases.values()}}

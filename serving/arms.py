@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from data_contracts.bundle import BundleRefused
 from data_contracts.lake import Lake
@@ -54,6 +55,7 @@ class Snapshot:
     plan: Plan
     champion: Arm
     candidate: Candidate | None
+    """None also where the plan has one that is being started."""
     salt: str
 
     def assigned(self, unit: str) -> Name:
@@ -76,20 +78,35 @@ class Arms:
         """Those that no arm takes any longer, until they are closed."""
         self._past_failures = 0
         """Of readers that were closed."""
+        self._reading = threading.Lock()
+        """Held while a reader is made: arms of one definition have one reader."""
         self._forks = Forks(_START_S)
+        self._starting: tuple[int, CandidateProcess] | None = None
+        """The process that is not ready yet, and its release."""
+        self._filling: asyncio.Task[None] | None = None
+        """Starts what is missing; a candidate at a time, so that two never load at once."""
+        self._changing = asyncio.Lock()
+        """Held by whoever exchanges the arms."""
+        self._ends = False
         self._warm: dict[Target, Arm] = {}
         """Bundle's digest -> champions that were served here, the present one last."""
         self.device: Device = settings.device
         """Where the newest champion runs."""
-        plan = self._store.plan() or Plan(0, registered_champion(use_case, lake))
-        self._now = self._prepared(plan, None)
-        self._seen: int | None = None
-        self._renewed = float("-inf")
         self._retiring: list[asyncio.Task[None]] = []
-        self.broke = asyncio.Event()
-        """Set when a breaker opens, for whoever has to tell of it at once."""
+        self.news = asyncio.Event()
+        """Set when there is something to tell at once: a breaker has opened, or a candidate that
+        was being started is there."""
         self.plan_failures = 0
         """Looks for a plan, or at it, that failed; the arms stay as they are."""
+        self._seen: int | None = None
+        self._renewed = float("-inf")
+        plan = self._store.plan() or Plan(0, registered_champion(use_case, lake))
+        self.taken_up = plan.epoch
+        """Epoch of the newest plan all of whose arms were there."""
+        self._now = self._snapshot(plan, self._champion(plan.champion), None)
+        if plan.candidate is not None:
+            # Before the first request: what the champion answers in its place is no evidence.
+            self._take(replace(self._now, candidate=self._candidate(plan)))
         self._see()
 
     @property
@@ -112,20 +129,31 @@ class Arms:
         return [snapshot.champion] if candidate is None else [snapshot.champion, candidate]
 
     async def look(self) -> bool:
-        """Read the newest plan and take it up; whether it is another one than before."""
+        """Read the newest plan and take it up; whether it is another one than before.
+
+        Nobody waits for a candidate to start: the champion answers alone until it is there.
+        """
         try:
             plan = await asyncio.to_thread(self._see)
-            if plan is None or plan.epoch <= self._now.plan.epoch:
-                return False
-            before = self._now
-            self._now = await asyncio.to_thread(self._prepared, plan, before)
+            newer = plan is not None and plan.epoch > self._now.plan.epoch
+            if plan is not None and newer:
+                async with self._changing:
+                    champion = await asyncio.to_thread(self._champion, plan.champion)
+                    before = self._now
+                    same = before.plan.release == plan.release
+                    candidate = before.candidate if same else None
+                    self._take(self._snapshot(plan, champion, candidate))
+                    self._retire(before)
+                    if not self._fills:
+                        self._leave()
         except Exception:
             # Whatever the store or a bundle's files raise: what is served goes on being served.
             self.plan_failures += 1
             _log.exception("rollout: serving as before")
             return False
-        self._retire(before)
-        return True
+        if self._missing() and not self._fills:
+            self._filling = asyncio.create_task(self._fill())
+        return newer
 
     @property
     def feature_failures(self) -> int:
@@ -141,7 +169,14 @@ class Arms:
         return {self._now.plan.step: candidate.breaker.reason}
 
     async def close(self) -> None:
-        """Finish what is being scored and end the candidate."""
+        """Finish what is being scored, end the candidate, and give up one that is being started."""
+        self._ends = True
+        self._give_up()
+        if self._fills and self._starting is None:
+            # It may wait for the process that it shall be a fork of.
+            self._forks.close()
+        if self._filling is not None:
+            await self._filling
         await asyncio.gather(*self._retiring)
         if self._now.candidate is not None:
             await _end(self._now.candidate, 0.0)
@@ -160,14 +195,52 @@ class Arms:
             self._seen = beat
         return self._store.plan()
 
-    def _prepared(self, plan: Plan, before: Snapshot | None) -> Snapshot:
-        champion = self._champion(plan.champion)
-        candidate = None
-        if plan.candidate is not None:
-            same = before is not None and before.plan.release == plan.release
-            candidate = before.candidate if before is not None and same else None
-            candidate = candidate or self._candidate(plan.candidate)
+    def _snapshot(self, plan: Plan, champion: Arm, candidate: Candidate | None) -> Snapshot:
         return Snapshot(plan, champion, candidate, salt(self._use_case.name, plan))
+
+    def _take(self, snapshot: Snapshot) -> None:
+        self._now = snapshot
+        if not self._missing():
+            self.taken_up = snapshot.plan.epoch
+        self._give_up()
+
+    def _missing(self) -> bool:
+        """Whether the plan has a candidate that is not there, started or refused."""
+        return self._now.plan.candidate is not None and self._now.candidate is None
+
+    @property
+    def _fills(self) -> bool:
+        """Whether a candidate is being started, which may take any reader."""
+        return self._filling is not None and not self._filling.done()
+
+    def _wanted(self, release: int) -> bool:
+        return not self._ends and self._now.plan.release == release
+
+    def _give_up(self) -> None:
+        """End a process that is not ready yet and is not wanted any more."""
+        if (starting := self._starting) is not None and not self._wanted(starting[0]):
+            starting[1].kill()
+
+    async def _fill(self) -> None:
+        """Start the candidate that is missing, and the next one if another is by then."""
+        while self._missing() and not self._ends:
+            plan = self._now.plan
+            try:
+                candidate = await asyncio.to_thread(self._candidate, plan)
+            except Exception:
+                # As in `look`: it is tried again at the next one.
+                self.plan_failures += 1
+                _log.exception("rollout: the candidate was not started")
+                break
+            async with self._changing:
+                wanted = self._wanted(plan.release)
+                if wanted:
+                    self._take(replace(self._now, candidate=candidate))
+                    self.news.set()
+                if not self._ends:
+                    self._leave()
+            if not wanted:
+                await _end(candidate, 0.0)
 
     def _champion(self, target: Target) -> Arm:
         arm = self._warm.pop(target, None)
@@ -182,52 +255,69 @@ class Arms:
         self.device = model.device
         return model
 
-    def _candidate(self, target: Target) -> Candidate:
+    def _candidate(self, plan: Plan) -> Candidate:
+        assert plan.candidate is not None
         try:
-            bundle = load(self._use_case, self._lake, target)
-            settings = self._settings
-            times = _START_S, settings.candidate_hang_s
-            engine = CandidateProcess(
-                self._forks, bundle, settings.threads, settings.device, *times
-            )
+            bundle = load(self._use_case, self._lake, plan.candidate)
+            engine = self._started(bundle, plan.release)
             try:
                 arm = self._arm(bundle, Scorer(engine))
-                return Candidate(arm, engine, Breaker(opened=self.broke.set))
+                return Candidate(arm, engine, Breaker(opened=self.news.set))
             except BaseException:
                 engine.close()
                 raise
         except (BundleRefused, ValueError, OSError) as error:
-            _log.exception("rollout: version %s cannot be served", target.version)
+            if self._wanted(plan.release):
+                _log.exception("rollout: version %s cannot be served", plan.candidate.version)
             return Candidate(None, None, Breaker(str(error)))
+
+    def _started(self, bundle: Bundle, release: int) -> CandidateProcess:
+        settings = self._settings
+        served = bundle, settings.threads, settings.device, settings.candidate_hang_s
+        engine = CandidateProcess(self._forks, *served)
+        self._starting = release, engine
+        try:
+            # Whoever wanted it no more before it could be seen here has not ended it.
+            self._give_up()
+            engine.until_ready(_START_S)
+        finally:
+            self._starting = None
+        return engine
 
     def _arm(self, bundle: Bundle, scorer: Scorer) -> Arm:
         features = bundle.manifest.feature_digests
         definitions = joint_digest(features)
-        if definitions not in self._readers:
-            reader = FeatureReader(self._use_case, self._lake, features)
-            reader.read_now([dict.fromkeys(self._use_case.entities)], 0)
-            self._readers[definitions] = reader
-        return Arm(bundle, self._readers[definitions], scorer, definitions)
+        with self._reading:
+            if definitions not in self._readers:
+                reader = FeatureReader(self._use_case, self._lake, features)
+                reader.read_now([dict.fromkeys(self._use_case.entities)], 0)
+                self._readers[definitions] = reader
+            return Arm(bundle, self._readers[definitions], scorer, definitions)
 
     def _retire(self, before: Snapshot) -> None:
-        """End what no later request uses: an earlier release's candidate, old champions but one,
-        readers of features that no arm takes any longer."""
+        """End what no later request uses: an earlier release's candidate, old champions but one."""
         grace = self._settings.timeout_ms / 1000
         tasks = [arm.scorer.close(grace) for arm in [self._warm.pop(d) for d in [*self._warm][:-2]]]
         if before.candidate is not None and before.candidate is not self._now.candidate:
             tasks.append(_end(before.candidate, grace))
+        self._later(tasks)
+
+    def _leave(self) -> None:
+        """Close the readers of features that no arm takes any longer."""
         candidate = self._now.candidate
         arms = [*self._warm.values(), *([candidate.arm] if candidate and candidate.arm else ())]
         unread = self._readers.keys() - {arm.definitions for arm in arms}
         leaving = [self._readers.pop(each) for each in unread]
         self._leaving += leaving
-        tasks += [self._close(reader, grace) for reader in leaving]
+        self._later([self._close(reader) for reader in leaving])
+
+    def _later(self, tasks: Iterable[Coroutine[Any, Any, None]]) -> None:
         self._retiring = [task for task in self._retiring if not task.done()]
         self._retiring += [asyncio.create_task(task) for task in tasks]
 
-    async def _close(self, reader: FeatureReader, grace: float) -> None:
+    async def _close(self, reader: FeatureReader) -> None:
         """Once the requests that began with it have their answers."""
-        await asyncio.sleep(grace)
+        await asyncio.sleep(self._settings.timeout_ms / 1000)
         await reader.close()
         self._leaving.remove(reader)
         self._past_failures += reader.failures
@@ -236,4 +326,4 @@ class Arms:
 async def _end(candidate: Candidate, grace: float) -> None:
     if candidate.arm is not None and candidate.engine is not None:
         await candidate.arm.scorer.close(grace)
-        candidate.engine.close()
+        await asyncio.to_thread(candidate.engine.close)

@@ -21,20 +21,12 @@ class CandidateDied(RuntimeError):
 
 
 class CandidateProcess:
-    """The process that scores with one bundle; `run` is for one thread at a time.
-
-    Raises BundleRefused where it does not get ready within `start_s`, OSError where it cannot be
-    started.
+    """The process that scores with one bundle, from when it is ready; `until_ready` and `run` are
+    for one thread at a time. OSError where it cannot be started.
     """
 
     def __init__(
-        self,
-        forks: Forks,
-        bundle: Bundle,
-        threads: int,
-        device: Device,
-        start_s: float,
-        hang_s: float,
+        self, forks: Forks, bundle: Bundle, threads: int, device: Device, hang_s: float
     ) -> None:
         self.bundle = bundle
         self._hang_s = hang_s
@@ -47,16 +39,26 @@ class CandidateProcess:
         self._in, self._out = self._process.stdin, self._process.stdout
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
-        try:
-            self._exchange(b"", start_s)
-        except (CandidateDied, ScoreFailed) as error:
-            self.close()
-            raise BundleRefused(f"version {bundle.version}: did not start: {error}") from error
 
     @property
     def pid(self) -> int:
         """Of its process."""
         return self._process.pid
+
+    def until_ready(self, within: float) -> None:
+        """Return once its golden rows are scored; BundleRefused, and it is closed, where they are
+        not within so many seconds, or wrong."""
+        try:
+            self._exchange(b"", within)
+        except (CandidateDied, ScoreFailed) as error:
+            self.close()
+            version = self.bundle.version
+            raise BundleRefused(f"version {version}: did not start: {error}") from error
+
+    def kill(self) -> None:
+        """End the process, from any thread: whoever waits for it is told so, and closes it."""
+        if self._reason is None:
+            self._forks.kill(self._process)
 
     def owes_for(self) -> float:
         """Seconds for which it has not answered what it was sent; 0 when it owes nothing."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -35,20 +34,29 @@ class DimensionReader:
         self.failures = 0
         self._look()
         self._due = time.monotonic() + EVERY_S
+        self._looking: asyncio.Task[None] | None = None
 
     async def filled(self, rows: Sequence[Mapping[str, Any]], q: int) -> list[dict[str, Any]]:
-        """The rows with the attributes at `q` (µs) that they lack."""
-        if self._declared and time.monotonic() >= self._due:
-            self._due = math.inf
-            try:
-                await asyncio.to_thread(self._look)
-            except Exception:
-                # Whatever the table's files or their library raise, the last rows read hold on.
-                self.failures += 1
-                _log.exception("dimensions: serving the rows that were read before")
-            finally:
-                self._due = time.monotonic() + EVERY_S
+        """The rows with the attributes at `q` (µs) that they lack, of the rows that are held now:
+        no request waits for a table."""
+        self.refresh()
         return [with_attributes(self._declared, self._tables, row, q) for row in rows]
+
+    def refresh(self) -> None:
+        """Begin a look at the tables where one is due and none is under way."""
+        looks = self._looking is not None and not self._looking.done()
+        if self._declared and not looks and time.monotonic() >= self._due:
+            self._looking = asyncio.create_task(self._look_again())
+
+    async def _look_again(self) -> None:
+        try:
+            await asyncio.to_thread(self._look)
+        except Exception:
+            # Whatever the table's files or their library raise, the last rows read hold on.
+            self.failures += 1
+            _log.exception("dimensions: serving the rows that were read before")
+        finally:
+            self._due = time.monotonic() + EVERY_S
 
     def _look(self) -> None:
         for dimension in self._declared:

@@ -43,6 +43,7 @@ class Forks:
         self._lock = threading.Lock()
         self._parent: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._closed = False
 
     def start(self, arguments: Sequence[str]) -> Forked:
         """A process that scores as `candidate.score_until_closed` does with these arguments.
@@ -77,7 +78,11 @@ class Forks:
             return None
 
     def close(self) -> None:
-        """End the process that others are forks of, not them."""
+        """End the process that others are forks of, not them; a start that waits for it fails."""
+        self._closed = True
+        if (parent := self._parent) is not None:
+            # Whoever waits for its answer has the lock.
+            parent.kill()
         with self._lock:
             self._end()
 
@@ -85,15 +90,22 @@ class Forks:
         with self._lock:
             while True:
                 tries -= 1
-                control = self._control or self._begin()
                 try:
+                    control = self._open()
                     socket.send_fds(control, [json.dumps(asked).encode() + b"\n"], descriptors)
                     return json.loads(_line(control))
                 except OSError:
                     # It was killed: the next one begins anew.
                     self._end()
-                    if not tries:
+                    if self._closed or not tries:
                         raise
+
+    def _open(self) -> socket.socket:
+        control = self._control or (None if self._closed else self._begin())
+        # Whoever closed it while it began found nothing to end.
+        if control is None or self._closed:
+            raise ConnectionAbortedError("no candidate is started any more")
+        return control
 
     def _begin(self) -> socket.socket:
         ours, theirs = socket.socketpair()

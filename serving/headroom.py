@@ -13,6 +13,10 @@ BUSY = 0.85
 """Processors of a replica's process above which the canary does not grow."""
 
 
+class NoRoom(MoveRefused):
+    """A step that does not fit now, and may later."""
+
+
 def silent_s(body: Mapping[str, Any]) -> float:
     """After so long without a report (s) a replica is taken for one that has ended: ten seconds,
     or three reports in a row."""
@@ -47,9 +51,9 @@ class Replicas:
         self.live = live
 
     def demand_room(self) -> None:
-        """MoveRefused where the next step could not be judged, or would not fit into memory."""
+        """NoRoom where the next step could not be judged, or would not fit into memory."""
         if short := self.without_log() or self.without_memory():
-            raise MoveRefused(short)
+            raise NoRoom(short)
 
     def without_memory(self) -> str:
         """Why one more load of the candidate in each replica would not fit into memory; empty where

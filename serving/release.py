@@ -55,7 +55,6 @@ class Controller:
         self._use_case = use_case
         self._declared = declared = use_case.declared.rollout
         self._store = store
-        self._registry = registry
         self._moves = moves
         self._holder = holder
         self._lease_s = lease_s
@@ -170,7 +169,7 @@ class Controller:
         return plan
 
     def _done(self, plan: Plan, request: Request) -> tuple[Plan, str]:
-        actor, reason, name = request.actor, request.reason, self._use_case.name
+        actor, reason = request.actor, request.reason
         answers = Override(actor, reason) if request.override else None
         if request.action == "advance":
             self._demand_seen(plan, request)
@@ -193,7 +192,7 @@ class Controller:
             plan = self._plans.write(after, actor, reason, None, Override(actor, reason), bars)
             return plan, f"epoch {after.epoch}"
         if request.action == "rollback":
-            after = returned(plan, previous(plan, self._store, self._moves, self._registry, name))
+            after = returned(plan, previous(plan, self._store, self._moves))
             bars = {plan.champion.version: f"rolled back by {actor}: {reason}"}
             plan = self._plans.write(after, actor, reason, None, Override(actor, reason), bars)
             return plan, f"epoch {after.epoch}"

@@ -151,6 +151,9 @@ def _sequences(decision: dict[str, Any]) -> dict[str, Any]:
             continue
         sums = evidence["sums"]
         champion = sums["level"] / sums["weight"]
+        if not champion:
+            # Its arm has no click yet: nothing is a share of that.
+            continue
         low, high = check["interval"]
         found[check["name"].removesuffix(" so far")] = {
             "value": sums["total"] / sums["weight"] / champion,

@@ -24,6 +24,7 @@ EVERY_S = 0.2
 MOST = 16 * BLOCK
 """Requests that wait at most; more of them are dropped, and counted."""
 _WITHIN_S = 5.0
+"""For the features of a block, and as long again for its scores."""
 
 Encoded = tuple[np.ndarray, np.ndarray]
 """ids int64[rows, C] and dense float32[rows, D]."""
@@ -53,8 +54,8 @@ class Shadow:
         self.scored = 0
         """Requests of which a copy was scored."""
         self.dropped = 0
-        """Requests whose copy was not: too many waited, the candidate failed, or the log
-        took no record."""
+        """Requests whose copy was not: too many waited, its features could not be read, the
+        candidate failed, or the log took no record."""
 
     def offer(self, copy: Copy, encoded: Encoded | None) -> None:
         """Take a copy if the plan mirrors its request; `encoded` where the candidate takes the same
@@ -99,15 +100,19 @@ class Shadow:
         snapshot = block[0][0].snapshot
         candidate = snapshot.candidate
         assert candidate is not None
+        until = time.monotonic() + _WITHIN_S
+        found = await asyncio.gather(*(self._encoded(*each, until) for each in block))
+        read = [(each[0], rows) for each, rows in zip(block, found, strict=True) if rows]
+        self.dropped += len(block) - len(read)
+        if not read:
+            return
         try:
-            deadline = time.monotonic() + _WITHIN_S
-            encoded = await asyncio.gather(*(self._encoded(*each, deadline) for each in block))
-            ids = np.concatenate([each[0] for each in encoded])
-            dense = np.concatenate([each[1] for each in encoded])
-            scores = (await arm.scorer.score(ids, dense, deadline)).values
+            ids = np.concatenate([ids for _, (ids, _) in read])
+            dense = np.concatenate([dense for _, (_, dense) in read])
+            scores = (await arm.scorer.score(ids, dense, time.monotonic() + _WITHIN_S)).values
         except Exception as error:
             # A candidate may fail in any way here; its copies are lost and nobody waits for them.
-            self.dropped += len(block)
+            self.dropped += len(read)
             if candidate.breaker.reason is None:
                 _log.exception("rollout: version %s scored no copies", arm.bundle.version)
             late = isinstance(error, TimeoutError)
@@ -118,7 +123,7 @@ class Shadow:
             "version": arm.bundle.version,
             "bundle": arm.bundle.digest,
             "release": snapshot.plan.release,
-            "prediction_ids": [i for copy, _ in block for i in copy.prediction_ids],
+            "prediction_ids": [i for copy, _ in read for i in copy.prediction_ids],
             "scores": scores.tolist(),
         }
         refused = self._log.refuses
@@ -126,17 +131,25 @@ class Shadow:
             self._log.append({"shadow": said})
         except OSError:
             # A full disk is not the candidate's fault.
-            self.dropped += len(block)
+            self.dropped += len(read)
             if not refused:
-                _log.exception("prediction log: %d copies are not recorded", len(block))
+                _log.exception("prediction log: %d copies are not recorded", len(read))
         else:
-            self.scored += len(block)
+            self.scored += len(read)
 
-    async def _encoded(self, copy: Copy, encoded: Encoded | None, deadline: float) -> Encoded:
+    async def _encoded(self, copy: Copy, encoded: Encoded | None, until: float) -> Encoded | None:
+        """What the candidate takes; None where its features cannot be read, which is not its
+        fault: by defaults it would be judged for the store."""
         if encoded is not None:
             return encoded
         keys = [{name: row[name] for name in self._use_case.entities} for row in copy.rows]
-        served = await copy.arm.reader.read(keys, copy.q, deadline)
-        spec = self._use_case.model
-        ids = encode_ids(spec.categorical, copy.rows, [served.q] * len(copy.rows))
-        return ids, encode_dense(spec.numeric, copy.rows, served.values)
+        try:
+            served = await copy.arm.reader.within(keys, copy.q, until)
+            if served.store_failed:
+                return None
+            spec = self._use_case.model
+            ids = encode_ids(spec.categorical, copy.rows, [served.q] * len(copy.rows))
+            return ids, encode_dense(spec.numeric, copy.rows, served.values)
+        except Exception:
+            _log.exception("rollout: a copy for version %s has no inputs", copy.arm.bundle.version)
+            return None

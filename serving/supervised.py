@@ -1,11 +1,15 @@
 """A process that is started again whenever it ends, for as long as this one wants it."""
 
+import logging
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 
 from serving.settings import Settings
+
+_log = logging.getLogger("serving.instance.supervised")
+"""Below the instance's, in whose server log it is told."""
 
 _PAUSE_S = 1.0
 _STOP_S = 10.0
@@ -51,9 +55,18 @@ class Supervised:
             with self._lock:
                 if self._ends.is_set():
                     return
-                self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)
-            self._process.wait()
+                self._process = process = self._begun()
+            if process is not None:
+                process.wait()
             self._ends.wait(_PAUSE_S)
+
+    def _begun(self) -> subprocess.Popen[bytes] | None:
+        try:
+            return subprocess.Popen(self._command, stdin=subprocess.PIPE)
+        except OSError:
+            # Memory, processes and descriptors may be had again.
+            _log.exception("a process was not started, which is tried again in %g s", _PAUSE_S)
+            return None
 
 
 def controller_command(settings: Settings, boot: str) -> list[str]:

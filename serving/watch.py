@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 class Watch:
     """Looks for a plan, and reports, every `every_s` seconds until it is closed; at once when a
-    breaker opens, so that a bad candidate is out sooner.
+    breaker opens, so that a bad candidate is out sooner, and when a candidate is there.
 
     `counts`: what a report says of all that comes before and beside the model.
     """
@@ -50,28 +50,30 @@ class Watch:
         await self._report()
 
     async def once(self) -> None:
-        """Take up a later plan if there is one, and report."""
+        """Take up a later plan if there is one, begin a look at the dimensions, and report."""
         await self._predictor.arms.look()
+        self._predictor.dimensions.refresh()
         await self._report()
 
     async def _run(self) -> None:
         while True:
             await self.once()
-            broke = self._predictor.arms.broke
+            news = self._predictor.arms.news
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._every_s):
-                    await broke.wait()
-            broke.clear()
+                    await news.wait()
+            news.clear()
 
     async def _report(self) -> None:
         self._beat += 1
-        # The kernel walks a process's pages to say which are its own: milliseconds.
-        held = await asyncio.to_thread(self._memory)
-        report = Report(self._name, self._boot, self._beat, {**self._said(), "memory": held})
         try:
+            # The kernel walks a process's pages to say which are its own: milliseconds.
+            held = await asyncio.to_thread(self._memory)
+            report = Report(self._name, self._boot, self._beat, {**self._said(), "memory": held})
             await asyncio.to_thread(self._store.report, report)
         except Exception:
-            # Answers go on; the counts are cumulative, so the next report makes up for this one.
+            # Answers go on, and so do looks for a plan; the counts are cumulative, so the next
+            # report makes up for this one.
             _log.exception("rollout: the replica's report was not taken")
 
     def _said(self) -> dict[str, Any]:
@@ -85,7 +87,7 @@ class Watch:
             "at": time.time(),
             "every_s": self._every_s,
             "ended": self._ended,
-            "epoch": arms.now.plan.epoch,
+            "epoch": arms.taken_up,
             "champion": arms.now.champion.bundle.version,
             "busy": self._busy(),
             "broken": dict(arms.broken()),

@@ -11,6 +11,7 @@ from data_contracts.exposure import Plan as Exposure
 from data_contracts.exposure import Traffic
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import CHALLENGER
+from serving.alignment import FOR_NOW
 from serving.release import ACTIONS, START
 from serving.rollout_status import about, replayed
 from serving.rollout_status import history as told
@@ -90,13 +91,18 @@ def propose(deployment: Deployment, actor: str) -> dict[str, str]:
 
 def waiting(deployment: Deployment) -> str | None:
     """The challenger that may be released now: its gates passed against today's champion, it is
-    not barred, nothing else is being released, and nobody has asked for it yet."""
+    not barred, nothing else is being released, and nobody has asked for it yet, or only when there
+    was no room."""
     store, registry = _store(deployment), Registry(deployment.lake)
     name, plan = deployment.use_case.name, store.plan()
     version = registry.aliases(name).get(CHALLENGER)
     if version is None or plan is None or plan.candidate is not None or version in store.barred():
         return None
-    asked = [r for r in store.requests() if (r.action, r.version) == (START, version)]
+    asked = [
+        r
+        for r in store.requests()
+        if (r.action, r.version) == (START, version) and not (r.answer or "").startswith(FOR_NOW)
+    ]
     decided = registry.decided(name, version)
     return version if decided and decided["promotes"] and not asked else None
 

@@ -152,14 +152,21 @@ class Release:
 
     def settle(self) -> None:
         """Controller and replica know of each other's last word."""
-        watch = self.replica.watch
-        assert watch is not None
         for _ in range(2):
             self.controller.tick()
             self.controller.align()
-            self.client.run(watch.once())
+            self.client.run(self._heard())
         self.controller.tick()
         self.controller.align()
+
+    async def _heard(self) -> None:
+        """The replica looks, starts what it has to, and says so."""
+        watch, arms = self.replica.watch, self.replica.predictor.arms
+        assert watch is not None
+        await watch.once()
+        if arms._filling is not None:
+            await arms._filling
+            await watch._report()
 
     def canary(self, bps: int = 100) -> None:
         """Version 2 answers this share."""

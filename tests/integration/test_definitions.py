@@ -9,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from data_contracts.clock import DAY, HOUR
 from data_contracts.lake import Lake
 from data_contracts.results import write_result
 
@@ -172,3 +173,21 @@ def test_a_cleared_history_does_not_hide_new_windows(defs: dg.Definitions, root:
     cursor, _ = tick(defs, None)
     write_windows(root, (7, 0.9), (8, 0.9))
     assert ["drift-8"] == tick(defs, cursor)[1]
+
+
+def test_a_challenger_is_asked_for_once_an_hour_at_most(
+    defs: dg.Definitions, monkeypatch: pytest.MonkeyPatch
+):
+    sensor = defs.get_repository_def().get_sensor_def("release_challenger")
+    now = [DAY]
+    monkeypatch.setattr("dagster_project.defs.rollout.waiting", lambda deployment: "2")
+    monkeypatch.setattr("dagster_project.defs.rollout.SystemClock.now", lambda clock: now[0])
+    keys: list[str | None] = []
+    for later in (0, HOUR - 1, HOUR):
+        now[0] = DAY + later
+        with dg.DagsterInstance.ephemeral() as instance:
+            context = dg.build_sensor_context(instance=instance, definitions=defs)
+            found = sensor.evaluate_tick(context).run_requests or []
+        keys += [request.run_key for request in found]
+    assert (3, 2) == (len(keys), len({*keys}))
+    assert keys[0] == keys[1]

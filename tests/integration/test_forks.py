@@ -28,7 +28,9 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 def started(forks: Forks, bundle: Bundle) -> CandidateProcess:
-    return CandidateProcess(forks, bundle, 1, "cpu", 60.0, 60.0)
+    process = CandidateProcess(forks, bundle, 1, "cpu", 60.0)
+    process.until_ready(60.0)
+    return process
 
 
 def test_candidates_of_one_parent_score_and_end_apart(forks: Forks, bundle: Bundle) -> None:

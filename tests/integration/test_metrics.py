@@ -1,11 +1,15 @@
 """`/metrics`: the counts of every replica as one, as a Prometheus server reads them."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from data_contracts.rollout import Plan
+from data_contracts.rollout_store import RolloutStore
 from serving.app import build_app
 from serving.auth import create_key
 from serving.replica import Replica, open_replica
@@ -24,6 +28,21 @@ class Booted:
     def ask(self, body: object, key: str | None) -> int:
         headers = as_role(key) if key else {}
         return self._client.post("/clicks/v1/predict", json=body, headers=headers).status_code
+
+    def plan(self) -> Plan:
+        """What the replica goes by."""
+        return self._replica.predictor.arms.now.plan
+
+    def until(self, holds: Callable[[], object]) -> None:
+        """Let the replica's own turns come until it holds."""
+
+        async def wait() -> None:
+            async with asyncio.timeout(60):
+                while not holds():
+                    self._replica.predictor.arms.news.set()
+                    await asyncio.to_thread(bytes)
+
+        self._client.run(wait())
 
     def metrics(self, headers: dict[str, str]) -> httpx.Response:
         return self._client.get("/metrics", headers=headers)
@@ -91,3 +110,20 @@ def test_a_scraper_needs_a_key_for_metrics(world: World) -> None:
     with booted(world, "asked") as one:
         assert answers == {key: one.metrics(as_role(key)).status_code for key in answers}
         assert 401 == one.metrics({}).status_code
+
+
+def test_a_report_that_cannot_be_made_keeps_no_plan_from_being_taken_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[int] = []
+
+    def left() -> int:
+        failed.append(1)
+        raise ValueError("no such unit of memory")
+
+    store = RolloutStore(world.lake.rollouts, "clicks")
+    with booted(world, "odd") as one:
+        monkeypatch.setattr("serving.watch.memory.left", left)
+        one.until(lambda: len(failed) > 2)
+        plan = store.add(Plan(1, one.plan().champion))
+        one.until(lambda: one.plan() == plan)

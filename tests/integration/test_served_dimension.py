@@ -1,7 +1,8 @@
 """What a request's row takes from a dimension: as of q, of the newest version, on record."""
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from data_contracts.use_case import load_use_case
 from data_contracts.views import View, ViewRegistry
 from serving.app import build_app
 from serving.auth import create_key
+from serving.dimensions import DimensionReader
 from serving.replica import Replica
 from spark_jobs.dimensions import append_rows
 from spark_jobs.feature_store import OnlineStates
@@ -68,6 +70,12 @@ class Shop:
         route = next(r for r in self._client.app.routes if getattr(r, "path", "") == "/world")
         assert isinstance(route, Mount)
         return route.app.state.replica
+
+    def run(self, work: Awaitable[None]) -> None:
+        async def done() -> None:
+            await work
+
+        self._client.run(done())
 
     def post(self, q: int, *candidates: dict[str, Any]) -> Any:
         self.asked += 1
@@ -124,3 +132,37 @@ def test_a_replica_sees_what_is_loaded_while_it_runs_and_keeps_it_when_it_cannot
         assert [("c3", 3.0)] == shop.served(NOW, {"item_id": "i2"})
     finally:
         (lake.dimensions / "away").rename(lake.dimensions / "item")
+
+
+def test_no_request_waits_for_a_table_and_none_begins_a_second_look(
+    shop: Shop, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dimensions, goes_on, begun = shop.replica.predictor.dimensions, threading.Event(), list[int]()
+    look = DimensionReader._look
+
+    def slow(reader: DimensionReader) -> None:
+        begun.append(1)
+        assert goes_on.wait(60)
+        look(reader)
+
+    monkeypatch.setattr(DimensionReader, "_look", slow)
+    append_rows(USE_CASE, lake, ITEM, [DimensionRow("i3", NOW - HOUR, ("c3",))])
+    for _ in range(3):
+        dimensions._due = 0.0
+        assert [(None, 0.0)] == shop.served(NOW, {"item_id": "i3"})
+    goes_on.set()
+    assert dimensions._looking is not None
+    shop.run(dimensions._looking)
+    assert [1] == begun
+    assert [("c3", 3.0)] == shop.served(NOW, {"item_id": "i3"})
+
+
+def test_a_replica_that_nobody_asks_sees_what_is_loaded(shop: Shop, lake: Lake) -> None:
+    append_rows(USE_CASE, lake, ITEM, [DimensionRow("i4", NOW - HOUR, ("c3",))])
+    dimensions, watch = shop.replica.predictor.dimensions, shop.replica.watch
+    dimensions._due = 0.0
+    assert watch is not None
+    shop.run(watch.once())
+    assert dimensions._looking is not None
+    shop.run(dimensions._looking)
+    assert [("c3", 3.0)] == shop.served(NOW, {"item_id": "i4"})

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from getpass import getuser
 
 import pytest
@@ -29,7 +30,17 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
         yield Release(world, client)
 
 
-def test_a_challenger_is_asked_for_once_and_its_release_is_told(
+@contextmanager
+def crowded(release: Release) -> Iterator[None]:
+    """There is no memory for a candidate."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("serving.watch.memory.left", lambda: 1 << 20)
+        release.settle()
+        yield
+    release.settle()
+
+
+def test_a_challenger_is_asked_for_once_there_is_room_and_its_release_is_told(
     release: Release, capsys: pytest.CaptureFixture[str]
 ) -> None:
     deployment = Deployment("clicks", release.world.root)
@@ -37,6 +48,13 @@ def test_a_challenger_is_asked_for_once_and_its_release_is_told(
     assert "no plan yet" in str(propose(deployment, "Dagster")["stage"])
     release.settle()
     assert "2" == waiting(deployment)
+    with crowded(release):
+        assert "2" == propose(deployment, "Dagster")["asked_for"]
+        assert waiting(deployment) is None
+        release.settle()
+        refused = str(release.store.requests()[-1].answer)
+        assert refused.startswith("refused for now: no headroom: the candidate may take")
+    assert ("steady", "2") == (release.plan.stage, waiting(deployment))
     assert "2" == propose(deployment, "Dagster")["asked_for"]
     assert waiting(deployment) is None
     release.settle()

@@ -147,6 +147,17 @@ def test_the_aliases_can_follow_a_plan_from_wherever_they_are(plan: Plan, held: 
     assert expected == {alias: after[alias] for alias in stages if alias in after}
 
 
+@pytest.mark.parametrize("plan", [FIRST, began(FIRST, TWO, TUNED), canary(100)])
+@given(st.permutations(["1", "2", "3", "", ""]))
+def test_a_move_leaves_those_that_came_after_it(plan: Plan, held: list[str]) -> None:
+    alone = zip(("challenger", "shadow", "canary", "champion"), held, strict=False)
+    aliases = {alias: version for alias, version in alone if version}
+    while left := moves(plan, aliases):
+        _, version, stage = left[0]
+        aliases = promoted(aliases, version, stage) if stage else demoted(aliases, version)
+        assert left[1:] == moves(plan, aliases)
+
+
 def test_moves_made_beside_the_plan_become_one_and_keep_the_units_of_the_same_candidate() -> None:
     shadow = began(FIRST, TWO, TUNED)
     after = adopted(shadow, {"champion": ONE, "canary": TWO}, STEPS, TUNED)

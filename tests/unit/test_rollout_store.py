@@ -134,3 +134,18 @@ def test_a_report_that_comes_late_does_not_replace_the_last_one(store: RolloutSt
         store.report(Report("late", "b", beat, {"ended": beat == 3}))
     (kept,) = [report for report in store.reports() if report.replica == "late"]
     assert Report("late", "b", 3, {"ended": True}) == kept
+
+
+def test_a_bar_is_lifted_by_its_reason_alone(store: RolloutStore) -> None:
+    store.add(Plan(3, Target("1", "a")), {"2": "too slow", "3": "too slow"})
+    store.lift("2", "too bad")
+    assert {"2": "too slow", "3": "too slow"} == store.barred()
+    store.lift("2", "too slow")
+    assert {"3": "too slow"} == store.barred()
+
+
+def test_a_look_before_the_champion_s_first_click_draws_nothing(store: RolloutStore) -> None:
+    unclicked = look(MANY + 1, 5)
+    unclicked["decision"]["checks"][0]["evidence"]["evidence"]["sums"]["level"] = 0.0
+    store.look(2, unclicked)
+    assert {} == Drawn(store).looks()[-1]["sequences"]
