@@ -24,7 +24,7 @@ class Continued:
     """What was found for it, under today's declaration."""
 
 
-def asked(registry: Registry, use_case: UseCase, model: str, home: Path) -> Continued:
+def requested_champion(registry: Registry, use_case: UseCase, model: str, home: Path) -> Continued:
     """The champion, its bundle opened below `home`. ValueError where it is no `model`, NotContinued
     or NoSpec where it takes other inputs or does not say by which spec it was fitted."""
     champion = registry.champion(use_case.name)
@@ -38,18 +38,18 @@ def asked(registry: Registry, use_case: UseCase, model: str, home: Path) -> Cont
     return Continued(champion.version, folder, read_chosen(folder).under(use_case.model))
 
 
-def declared(
+def declared_champion(
     registry: Registry, use_case: UseCase, model: str, home: Path, dataset: Dataset
 ) -> Continued | str | None:
-    """As `asked`, where `Retrain.warm_start` is declared and there is a champion to go on from; why
-    not, where it cannot be gone on from: a schedule has nobody to choose otherwise."""
+    """As `requested_champion`, where `Retrain.warm_start` is declared and there is a champion to go
+    on from; why not, where it cannot be gone on from: a schedule has nobody to choose otherwise."""
     champion = registry.champion(use_case.name)
     if not use_case.declared.retrain.warm_start or champion is None or model == TREES:
         return None
     if champion.model != model:
         return f"champion: is {champion.model}, not {model}"
     try:
-        found = asked(registry, use_case, model, home)
+        found = requested_champion(registry, use_case, model, home)
         spec = found.chosen.spec
         epoch_zero(model, spec, TrainingData(dataset, spec), found.folder)
     except (OtherFormat, NoSpec, NotContinued) as why:

@@ -88,7 +88,10 @@ def recall(
             theirs, own = scores[index.known], scores[item[row]]
             above[one, place], same[one, place] = (theirs > own).sum(), (theirs == own).sum()
     of = None if users is None else users[clicked]
-    mean = lambda values: mean_over_users(values, of, use_case.declared.gates.confidence)  # noqa: E731
+
+    def mean(values: np.ndarray) -> Estimate:
+        return mean_over_users(values, of, use_case.declared.gates.confidence)
+
     found: Recall = {TWO_TOWER: {}, POPULARITY: {}} if depths else {}
     for k in depths:
         ours, theirs = (hits_at(k, *each) for each in zip(above, same, strict=True))

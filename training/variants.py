@@ -23,10 +23,11 @@ from data_contracts.views import digests_of
 from training.batches import Rows, joined
 from training.data import Dataset, read_dataset
 from training.offers import LEAST_ROWS, LEAST_RUNS, Figures, pick, refusal
+from training.progress import OnProgress, silent
 from training.registry import Registry, Version
 from training.variant_graphs import Sample
 from training.variant_process import SIZES, Job
-from training.variant_runs import OWN, VARIANTS, Made, OnProgress, make, run_in_turn
+from training.variant_runs import OWN, VARIANTS, Made, make, run_in_turn
 
 CALIBRATION_ROWS = 2048
 MOST_ROWS = 50_000
@@ -57,7 +58,7 @@ def measure_variants(
     lake: Lake,
     version: Version,
     plan: Plan = Plan(),
-    report: OnProgress = lambda _, __: None,
+    report: OnProgress = silent,
 ) -> dict[str, Any]:
     """Make, measure and judge the variants of a version; those offered are kept beside its bundle.
 
