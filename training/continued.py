@@ -10,7 +10,7 @@ from training.data import Dataset, TrainingData
 from training.fit import epoch_zero
 from training.models.names import TREES
 from training.registry import Registry
-from training.warm import NotContinued, check_inputs
+from training.warm import NotContinued, check_same_inputs
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def requested_champion(registry: Registry, use_case: UseCase, model: str, home: 
             f"{champion.model if champion else 'none yet'}, not {model}: train without it"
         )
     folder = registry.download(champion, home)
-    check_inputs(open_bundle(folder, champion.digest), use_case)
+    check_same_inputs(open_bundle(folder, champion.digest), use_case)
     return Continued(champion.version, folder, read_chosen(folder).under(use_case.model))
 
 
