@@ -44,9 +44,14 @@ class Member:
 class Inputs:
     """What a graph takes, as `Manifest` says it."""
 
-    features: tuple[str, ...]
+    feature_digests: Mapping[str, str]
     categorical: tuple[tuple[str, int], ...]
     numeric: tuple[tuple[str, float], ...]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """As of `Manifest`."""
+        return tuple(self.feature_digests)
 
 
 @dataclass(frozen=True)
@@ -194,11 +199,17 @@ def check_golden(expected: np.ndarray, scores: np.ndarray) -> None:
         raise BundleRefused(
             f"golden rows: {list(scores.shape)} scores for {list(expected.shape)} expected"
         )
-    gap = np.abs(_logit(expected) - _logit(scores))
-    if not np.isfinite(gap).all() or gap.max() > LOGIT_TOLERANCE:
+    gap = logit_gap(expected, scores)
+    if not gap <= LOGIT_TOLERANCE:
         raise BundleRefused(
-            f"golden rows: logits differ by {gap.max():.2e}, at most {LOGIT_TOLERANCE:g} allowed"
+            f"golden rows: logits differ by {gap:.2e}, at most {LOGIT_TOLERANCE:g} allowed"
         )
+
+
+def logit_gap(one: np.ndarray, other: np.ndarray) -> float:
+    """The largest difference of two logits of the same row, of probabilities float[n], n > 0; NaN
+    where one of them is NaN."""
+    return float(np.abs(_logit(one) - _logit(other)).max())
 
 
 def _logit(p: np.ndarray) -> np.ndarray:

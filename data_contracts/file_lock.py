@@ -24,14 +24,15 @@ def locked(path: Path, patience_s: float | None = None) -> Generator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         else:
             deadline = time.monotonic() + patience_s
-            while not _taken(lock):
+            while not try_lock(lock):
                 if time.monotonic() >= deadline:
                     raise TimeoutError(f"{path}: held by another for more than {patience_s:g} s")
                 time.sleep(_PAUSE_S)
         yield
 
 
-def _taken(lock: IO[str]) -> bool:
+def try_lock(lock: IO[str]) -> bool:
+    """Whether the open file `lock` could be locked at once; it is held until that is closed."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

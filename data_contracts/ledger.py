@@ -43,6 +43,21 @@ class Row:
         """The body, read."""
         return json.loads(self.body)
 
+    def told(self) -> dict[str, Any]:
+        """An intent for people: who moved which version where, and what allowed it; JSON-ready."""
+        said = self.said
+        decided = said["decision"]
+        return {
+            "row": self.seq,
+            "time": self.time,
+            "actor": self.actor,
+            "action": said["action"],
+            "version": said["version"],
+            "to": said["to"],
+            "verdict": decided["verdict"] if decided else None,
+            "override": said["override"],
+        }
+
     @property
     def stamp(self) -> str:
         """`seq:hash`, as the registered model carries it of its ledger's last row."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from data_contracts.evidence import (
+    SEED,
     Estimate,
     effective_size,
     few_users,
@@ -23,6 +24,8 @@ MOST_OF_ALL = 0.05
 """Share of the whole weight that one row may carry."""
 SURE = 0.999
 """Confidence with which weights that do not average 1 are called wrong."""
+STRENGTH, FOLDS = 100.0, 3
+"""Of a reward model: its prior's weight in rows, and in how many parts it is cross-fitted."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,6 @@ def off_policy_value(
     target: np.ndarray,
     confidence: float = 0.95,
     draws: int = 1000,
-    seed: int = 0,
     modelled: Modelled | None = None,
     users: np.ndarray | None = None,
 ) -> OffPolicyValue:
@@ -89,7 +91,7 @@ def off_policy_value(
         summed["dm"] = modelled.target
         summed["dr"] = modelled.target + weight * (rewards - modelled.logged)
     columns = np.column_stack(list(summed.values()))
-    found = _means(columns, unit, draws, seed)
+    found = _means(columns, unit, draws)
     n, means = len(rewards), dict(zip(summed, columns.mean(axis=0), strict=True))
     drawn = dict(zip(summed, found.T, strict=True))
     kept = drawn["weight"] > 0
@@ -117,7 +119,6 @@ def slate_value(
     target: np.ndarray,
     confidence: float = 0.95,
     draws: int = 1000,
-    seed: int = 0,
     users: np.ndarray | None = None,
 ) -> OffPolicyValue:
     """Mean reward of a slate that is read from the top: cascade weights (McInerney et al. 2020).
@@ -133,7 +134,7 @@ def slate_value(
     slots = rewards.shape[1]
     columns = np.concatenate([gained, np.where(there, weight, 0.0), there], axis=1)
     unit, _ = units_of(len(rewards), users)
-    found, means = _means(columns, unit, draws, seed), columns.mean(axis=0)
+    found, means = _means(columns, unit, draws), columns.mean(axis=0)
 
     def normalised(sums: np.ndarray) -> np.ndarray:
         over, under, share = np.split(np.atleast_2d(sums), [slots, 2 * slots], axis=1)
@@ -166,27 +167,23 @@ def tabular_model(
     cell: np.ndarray,
     place: np.ndarray,
     probability: np.ndarray,
-    strength: float = 100.0,
-    folds: int = 3,
-    seed: int = 0,
     users: np.ndarray | None = None,
 ) -> Modelled:
     """A reward model of one mean per cell, smoothed towards the mean of all, cross-fitted: a user's
     rows are one fold's, and nothing is expected of a fold beside which there are no rows.
 
     `cell` int[n]: which (action, place) was logged; `place` int[cells] and `probability`
-    float[cells]: where each cell is, and how often the target chooses it there. `strength` is the
-    prior's weight in rows.
+    float[cells]: where each cell is, and how often the target chooses it there.
     """
     unit, count = units_of(len(rewards), users)
-    fold = np.random.default_rng(seed).integers(0, folds, count)[unit]
+    fold = np.random.default_rng(SEED).integers(0, FOLDS, count)[unit]
     cells, places = len(place), int(place.max()) + 1
-    means, expected = np.zeros((folds, cells)), np.zeros((folds, places))
-    for each in range(folds):
+    means, expected = np.zeros((FOLDS, cells)), np.zeros((FOLDS, places))
+    for each in range(FOLDS):
         others = fold != each
-        prior = strength * (rewards[others].mean() if others.any() else 0.0)
+        prior = STRENGTH * (rewards[others].mean() if others.any() else 0.0)
         hits = np.bincount(cell[others], rewards[others], minlength=cells)
-        means[each] = (hits + prior) / (np.bincount(cell[others], minlength=cells) + strength)
+        means[each] = (hits + prior) / (np.bincount(cell[others], minlength=cells) + STRENGTH)
         expected[each] = np.bincount(place, probability * means[each], minlength=places)
     return Modelled(means[fold, cell], expected[fold, place[cell]])
 
@@ -196,11 +193,11 @@ def _check(rewards: np.ndarray, logged: np.ndarray) -> None:
         raise ValueError("off-policy value: needs rows, each with a logged propensity in (0, 1]")
 
 
-def _means(columns: np.ndarray, unit: np.ndarray, draws: int, seed: int) -> np.ndarray:
+def _means(columns: np.ndarray, unit: np.ndarray, draws: int) -> np.ndarray:
     """float[draws, columns]: their means over the rows of units drawn with replacement."""
     rows = np.bincount(unit)
     sums = np.column_stack([np.bincount(unit, column) for column in columns.T])
-    rng, count = np.random.default_rng(seed), len(rows)
+    rng, count = np.random.default_rng(SEED), len(rows)
     found: list[np.ndarray] = []
     for _ in range(draws):
         times = np.bincount(rng.integers(0, count, count), minlength=count)

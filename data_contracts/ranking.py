@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from data_contracts.evidence import Estimate, percentile_interval, units_of
+from data_contracts.evidence import DRAWS, SEED, Estimate, percentile_interval, units_of
 
 
 def grouped_auc(
@@ -73,19 +73,13 @@ def mean_over_users(
     return replace(found, n=len(values))
 
 
-def ratio(
-    over: np.ndarray,
-    under: np.ndarray,
-    confidence: float = 0.95,
-    draws: int = 400,
-    seed: int = 0,
-) -> Estimate:
+def ratio(over: np.ndarray, under: np.ndarray, confidence: float = 0.95) -> Estimate:
     """Sum of `over` by sum of `under` (float[n]), bootstrapped over their entries; NaN without."""
     if not len(over):
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     found: list[float] = []
-    for _ in range(draws):
+    for _ in range(DRAWS):
         pick = rng.integers(0, len(over), len(over))
         found.append(float(over[pick].sum() / under[pick].sum()))
     value = float(over.sum() / under.sum())

@@ -23,6 +23,10 @@ Stage = Literal["steady", "shadow", "canary"]
 """Only the champion; the candidate scores copies of requests; it answers a part of them."""
 BUCKETS = 10_000
 """Basis points: a share of the traffic is a number of them."""
+Action = Literal["start", "advance", "hold", "resume", "abort", "rollback"]
+"""What may be asked of a release's controller."""
+ACTIONS: tuple[Action, ...] = get_args(Action)
+START: Action = "start"
 STEPS = (100, 500, 2_500, 5_000)
 """Shares of a canary, one after the other, unless a use case declares others."""
 
@@ -124,6 +128,15 @@ class Plan:
         if self.stage == "canary":
             return f"{self.canary_bps / 100:g} % of the units"
         return f"copies of {self.shadow_bps / 100:g} % of the requests" if self.candidate else ""
+
+
+def check_asked(action: str, version: str | None) -> None:
+    """Raise ValueError for no `Action`, and unless a version is named to start with, and only
+    then."""
+    if action not in ACTIONS:
+        raise ValueError(f"action {action!r}: one of {', '.join(ACTIONS)}")
+    if (action == START) != (version is not None):
+        raise ValueError(f"version: needed for `{START}`, and for nothing else")
 
 
 def bucket(salt: str, unit: str) -> int:

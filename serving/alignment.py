@@ -7,7 +7,7 @@ from data_contracts.exposure import Plan as Exposure
 from data_contracts.ledger import INTENT
 from data_contracts.moves import Moves, Override
 from data_contracts.registered import Registry
-from data_contracts.rollout import Plan, Target, adopted, led_to, moves
+from data_contracts.rollout import START, Plan, Target, adopted, led_to, moves
 from data_contracts.rollout_store import Overtaken, Request, RolloutStore
 from data_contracts.stages import CHAMPION, SHADOW, MoveRefused
 from data_contracts.use_case import UseCase
@@ -16,7 +16,6 @@ from serving.plans import Plans
 
 _log = logging.getLogger(__name__)
 
-START = "start"
 FOR_NOW = "refused for now: "
 """What the answer to a start begins with that may be asked for again."""
 

@@ -5,7 +5,7 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -146,6 +146,10 @@ class OpenAccess:
     def holder(self, digest: str) -> Caller | None:
         """The same."""
         return self.caller({})
+
+
+Access = Callable[[], Keys | OpenAccess]
+"""Who may do what; asked anew for each request."""
 
 
 def demand(roles: Collection[Role], needed: Role, what: str) -> None:

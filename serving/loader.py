@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_contracts.bundle import GRAPH, BundleRefused, Manifest, open_bundle
+from data_contracts.declared_inputs import inputs_of
 from data_contracts.lake import Lake
 from data_contracts.rollout import Target
 from data_contracts.stages import CHAMPION
@@ -97,18 +98,13 @@ def check_definitions(use_case: UseCase, manifest: Manifest) -> None:
 
     Its features may be of older definitions: the reader finds the views that hold them.
     """
+    inputs = inputs_of(use_case)
     differences = {
         "use case": (manifest.use_case, use_case.name),
         "contract version": (manifest.contract_version, use_case.contract.version),
         "contract digest": (manifest.contract_digest, use_case.contract.digest),
-        "categorical inputs": (
-            manifest.categorical,
-            tuple((c.field, c.buckets) for c in use_case.model.categorical),
-        ),
-        "numeric inputs": (
-            manifest.numeric,
-            tuple((n.field, n.default) for n in use_case.model.numeric),
-        ),
+        "categorical inputs": (manifest.categorical, inputs.categorical),
+        "numeric inputs": (manifest.numeric, inputs.numeric),
     }
     for what, (trained, served) in differences.items():
         if trained != served:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from data_contracts.clock import HOUR, Clock, ReplayClock, parse_time
+from data_contracts.clock import HOUR, Clock, ReplayClock
 from data_contracts.encoding import encode_dense, encode_ids
-from data_contracts.online import view_name
-from data_contracts.predictions import PredictionLog, digest, off_policy_id, prediction_id
+from data_contracts.predictions import PredictionLog, digest
 from data_contracts.tally import UNEXPOSED, Tally
 from data_contracts.use_case import UseCase
 from serving.answer import response
@@ -28,7 +27,9 @@ from serving.dimensions import DimensionReader
 from serving.explain import explanation
 from serving.features import Served
 from serving.predict_body import PredictRequest
+from serving.prediction_record import record_of
 from serving.problem import Problem
+from serving.query import ArmInput, Query, Scored
 from serving.scorer import ScoreFailed, Scores
 from serving.shadow import Copy, Shadow
 from serving.spans import Untraced
@@ -37,24 +38,6 @@ _log = logging.getLogger(__name__)
 
 _STEPS_KEPT = 8
 _SLACK_S = 0.005
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What one arm is asked for a request."""
-
-    arm: Arm
-    served: Served
-    ids: np.ndarray
-    dense: np.ndarray
-    features_ms: float
-
-
-@dataclass(frozen=True)
-class _Answer(_Asked):
-    """What it made of that."""
-
-    scores: Scores
 
 
 @dataclass
@@ -100,95 +83,47 @@ class Predictor:
         drop belongs to no arm either. `explain`: with the features and the attributions of its
         scores.
         """
-        arrival, started = time.time_ns() // 1000, time.monotonic()
+        started = time.monotonic()
         until = started + self.timeout_ms / 1000 if until is None else until
-        asked = query_time(self.clock, request, roles)
-        rows = await self.dimensions.filled(rows_of(self.use_case, request), asked)
+        query = await self._query(request, roles, version)
+        scored, failure = await self._by_arms(query, Budget(started, until - started))
+        total_ms = _ms_since(started)
+        if query.assigned is not None:
+            values = scored.scores.values
+            self._count(query.snapshot, query.assigned, values, failure, total_ms)
+        choice, every = query.choice, query.prediction_ids(scored.arm.bundle.version)
+        names = choice.kept(every) if choice else every
+        scores = scored.scores.values.tolist()
+        self.answered += 1
+        self.spent_ms.update(scored.spent_ms)
+        chosen = choice.ordered(scores, every) if choice else None
+        self._log_record(record_of(query, scored, names, failure, chosen, total_ms))
+        self._mirror(query, scored, names)
+        answer = response(request.request_id, names, scored.arm, scored.served, scores)
+        if explain:
+            answer["explanation"] = await explanation(
+                self.use_case, scored.arm, scored.served, query.rows, (scored.ids, scored.dense),
+                answer["predictions"], until,
+            )  # fmt: skip
+        return choice.stamped(answer, every) if choice else answer
+
+    async def _query(
+        self, request: PredictRequest, roles: Collection[Role], version: str | None
+    ) -> Query:
+        arrival = time.time_ns() // 1000
+        q_asked = query_time(self.clock, request, roles)
+        rows = await self.dimensions.filled(rows_of(self.use_case, request), q_asked)
         if isinstance(self.clock, ReplayClock):
-            self.clock.advance(asked)
+            self.clock.advance(q_asked)
         snapshot = self.arms.now
         unit = self._unit(request, rows)
-        choice = self.choices.of(request.request_id, rows, asked)
+        choice = self.choices.of(request.request_id, rows, q_asked)
         rows = choice.rows if choice else rows
         assigned = snapshot.assigned(unit) if version is None and rows else None
-        budget = Budget(started, until - started)
-        found, failure, given = None, None, None
-        try:
-            if assigned == "candidate":
-                found, failure, given = await self._by_candidate(snapshot, rows, asked, budget)
-                budget = budget.rest()
-            if found is None:
-                arm = snapshot.champion if version is None else self._named(snapshot, version)
-                found = await self._by_one(arm, rows, asked, budget, given)
-        except (Exception, asyncio.CancelledError) as error:
-            failure = failure or _unanswered(error, budget)
-            if assigned is not None and failure is not None:
-                self._count(snapshot, assigned, None, failure, _ms_since(started))
-            raise
-        total_ms = _ms_since(started)
-        if assigned is not None:
-            self._count(snapshot, assigned, found.scores.values, failure, total_ms)
-        bundle, served = found.arm.bundle, found.served
-        make = prediction_id if version is None else off_policy_id
-        every = [
-            make(self.use_case.name, bundle.version, request.request_id, i)
-            for i in range(len(request.candidates))
-        ]
-        names = choice.kept(every) if choice else every
-        scores = found.scores.values.tolist()
-        self.answered += 1
-        latency = {
-            "features": round(found.features_ms, 3),
-            "queue": round(found.scores.queue_ms, 3),
-            "model": round(found.scores.model_ms, 3),
-        }
-        self.spent_ms.update(latency)
-        latency["total"] = round(total_ms, 3)
-        groups = found.arm.reader.reading
-        self._record(
-            {
-                "use_case": self.use_case.name,
-                "request_id": request.request_id,
-                "prediction_ids": names,
-                "arrival": arrival,
-                "event_time": parse_time(request.event_time) if request.event_time else None,
-                "q_asked": asked,
-                "q": served.q,
-                "inputs": rows,
-                "feature_names": bundle.manifest.features,
-                "definitions": found.arm.definitions,
-                "features": served.values.tolist(),
-                "views": [view_name(group) for group in groups.groups],
-                "view_of": groups.view_of(),
-                "seqs": served.seqs.tolist(),
-                "as_ofs": served.as_ofs,
-                "defaults_used": served.defaults_used,
-                "store_failed": served.store_failed,
-                "scores": scores,
-                "model": bundle.name,
-                "version": bundle.version,
-                "bundle": bundle.digest,
-                "latency_ms": latency,
-                "epoch": snapshot.plan.epoch,
-                "release": snapshot.plan.release if assigned else 0,
-                "canary_bps": snapshot.plan.canary_bps if assigned else 0,
-                "unit": unit,
-                "arm": assigned,
-                "off_policy": version is not None,
-                "fallback": failure,
-                "choice": choice and choice.ordered(scores, every),
-            }
-        )
-        if assigned and snapshot.plan.shadow_bps and (candidate := self.arms.exposed(snapshot)):
-            copy = Copy(snapshot, candidate, request.request_id, names, rows, served.q)
-            same = candidate.definitions == found.arm.definitions
-            self.shadow.offer(copy, (found.ids, found.dense) if same else None)
-        answer = response(request.request_id, names, found.arm, served, scores)
-        if explain:
-            given, said = (found.ids, found.dense), answer["predictions"]
-            told = explanation(self.use_case, found.arm, served, rows, given, said, budget.until)
-            answer["explanation"] = await told
-        return choice.stamped(answer, every) if choice else answer
+        return Query(
+            self.use_case.name, request, arrival, q_asked, rows, choice, snapshot, unit, assigned,
+            version,
+        )  # fmt: skip
 
     def _unit(self, request: PredictRequest, rows: Sequence[Mapping[str, Any]]) -> str:
         """What is assigned to an arm as a whole: the declared field, else the request."""
@@ -196,63 +131,80 @@ class Predictor:
         value = rows[0].get(declared) if declared else None
         return request.request_id if value is None else str(value)
 
-    def _named(self, snapshot: Snapshot, version: str) -> Arm:
-        """The arm of a version that is loaded here; Problem 404 for another one."""
-        arms = self.arms.answering(snapshot)
+    async def _by_arms(self, query: Query, budget: Budget) -> tuple[Scored, str | None]:
+        """What one of the arms answers, and why that of the query's unit did not; Problem where
+        none does."""
+        started = budget.began
+        scored, failure, arm_input = None, None, None
+        try:
+            if query.assigned == "candidate":
+                scored, failure, arm_input = await self._by_candidate(query, budget)
+                budget = budget.rest()
+            if scored is None:
+                scored = await self._by_one(self._arm_of(query), query, budget, arm_input)
+        except (Exception, asyncio.CancelledError) as error:
+            failure = failure or _unanswered(error, budget)
+            if query.assigned is not None and failure is not None:
+                self._count(query.snapshot, query.assigned, None, failure, _ms_since(started))
+            raise
+        return scored, failure
+
+    def _arm_of(self, query: Query) -> Arm:
+        """The champion, or the arm of the version that is asked by name; Problem 404 where that is
+        not loaded here."""
+        if query.version is None:
+            return query.snapshot.champion
+        arms = self.arms.answering(query.snapshot)
         for arm in arms:
-            if arm.bundle.version == version:
+            if arm.bundle.version == query.version:
                 return arm
         served = ", ".join(arm.bundle.version for arm in arms)
-        detail = f"version {version[:20]!r}: is not served here: name one of {served}"
+        detail = f"version {query.version[:20]!r}: is not served here: name one of {served}"
         raise Problem(HTTPStatus.NOT_FOUND, detail)
 
     async def _by_candidate(
-        self, snapshot: Snapshot, rows: Sequence[Mapping[str, Any]], asked: int, budget: Budget
-    ) -> tuple[_Answer | None, str | None, _Asked | None]:
-        """The candidate's answer, or why the champion has to give one; and what it was asked."""
-        arm, candidate, given = self.arms.exposed(snapshot), snapshot.candidate, None
+        self, query: Query, budget: Budget
+    ) -> tuple[Scored | None, str | None, ArmInput | None]:
+        """The candidate's answer, or why the champion has to give one; and what it was given."""
+        arm, candidate = self.arms.exposed(query.snapshot), query.snapshot.candidate
         if arm is None or candidate is None:
             return None, UNEXPOSED, None
+        arm_input: ArmInput | None = None
         within = budget.candidate_s(self.candidate_timeout_ms)
         try:
             # The store's time is not the candidate's: both arms wait for features as long.
-            given = await self._asked(arm, rows, asked, budget)
+            arm_input = await self._input(arm, query, budget)
             async with asyncio.timeout(within):
-                found = await self._scored(given, time.monotonic() + within)
+                scored = await self._score(arm_input, time.monotonic() + within)
         except TimeoutError:
             # Of a machine that is overloaded the candidate is not to blame, but the gate counts it.
             if candidate.engine is not None and candidate.engine.owes_for() > within / 2:
                 said = f"no answer within {within * 1000:.0f} ms"
                 candidate.breaker.failed(said, fatal=False)
-            return None, "timeout", given
+            return None, "timeout", arm_input
         except Exception as error:
             # Whatever a bad model raises, the champion answers.
             candidate.breaker.failed(str(error), fatal=True)
             _log.exception("rollout: version %s gave no answer", arm.bundle.version)
-            return None, type(error).__name__, given
-        candidate.breaker.answered(found.ids, found.dense, found.scores.values)
-        return found, None, given
+            return None, type(error).__name__, arm_input
+        candidate.breaker.answered(scored.ids, scored.dense, scored.scores.values)
+        return scored, None, arm_input
 
     async def _by_one(
-        self,
-        arm: Arm,
-        rows: Sequence[Mapping[str, Any]],
-        asked: int,
-        budget: Budget,
-        given: _Asked | None = None,
-    ) -> _Answer:
+        self, arm: Arm, query: Query, budget: Budget, theirs: ArmInput | None
+    ) -> Scored:
         """What this arm answers; Problem where it does not, for no other one is asked then.
 
-        `given`: what another arm was asked; of the same features it is not read again.
+        `theirs`: what another arm was given; of the same features it is not read again.
         """
-        if not rows:
-            return _unasked(arm, asked)
+        if not query.rows:
+            return _of_no_rows(arm, query.q_asked)
         try:
-            if given is not None and given.arm.definitions == arm.definitions:
-                given = replace(given, arm=arm)
+            if theirs is not None and theirs.arm.definitions == arm.definitions:
+                arm_input = replace(theirs, arm=arm)
             else:
-                given = await self._asked(arm, rows, asked, budget)
-            return await self._scored(given, budget.until, self.alone() and arm.scorer.local)
+                arm_input = await self._input(arm, query, budget)
+            return await self._score(arm_input, budget.until, self.alone() and arm.scorer.local)
         except TimeoutError as error:
             detail = f"{error}: send less at once, allow more time, or try again"
             raise Problem(
@@ -264,25 +216,36 @@ class Predictor:
         except ScoreFailed as error:
             raise Problem(HTTPStatus.INTERNAL_SERVER_ERROR, str(error)) from error
 
-    async def _asked(
-        self, arm: Arm, rows: Sequence[Mapping[str, Any]], asked: int, budget: Budget
-    ) -> _Asked:
+    async def _input(self, arm: Arm, query: Query, budget: Budget) -> ArmInput:
         started = time.monotonic()
+        rows = query.rows
         keys = [{name: row[name] for name in self.use_case.entities} for row in rows]
         with self.traces.span("features", arm.bundle.version):
-            served = await arm.reader.within(keys, asked, budget.features_until, self.alone())
-        features_ms = (time.monotonic() - started) * 1000
+            until = budget.features_until
+            served = await arm.reader.within(keys, query.q_asked, until, self.alone())
+        features_ms = _ms_since(started)
         spec = self.use_case.model
         ids = encode_ids(spec.categorical, rows, [served.q] * len(rows))
         dense = encode_dense(spec.numeric, rows, served.values)
-        return _Asked(arm, served, ids, dense, features_ms)
+        return ArmInput(arm, served, ids, dense, features_ms)
 
-    async def _scored(self, given: _Asked, deadline: float, here: bool = False) -> _Answer:
-        version = given.arm.bundle.version
-        scores = await given.arm.scorer.score(given.ids, given.dense, deadline, here)
+    async def _score(self, arm_input: ArmInput, deadline: float, here: bool = False) -> Scored:
+        arm, version = arm_input.arm, arm_input.arm.bundle.version
+        scores = await arm.scorer.score(arm_input.ids, arm_input.dense, deadline, here)
         self.traces.spent("queue", version, scores.model_ms, scores.queue_ms)
         self.traces.spent("model", version, 0.0, scores.model_ms)
-        return _Answer(**vars(given), scores=scores)
+        return Scored(**vars(arm_input), scores=scores)
+
+    def _mirror(self, query: Query, scored: Scored, names: Sequence[str]) -> None:
+        """Offer a copy to the candidate in the shadow, if there is one."""
+        snapshot = query.snapshot
+        if not query.assigned or not snapshot.plan.shadow_bps:
+            return
+        if candidate := self.arms.exposed(snapshot):
+            request_id, q = query.request.request_id, scored.served.q
+            copy = Copy(snapshot, candidate, request_id, names, query.rows, q)
+            same = candidate.definitions == scored.arm.definitions
+            self.shadow.offer(copy, (scored.ids, scored.dense) if same else None)
 
     def _count(
         self,
@@ -302,7 +265,7 @@ class Predictor:
         for step in [*self.tallies][:-_STEPS_KEPT]:
             del self.tallies[step]
 
-    def _record(self, record: Mapping[str, Any]) -> None:
+    def _log_record(self, record: Mapping[str, Any]) -> None:
         refused = self.log.refuses
         try:
             self.log.append(record)
@@ -326,8 +289,7 @@ def _ms_since(started: float) -> float:
     return (time.monotonic() - started) * 1000
 
 
-def _unasked(arm: Arm, q: int) -> _Answer:
-    """What is said of no rows at all."""
+def _of_no_rows(arm: Arm, q: int) -> Scored:
     nothing = np.zeros((0, 0), np.int64)
     served = Served(nothing, nothing, [], q, store_failed=False)
-    return _Answer(arm, served, nothing, nothing, 0.0, Scores(np.zeros(0), 0.0, 0.0))
+    return Scored(arm, served, nothing, nothing, 0.0, Scores(np.zeros(0), 0.0, 0.0))

@@ -11,11 +11,11 @@ from data_contracts.gates import Decision
 from data_contracts.moves import Moves, Override
 from data_contracts.registered import Registry
 from data_contracts.release import judged
-from data_contracts.rollout import Plan, advanced, ended, held, returned
+from data_contracts.rollout import ACTIONS, START, Plan, advanced, ended, held, returned
 from data_contracts.rollout_store import Overtaken, Report, Request, RolloutStore
 from data_contracts.stages import MoveRefused
 from data_contracts.use_case import UseCase
-from serving.alignment import START, Alignment
+from serving.alignment import Alignment
 from serving.headroom import Replicas
 from serving.looks import Look, Looks
 from serving.plans import Plans
@@ -24,8 +24,6 @@ from serving.reports import broken, fold
 
 _log = logging.getLogger(__name__)
 
-ACTIONS = (START, "advance", "hold", "resume", "abort", "rollback")
-"""What may be asked of a controller."""
 HUNG_S = 60.0
 """A look that takes longer ends the exposure, with the lease."""
 

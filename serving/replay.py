@@ -16,6 +16,8 @@ from serving.retrying import passing, pause_s
 
 _ATTEMPTS = 5
 _EVENTS_PER_POST = 200
+_CONCURRENCY = 8
+"""Requests that are under way at once."""
 _TIMEOUT_S = 60.0
 
 Event = Mapping[str, Any]
@@ -60,7 +62,6 @@ def replay(
     events: Iterable[Event],
     step_us: int,
     on_step: Callable[[int], None] | None = None,
-    concurrency: int = 8,
     on_progress: Callable[[str], None] | None = None,
 ) -> ReplayResult:
     """Send `events` through the server at `url` in steps of `step_us` of event time.
@@ -74,7 +75,7 @@ def replay(
     Raises ReplayFailed when events cannot be delivered.
     """
     steps = _steps(use_case, events, step_us)
-    player = _Player(url, key, use_case.name, concurrency, on_progress)
+    player = _Player(url, key, use_case.name, on_progress)
     return asyncio.run(player.play(steps, on_step))
 
 
@@ -122,7 +123,6 @@ class _Player:
         url: str,
         key: str,
         use_case: str,
-        concurrency: int,
         on_progress: Callable[[str], None] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -132,10 +132,9 @@ class _Player:
             base_url=f"{url}/{use_case}/v1",
             headers={"Authorization": f"Bearer {key}"},
             timeout=_TIMEOUT_S,
-            limits=httpx.Limits(max_connections=concurrency),
+            limits=httpx.Limits(max_connections=_CONCURRENCY),
             transport=transport,
         )
-        self._concurrency = concurrency
         self._on_progress = on_progress
         self._latencies: list[float] = []
         self._errors: list[str] = []
@@ -178,7 +177,7 @@ class _Player:
             for request in left:
                 await self._predict(request)
 
-        await asyncio.gather(*(one_after_another() for _ in range(self._concurrency)))
+        await asyncio.gather(*(one_after_another() for _ in range(_CONCURRENCY)))
 
     async def _predict(self, request: Event) -> None:
         started = time.monotonic()

@@ -1,10 +1,9 @@
-"""`/{use_case}/v1/rollout` and `/{use_case}/release`: a rollout told, asked for and seen."""
+"""`/{use_case}/v1/rollout`: a rollout told and asked for; what the release page shows."""
 
 import asyncio
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from importlib.resources import files
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,28 +12,18 @@ from data_contracts.clock import Clock, SystemClock, format_time
 from data_contracts.lake import Lake
 from data_contracts.ledger import INTENT
 from data_contracts.ledger_store import LedgerStore
+from data_contracts.rollout import Action, check_asked
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.use_case import UseCase
-from serving.auth import Caller, Keys, OpenAccess, demand, key_digest
+from serving.auth import Access, Caller, demand
 from serving.body import documented, json_response, read_json, schema_of, validate
 from serving.problem import Problem
+from serving.release_page import add_release_page, fresh
 from serving.rollout_status import Drawn, about, history, replayed, status
 from serving.sessions import Session, Sessions
 from serving.traffic import measured, needs
 
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_PAGE = {
-    "": ("release_page.html", "text/html"),
-    "/release.js": ("release_page.js", "text/javascript"),
-    "/release.css": ("release_page.css", "text/css"),
-}
 _MOVES = 20
-_LOGIN_BYTES = 4096
-
-Access = Callable[[], Keys | OpenAccess]
 
 
 class RolloutRequest(BaseModel):
@@ -42,7 +31,7 @@ class RolloutRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    action: Literal["start", "advance", "hold", "resume", "abort", "rollback"]
+    action: Action
     version: Annotated[str, Field(pattern=r"^[0-9]{1,9}$")] | None = None
     """Which version to release; for `start` alone."""
     reason: Annotated[str, Field(max_length=500, pattern=r"\S")]
@@ -50,14 +39,6 @@ class RolloutRequest(BaseModel):
     """Who asks, for the ledger; the name of the key stands beside it."""
     override: bool = False
     """The actor answers for it in place of a gate."""
-
-
-class Login(BaseModel):
-    """A key of role operate, once, for a session's cookie."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    key: Annotated[str, Field(min_length=1, max_length=200)]
 
 
 def add_rollout(app: FastAPI, use_case: UseCase, lake: Lake, keys: Access) -> None:
@@ -69,45 +50,23 @@ def add_rollout(app: FastAPI, use_case: UseCase, lake: Lake, keys: Access) -> No
     ledger = LedgerStore(lake.ledger)
 
     def admitted(request: Request) -> tuple[Session | None, Caller]:
-        """The session of a page, None for a key, and whose it is; Problem 401 or 403 for neither.
-        A session ends with its key."""
-        given = {"authorization", "x-api-key"} & {*request.headers}
-        session = None if given else sessions.held(request.headers)
-        caller = keys().holder(session.key) if session is not None else None
-        if caller is None:
-            session, caller = None, keys().caller(request.headers)
-        demand(caller.roles, "operate", "rollout")
-        return session, caller
-
-    def told() -> dict[str, Any]:
-        # A move has two rows, its intent and the note that it is done.
-        rows = ledger.rows(use_case.name, 2 * _MOVES)
-        moves = [row for row in rows if row.kind == INTENT][-_MOVES:]
-        found = status(store)
-        return {
-            **about(use_case),
-            **found,
-            "steps": list(use_case.declared.rollout.steps),
-            "looks": drawn.looks(),
-            "plans": history(store, _MOVES),
-            "moves": [_move(row.seq, row.time, row.actor, row.said) for row in moves],
-        }
+        return _admitted(request, sessions, keys)
 
     @app.get("/v1/rollout")
     async def rollout(request: Request) -> Response:
         session, _ = admitted(request)
         try:
-            found = await asyncio.to_thread(told)
+            found = await asyncio.to_thread(_overview, use_case, store, ledger, drawn)
         except LookupError as error:
             raise Problem(HTTPStatus.NOT_FOUND, str(error)) from None
         if session is not None:
             found["csrf"] = sessions.token(session)
-        return _fresh(json_response(found))
+        return fresh(json_response(found))
 
     async def shown(request: Request, tell: Callable[[], Mapping[str, Any]]) -> Response:
         admitted(request)
         try:
-            return _fresh(json_response({**about(use_case), **await asyncio.to_thread(tell)}))
+            return fresh(json_response({**about(use_case), **await asyncio.to_thread(tell)}))
         except ValueError as error:
             raise Problem(HTTPStatus.CONFLICT, str(error)) from None
 
@@ -138,9 +97,10 @@ def add_rollout(app: FastAPI, use_case: UseCase, lake: Lake, keys: Access) -> No
         if session is not None:
             sessions.check(session, request.headers)
         asked = validate(RolloutRequest, await read_json(request))
-        if (asked.action == "start") != (asked.version is not None):
-            detail = "version: needed for `start`, and for nothing else"
-            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+        try:
+            check_asked(asked.action, asked.version)
+        except ValueError as error:
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
         number = await asyncio.to_thread(
             store.ask,
             format_time(clock.now()),
@@ -152,47 +112,33 @@ def add_rollout(app: FastAPI, use_case: UseCase, lake: Lake, keys: Access) -> No
         )
         return json_response({"request": number}, HTTPStatus.ACCEPTED)
 
-    @app.post("/release/session", status_code=204, include_in_schema=False)
-    async def login(request: Request) -> Response:
-        asked = validate(Login, await read_json(request, _LOGIN_BYTES))
-        demand(keys().check({"x-api-key": asked.key}), "operate", "rollout")
-        cookie = sessions.begin(key_digest(asked.key), request.url.scheme == "https")
-        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"set-cookie": cookie})
-
-    @app.delete("/release/session", status_code=204, include_in_schema=False)
-    async def logout(request: Request) -> Response:
-        session = sessions.held(request.headers)
-        if session is not None:
-            sessions.check(session, request.headers)
-        return Response(status_code=HTTPStatus.NO_CONTENT, headers={"set-cookie": sessions.end()})
-
-    for suffix, (name, kind) in _PAGE.items():
-        app.add_api_route(f"/release{suffix}", _served(name, kind), include_in_schema=False)
+    add_release_page(app, sessions, keys)
 
 
-def _served(name: str, kind: str) -> Callable[[], Response]:
-    def serve() -> Response:
-        content = files("serving").joinpath(name).read_bytes()
-        headers = {"content-security-policy": _POLICY, "x-content-type-options": "nosniff"}
-        return _fresh(Response(content, media_type=kind, headers=headers))
-
-    return serve
-
-
-def _fresh(response: Response) -> Response:
-    response.headers["cache-control"] = "no-store"
-    return response
+def _admitted(request: Request, sessions: Sessions, keys: Access) -> tuple[Session | None, Caller]:
+    """The session of a page, None for a key, and whose it is; Problem 401 or 403 for neither. A
+    session ends with its key."""
+    given = {"authorization", "x-api-key"} & {*request.headers}
+    session = None if given else sessions.held(request.headers)
+    caller = keys().holder(session.key) if session is not None else None
+    if caller is None:
+        session, caller = None, keys().caller(request.headers)
+    demand(caller.roles, "operate", "rollout")
+    return session, caller
 
 
-def _move(seq: int, time: str, actor: str, said: Mapping[str, Any]) -> dict[str, Any]:
-    decided = said["decision"]
+def _overview(
+    use_case: UseCase, store: RolloutStore, ledger: LedgerStore, drawn: Drawn
+) -> dict[str, Any]:
+    """All that the page shows; LookupError before there is a plan."""
+    # A move has two rows, its intent and the note that it is done.
+    rows = ledger.rows(use_case.name, 2 * _MOVES)
+    moves = [row for row in rows if row.kind == INTENT][-_MOVES:]
     return {
-        "row": seq,
-        "time": time,
-        "actor": actor,
-        "action": said["action"],
-        "version": said["version"],
-        "to": said["to"],
-        "verdict": decided["verdict"] if decided else None,
-        "override": said["override"],
+        **about(use_case),
+        **status(store),
+        "steps": list(use_case.declared.rollout.steps),
+        "looks": drawn.looks(),
+        "plans": history(store, _MOVES),
+        "moves": [row.told() for row in moves],
     }

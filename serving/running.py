@@ -18,6 +18,7 @@ from typing import IO
 from serving.instance import FAILED
 from serving.settings import Settings
 
+_READY_S = 240.0
 _STOP_S = 60.0
 _TAIL_LINES = 30
 
@@ -49,8 +50,8 @@ class RunningServer:
 
 
 @contextmanager
-def running(settings: Settings, timeout: float = 240.0) -> Generator[RunningServer]:
-    """Start a server and yield it once it is ready, within `timeout` seconds; stop it after.
+def running(settings: Settings) -> Generator[RunningServer]:
+    """Start a server and yield it once it is ready, within four minutes; stop it after.
 
     Raises NotReady with the tail of the server's log when it does not get there.
     """
@@ -58,9 +59,9 @@ def running(settings: Settings, timeout: float = 240.0) -> Generator[RunningServ
         process = _spawn(settings, log.file)
         server = RunningServer("", process.pid, process)
         try:
-            answer = _first_line(process, timeout)
+            answer = _first_line(process)
             if answer is None:
-                raise NotReady(f"server not ready within {timeout:g} s:\n{_tail(log.name)}")
+                raise NotReady(f"server not ready within {_READY_S:g} s:\n{_tail(log.name)}")
             if not answer:
                 process.wait()
                 raise NotReady(_why(process.returncode, log.name))
@@ -80,11 +81,11 @@ def _spawn(settings: Settings, log: IO[bytes]) -> subprocess.Popen[bytes]:
     )
 
 
-def _first_line(process: subprocess.Popen[bytes], timeout: float) -> bytes | None:
+def _first_line(process: subprocess.Popen[bytes]) -> bytes | None:
     """The first line of its stdout: empty when it ended without one, None when time ran out."""
     stdout: IO[bytes] | None = process.stdout
     assert stdout is not None
-    end = time.monotonic() + timeout
+    end = time.monotonic() + _READY_S
     with selectors.DefaultSelector() as selector:
         selector.register(stdout, selectors.EVENT_READ)
         if not selector.select(max(0.0, end - time.monotonic())):

@@ -41,6 +41,11 @@ class Rows:
             yield self.take(slice(at, at + WINDOW))
 
 
+def evenly(rows: int, most: int) -> np.ndarray:
+    """int64[min(rows, most)]: which of so many rows to take for `most` at even distances."""
+    return np.linspace(0, rows - 1, min(rows, most)).astype(int)
+
+
 def room(folder: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
     """An array to be filled: in memory, or above `IN_MEMORY` in a file of `folder` without a name,
     which is gone with the array."""

@@ -10,7 +10,7 @@ from training.data import Dataset, TrainingData
 from training.fit import epoch_zero
 from training.models.names import TREES
 from training.registry import Registry
-from training.warm import NotContinued, check_inputs
+from training.warm import NotContinued, check_same_inputs
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Continued:
     """What was found for it, under today's declaration."""
 
 
-def asked(registry: Registry, use_case: UseCase, model: str, home: Path) -> Continued:
+def requested_champion(registry: Registry, use_case: UseCase, model: str, home: Path) -> Continued:
     """The champion, its bundle opened below `home`. ValueError where it is no `model`, NotContinued
     or NoSpec where it takes other inputs or does not say by which spec it was fitted."""
     champion = registry.champion(use_case.name)
@@ -34,22 +34,22 @@ def asked(registry: Registry, use_case: UseCase, model: str, home: Path) -> Cont
             f"{champion.model if champion else 'none yet'}, not {model}: train without it"
         )
     folder = registry.download(champion, home)
-    check_inputs(open_bundle(folder, champion.digest), use_case)
+    check_same_inputs(open_bundle(folder, champion.digest), use_case)
     return Continued(champion.version, folder, read_chosen(folder).under(use_case.model))
 
 
-def declared(
+def declared_champion(
     registry: Registry, use_case: UseCase, model: str, home: Path, dataset: Dataset
 ) -> Continued | str | None:
-    """As `asked`, where `Retrain.warm_start` is declared and there is a champion to go on from; why
-    not, where it cannot be gone on from: a schedule has nobody to choose otherwise."""
+    """As `requested_champion`, where `Retrain.warm_start` is declared and there is a champion to go
+    on from; why not, where it cannot be gone on from: a schedule has nobody to choose otherwise."""
     champion = registry.champion(use_case.name)
     if not use_case.declared.retrain.warm_start or champion is None or model == TREES:
         return None
     if champion.model != model:
         return f"champion: is {champion.model}, not {model}"
     try:
-        found = asked(registry, use_case, model, home)
+        found = requested_champion(registry, use_case, model, home)
         spec = found.chosen.spec
         epoch_zero(model, spec, TrainingData(dataset, spec), found.folder)
     except (OtherFormat, NoSpec, NotContinued) as why:

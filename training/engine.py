@@ -48,11 +48,6 @@ CALLS = 200
 """Of each of the rounds in which a latency is measured."""
 
 
-def latency_p99_ms(engine: Scoring, ids: np.ndarray, dense: np.ndarray) -> float:
-    """p99 in milliseconds of scoring these rows, as `latency_ms` takes it."""
-    return latency_ms(engine, ids, dense)[1]
-
-
 def latency_ms(
     engine: Scoring, ids: np.ndarray, dense: np.ndarray, calls: int = CALLS
 ) -> tuple[float, float]:

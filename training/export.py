@@ -23,8 +23,9 @@ from data_contracts.bundle import (
     golden_rows,
     seal,
 )
+from data_contracts.declared_inputs import inputs_of
 from data_contracts.use_case import UseCase
-from training.batches import Rows
+from training.batches import Rows, evenly
 from training.chosen import Chosen, write_chosen
 from training.engine import Engine
 from training.evaluate import predict
@@ -90,22 +91,23 @@ def export_bundle(
         write_chosen(chosen, folder)
     if name == TWO_TOWER:
         write_towers(model, *widths, folder / TOWERS)
-    golden = _spread(rows, GOLDEN_ROWS)
+    golden = rows.take(evenly(len(rows.labels), GOLDEN_ROWS))
     content = {
         "ids": golden.ids.tolist(),
         "dense": golden.dense.tolist(),
         "scores": predict(model, golden).tolist(),
     }
     (folder / GOLDEN).write_text(json.dumps(content))
+    inputs = inputs_of(use_case)
     return seal(
         folder,
         {
             "use_case": use_case.name,
             "model": name,
-            "features": use_case.feature_names,
-            "categorical": tuple((c.field, c.buckets) for c in use_case.model.categorical),
-            "numeric": tuple((n.field, n.default) for n in use_case.model.numeric),
-            "feature_digests": {name: built.features[name] for name in use_case.feature_names},
+            "features": inputs.features,
+            "categorical": inputs.categorical,
+            "numeric": inputs.numeric,
+            "feature_digests": {name: built.features[name] for name in inputs.features},
             "contract_version": use_case.contract.version,
             "contract_digest": built.declared["contract"],
             "golden_rows": len(golden.ids),
@@ -116,7 +118,7 @@ def export_bundle(
 
 def verify_graph(manifest: Manifest, engine: Engine, model: nn.Module, rows: Rows) -> None:
     """Raise BundleRefused when the graph and its model differ at any of the batch sizes."""
-    sample = _spread(rows, max(BATCHES))
+    sample = rows.take(evenly(len(rows.labels), max(BATCHES)))
     check_inputs(manifest, sample.ids, sample.dense)
     expected = predict(model, sample)
     for size in BATCHES:
@@ -132,12 +134,6 @@ def verify_golden(folder: Path, manifest: Manifest, engine: Engine) -> int:
     ids, dense, expected = golden_rows(folder, manifest)
     check_golden(expected, engine.score(ids, dense))
     return len(ids)
-
-
-def _spread(rows: Rows, count: int) -> Rows:
-    """`count` rows at even distances, or all where there are fewer."""
-    at = np.unique(np.linspace(0, len(rows.ids) - 1, count).astype(int))
-    return rows.take(at)
 
 
 def write_graph(model: nn.Module, ids: int, dense: int, path: Path) -> None:

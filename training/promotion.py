@@ -15,6 +15,7 @@ from data_contracts.bundle import (
     check_inputs,
     open_bundle,
 )
+from data_contracts.declared_inputs import differing_input
 from data_contracts.evidence import bootstrap, effective_users, predicted_over_observed
 from data_contracts.gate_rules import BETTER, RuleInForce
 from data_contracts.gates import (
@@ -29,7 +30,7 @@ from data_contracts.gates import (
 from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of, joint_digest
 from training.batches import Rows
-from training.engine import CALLS, Engine, latency_p99_ms
+from training.engine import CALLS, Engine, latency_ms
 from training.evaluate import Held
 from training.export import verify_golden
 from training.registry import Registry, Version
@@ -59,13 +60,13 @@ def decide(
     engine = Engine(folder)
     scores = _score(manifest, engine, test)
     request = slice(0, LATENCY_ROWS)
-    latency = latency_p99_ms(engine, test.ids[request], test.dense[request])
+    _, p99_ms = latency_ms(engine, test.ids[request], test.dense[request])
     gates, labels = use_case.declared.gates, test.labels
     rules = {rule.check: rule for rule in gates.rules if rule.stage == "offline"}
     checks = [
         _definitions(use_case, manifest, rules["definitions"]),
         _golden(folder, manifest, engine, rules["golden rows"]),
-        limit_check(rules["latency p99"], "latency p99", latency, CALLS, " ms"),
+        limit_check(rules["latency p99"], "latency p99", p99_ms, CALLS, " ms"),
         _calibration(rules["calibration"], labels, scores, gates.confidence, held.users),
     ]
     rivals = {f"better than {name}": each for name, each in baselines.items()}
@@ -109,18 +110,13 @@ def _champion_scores(
             theirs = open_bundle(folder, champion.digest)
         except OtherFormat as other:
             raise Incomparable(f"is of an older bundle format ({other})") from other
-        rows = test if _inputs(theirs) == _inputs(manifest) else rival_rows(theirs)
+        rows = rival_rows(theirs) if differing_input(theirs, manifest) else test
         return _score(theirs, Engine(folder), rows)
 
 
 def _score(manifest: Manifest, engine: Engine, rows: Rows) -> np.ndarray:
     check_inputs(manifest, rows.ids, rows.dense)
     return engine.score(rows.ids, rows.dense)
-
-
-def _inputs(manifest: Manifest) -> tuple[object, ...]:
-    digests = dict(manifest.feature_digests)
-    return (manifest.features, manifest.categorical, manifest.numeric, digests)
 
 
 def _definitions(use_case: UseCase, manifest: Manifest, rule: RuleInForce) -> Check:

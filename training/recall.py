@@ -8,11 +8,13 @@ import numpy as np
 import pyarrow as pa
 from torch import nn
 
-from data_contracts.bundle import TOWERS, Inputs
+from data_contracts.bundle import TOWERS
+from data_contracts.declared_inputs import inputs_of
 from data_contracts.evidence import Estimate
 from data_contracts.lake import Lake
 from data_contracts.ranking import hits_at, mean_over_users
 from data_contracts.use_case import UseCase
+from training.batches import evenly
 from training.data import Dataset
 from training.export import write_towers
 from training.models.names import TWO_TOWER
@@ -42,18 +44,12 @@ def with_recall(
         graph = Path(place) / TOWERS
         write_towers(model, rows.ids.shape[1], rows.dense.shape[1], graph)
         try:
-            towers = Towers(graph, _inputs(use_case))
+            towers = Towers(graph, inputs_of(use_case))
             found, why = recall(use_case, lake, dataset, towers, users), None
         except NotDecomposed as error:
             found, why = {}, str(error)
     names = {**metrics, **found}
     return {name: {**metrics.get(name, {}), **found.get(name, {})} for name in names}, why
-
-
-def _inputs(use_case: UseCase) -> Inputs:
-    categorical = tuple((c.field, c.buckets) for c in use_case.model.categorical)
-    numeric = tuple((n.field, n.default) for n in use_case.model.numeric)
-    return Inputs(use_case.feature_names, categorical, numeric)
 
 
 def recall(
@@ -71,7 +67,7 @@ def recall(
     clicked = np.flatnonzero(test.labels > 0)
     if not len(clicked):
         return {}
-    clicked = clicked[np.unique(np.linspace(0, len(clicked) - 1, MOST_ASKED).astype(int))]
+    clicked = clicked[evenly(len(clicked), MOST_ASKED)]
     wishes = towers.vectors("user", as_asked(use_case, dataset, test.take(clicked)))
     index, counted = Index(towers, len(known.names)), _Clicks(known, use_case.label.window, dataset)
     for split in ("train", "validation"):
@@ -88,7 +84,10 @@ def recall(
             theirs, own = scores[index.known], scores[item[row]]
             above[one, place], same[one, place] = (theirs > own).sum(), (theirs == own).sum()
     of = None if users is None else users[clicked]
-    mean = lambda values: mean_over_users(values, of, use_case.declared.gates.confidence)  # noqa: E731
+
+    def mean(values: np.ndarray) -> Estimate:
+        return mean_over_users(values, of, use_case.declared.gates.confidence)
+
     found: Recall = {TWO_TOWER: {}, POPULARITY: {}} if depths else {}
     for k in depths:
         ours, theirs = (hits_at(k, *each) for each in zip(above, same, strict=True))

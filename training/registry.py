@@ -21,7 +21,7 @@ from data_contracts.registered import NotRegistered
 from data_contracts.stages import CHAMPION
 from data_contracts.views import joint_digest
 from training.code_version import code_version, environment, environment_digest
-from training.trial import Trial
+from training.run_record import RunRecord
 
 BUNDLE = "bundle"
 """Artifact path of a run under which its bundle lies."""
@@ -77,34 +77,34 @@ class Registry:
         with locked(lake.mlflow_lock):
             self._client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
 
-    def log_run(self, trial: Trial, folder: Path, bundle: Path) -> str:
-        """Record a finished trial, every file in `folder` and its bundle; returns the run id."""
+    def log_run(self, record: RunRecord, folder: Path, bundle: Path) -> str:
+        """Record a training, every file in `folder` and its bundle; returns the run id."""
         from mlflow.entities import Param, RunTag
 
-        manifest = trial.manifest
+        manifest = record.manifest
         run = self._client.create_run(self._experiment(manifest.use_case), run_name=manifest.model)
         run_id = run.info.run_id
         tags = {
-            "dataset_digest": trial.dataset_digest,
-            "delta_version": trial.delta_version,
+            "dataset_digest": record.dataset_digest,
+            "delta_version": record.delta_version,
             "contract_version": manifest.contract_version,
             "definitions": joint_digest(manifest.feature_digests),
-            **{f"delta_version.{name}": version for name, version in trial.made_of.items()},
-            **({"simulated": "true"} if trial.simulated else {}),
-            CONTINUED: trial.continued_from or "none",
-            **({"notes": "; ".join(trial.notes)} if trial.notes else {}),
+            **{f"delta_version.{name}": version for name, version in record.made_of.items()},
+            **({"simulated": "true"} if record.simulated else {}),
+            CONTINUED: record.continued_from or "none",
+            **({"notes": "; ".join(record.notes)} if record.notes else {}),
             **_code_tags(),
         }
-        figures = _figures(trial, run.info.start_time)
+        figures = _figures(record, run.info.start_time)
         for at in range(0, len(figures), _AT_ONCE):
             self._client.log_batch(run_id, figures[at : at + _AT_ONCE])
         self._client.log_batch(
             run_id,
             [],
-            [Param(name, str(value)) for name, value in trial.params.items()],
+            [Param(name, str(value)) for name, value in record.params.items()],
             [RunTag(name, str(value)) for name, value in tags.items()],
         )
-        self._client.log_inputs(run_id, [_dataset(trial)])
+        self._client.log_inputs(run_id, [_dataset(record)])
         self._client.log_dict(run_id, environment(), "environment.json")
         self._client.log_text(run_id, _signature(manifest, run_id), SCHEMA)
         self._client.log_artifacts(run_id, str(folder))
@@ -287,12 +287,12 @@ def _version(found: Any) -> Version:
     )
 
 
-def _figures(trial: Trial, now: int) -> list[Any]:
+def _figures(record: RunRecord, now: int) -> list[Any]:
     from mlflow.entities import Metric
 
     estimates = {
         f"{model}.{name}{suffix}": figure
-        for model, metrics in trial.metrics.items()
+        for model, metrics in record.metrics.items()
         for name, estimate in metrics.items()
         for suffix, figure in (
             ("", estimate.value),
@@ -300,7 +300,7 @@ def _figures(trial: Trial, now: int) -> list[Any]:
             (".high", estimate.high),
         )
     }
-    curves = {name: [figure] for name, figure in estimates.items()} | dict(trial.curves)
+    curves = {name: [figure] for name, figure in estimates.items()} | dict(record.curves)
     return [
         Metric(name, figure, now, epoch)
         for name, curve in curves.items()
@@ -309,12 +309,12 @@ def _figures(trial: Trial, now: int) -> list[Any]:
     ]
 
 
-def _dataset(trial: Trial) -> Any:
+def _dataset(record: RunRecord) -> Any:
     from mlflow.entities import Dataset, DatasetInput
 
-    source = json.dumps({"path": str(trial.training_set), "version": trial.delta_version})
-    name = f"{trial.manifest.use_case}.training_set"
-    return DatasetInput(Dataset(name, trial.dataset_digest, "delta", source))
+    source = json.dumps({"path": str(record.training_set), "version": record.delta_version})
+    name = f"{record.manifest.use_case}.training_set"
+    return DatasetInput(Dataset(name, record.dataset_digest, "delta", source))
 
 
 def _signature(manifest: Manifest, run_id: str) -> str:

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from data_contracts.bundle import Manifest, check_golden, golden_rows
@@ -17,7 +16,7 @@ from training.models.names import NEURAL
 from training.models.zoo import build_model
 from training.statistics import Seen
 from training.variant_graphs import NotMade
-from training.warm import WEIGHTS
+from training.warm import WEIGHTS, read_weights
 
 
 def restored(use_case: UseCase, manifest: Manifest, folder: Path) -> nn.Module:
@@ -28,12 +27,8 @@ def restored(use_case: UseCase, manifest: Manifest, folder: Path) -> nn.Module:
     """
     if manifest.model not in NEURAL or not (folder / WEIGHTS).is_file():
         raise NotMade(f"a bundle of {manifest.model} holds no {WEIGHTS} to make a module from")
-    with np.load(folder / WEIGHTS, allow_pickle=False) as held:
-        state = {name: torch.from_numpy(held[name]) for name in held.files}
-    spec, numbers = (
-        read_chosen(folder).spec,
-        np.zeros(len(manifest.features) + len(manifest.numeric)),
-    )
+    state, spec = read_weights(folder), read_chosen(folder).spec
+    numbers = np.zeros(len(manifest.features) + len(manifest.numeric))
     then = replace(use_case, declared=replace(use_case.declared, model=spec))
     counts = tuple(np.zeros(column.buckets, np.int64) for column in spec.categorical)
     seen = Seen(counts, numbers, numbers, numbers, 0.0, 1, then.item_columns)

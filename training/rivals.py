@@ -14,10 +14,8 @@ from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of
 from training.batches import Rows
+from training.data import AT_ONCE
 from training.evaluate import read_split
-
-AT_ONCE = 65_536
-"""Rows that are decoded and encoded at once."""
 
 
 class Incomparable(ValueError):

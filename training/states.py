@@ -1,12 +1,11 @@
 """Where trainings leave the state of their fits: a folder each, so that two at once do not meet."""
 
-import fcntl
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 
-from data_contracts.file_lock import locked
+from data_contracts.file_lock import locked, try_lock
 
 STATE = ".ckpt"
 """What the name of a fit's state ends with, in the folder of its training."""
@@ -28,13 +27,9 @@ def state_folder(home: Path, key: str, resume: bool) -> Generator[Path]:
             raise ValueError(f"{others[0]}: left by other data or choices: train without --resume")
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / _LOCK).open("a")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(lock):
             lock.close()
-            raise ValueError(
-                f"{folder}: the same training is under way: wait for its version"
-            ) from None
+            raise ValueError(f"{folder}: the same training is under way: wait for its version")
     with lock:
         yield folder
         with locked(_moves(home)):
@@ -57,8 +52,4 @@ def _folders(home: Path) -> list[Path]:
 def _free(folder: Path) -> bool:
     """Whether no living training holds it."""
     with (folder / _LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
+        return try_lock(lock)

@@ -1,59 +1,46 @@
 """Training: from the training set to a judged and registered model version."""
 
-import hashlib
-import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from data_contracts.bundle import MANIFEST
+from data_contracts.bundle import Manifest
 from data_contracts.evidence import Estimate
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
-from data_contracts.model_spec import ModelSpec
 from data_contracts.moves import Moves
 from data_contracts.results import read_result
 from data_contracts.stages import CHALLENGER, CHAMPION, MoveRefused
 from data_contracts.use_case import UseCase
+from training.basis import Basis
+from training.batches import Rows
 from training.best_epoch import Checkpoint
-from training.chosen import Chosen
-from training.continued import Continued, asked, declared
+from training.continued import Continued, declared_champion, requested_champion
 from training.data import Dataset, TrainingData, read_dataset
 from training.engine import Engine
-from training.evaluate import (
-    Slices,
-    evaluate_all,
-    evaluate_slices,
-    plain,
-    predict,
-    read_held,
-    with_gains,
-    worst_slice,
-)
+from training.evaluate import Slices, plain
+from training.evaluated import Evaluated, evaluated
 from training.export import export_bundle, verify_graph
 from training.fit import fit
 from training.fitted import Fitted, OnEpoch
-from training.models.linear import Constant
 from training.models.names import MODELS, TREES, TWO_TOWER
-from training.plots import draw, draw_slices
+from training.progress import OnProgress, silent
 from training.promotion import decide
-from training.recall import with_recall
+from training.recorded import recorded, write_evaluation
 from training.registry import CERTIFICATE, Registry
 from training.retrieval import open_towers
 from training.rivals import rival_rows
+from training.run_record import RunRecord
 from training.search import Search, search
 from training.states import STATE, state_folder
-from training.trees import MOST_ROUNDS, PARAMETERS, PATIENCE
-from training.trial import Trial
 
 BASELINE = "logistic"
+_BUNDLE, _RECORD = "trained", "record"
+"""Folders of a training: the bundle of its model, and what its run keeps beside that."""
 
-OnProgress = Callable[[str, float], None]
-"""(what is being done, share of it that is done)"""
 OnNote = Callable[[str], None]
 """What was asked for or declared and cannot be done, in a line."""
 
@@ -112,7 +99,7 @@ def train(
     use_case: UseCase,
     lake: Lake,
     model: str | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = silent,
     choices: Choices = Choices(),
     on_note: OnNote | None = None,
 ) -> TrainedVersion:
@@ -125,141 +112,35 @@ def train(
     NoTrainingData, or ValueError for a model that is not in the zoo, a choice that it cannot take,
     or a training that is under way in the same folder.
     """
-    start = time.perf_counter()
-    report = on_progress or _silent
-    notes: list[str] = []
-
-    def note(text: str) -> None:
-        notes.append(text)
-        if on_note:
-            on_note(text)
-
+    start, notes = time.perf_counter(), list[str]()
+    note = partial(_note, notes, on_note)
     model = _named(use_case, model)
-    report("read", 0.0)
-    dataset = read_dataset(use_case, lake)
-    test = dataset.splits["test"]
-    registry = Registry(lake)
+    on_progress("read", 0.0)
+    dataset, registry = read_dataset(use_case, lake), Registry(lake)
     moves = Moves(registry, lake, use_case, "headrace train")
     moves.recover()
-    found: Search | None = None
-    if choices.search:
-        tell = lambda done: report("search", done / choices.search)  # noqa: E731
-        found = search(model, use_case.model, dataset, choices.search, tell)
-    with ExitStack() as held_open:
-        place = Path(held_open.enter_context(tempfile.TemporaryDirectory()))
-        home = place / "champion"
-        continued = _begin(registry, use_case, model, choices, home, dataset, note)
-        warm = continued.folder if continued else None
-        choice = found.choices if found else {}
-        chosen = continued.chosen if continued else Chosen(use_case.model, choice)
-        spec = chosen.spec
-        key = _key(dataset, model, spec, use_case.model, warm)
-        states = held_open.enter_context(state_folder(lake.home / "training", key, choices.resume))
-        if choices.resume and not any(states.glob(f"*{STATE}")):
-            note("--resume: nothing of these rows and choices to go on from: begin from the start")
-        fitted: dict[str, Fitted] = {}
-        for name in dict.fromkeys((model, BASELINE)):
-            by = spec if name == model else use_case.model
-            begin = warm if name == model else None
-            state = Checkpoint(states / f"{name}{STATE}", choices.resume, key)
-            data = TrainingData(dataset, by)
-            fitted[name] = fit(name, by, data, _epochs(report, name), state, begin)
-        report("evaluate", 0.0)
-        scores = {name: predict(each.model, test) for name, each in fitted.items()}
-        scores["constant"] = predict(Constant(dataset.seen(spec)), test)
-        confidence, judging = use_case.declared.gates.confidence, use_case.declared.evaluation
-        held = read_held(use_case, lake, dataset.delta_version, test.labels)
-        metrics = evaluate_all(test.labels, scores, confidence, held, judging.top)
-        metrics = with_gains(metrics, test.labels, scores, model, confidence, held.users)
-        not_retrieved: str | None = None
-        if model == TWO_TOWER:
-            towers = use_case, lake, dataset, fitted[model].model, held.users
-            metrics, not_retrieved = with_recall(metrics, *towers)
-        slices = evaluate_slices(test.labels, scores[model], held, confidence, judging.top)
-        worst = worst_slice(slices, judging.least)
-        bundle, record = place / "trained", place / "record"
-        report("export", 0.0)
-        own = fitted[model]
-        parts = own.model, test, plain(metrics), bundle, dataset.built_from, chosen
-        manifest = export_bundle(use_case, model, *parts)
-        verify_graph(manifest, Engine(bundle), own.model, test)
-        if model == TWO_TOWER:
-            open_towers(bundle, manifest)
-        report("judge", 0.0)
-        baselines = {name: each for name, each in scores.items() if name != model}
-        rival = lambda theirs: rival_rows(  # noqa: E731
-            use_case, lake, dataset.delta_version, theirs, test.labels
-        )
-        decision = decide(use_case, registry, bundle, manifest, test, baselines, held, rival)
-        report("register", 0.0)
-        draw(test.labels, scores, record)
-        draw_slices(slices, record)
-        judged = {"models": plain(metrics), "slices": plain(slices), "worst_slice": worst}
-        if not_retrieved:
-            judged["not_retrieved"] = not_retrieved
-        (record / "evaluation.json").write_text(json.dumps(judged, indent=1))
-        trial = Trial(
-            manifest=manifest,
-            params={**_params(model, spec), "best_epoch": own.best.epoch},
-            metrics=metrics,
-            curves=_curves(fitted),
-            training_set=lake.training_set.resolve(),
-            delta_version=dataset.delta_version,
-            dataset_digest=dataset.digest,
-            made_of=dataset.built_from.made_of,
-            simulated=use_case.declared.simulated,
-            continued_from=continued.version if continued else None,
-            notes=notes,
-        )
-        run_id = registry.log_run(trial, record, bundle)
-        if found:
-            trials = [astuple(trial) for trial in found.trials]
-            registry.log_search(use_case.name, run_id, trials)
-        name, digest = use_case.name, manifest.digest()
-        version = registry.register(name, run_id, digest, decision)
-        waits = use_case.declared.rollout.staged and registry.champion(name) is not None
-        alias, refused = placed(moves, version, decision, waits)
-    if (lake.reports / CERTIFICATE).exists():
-        certificate = read_result(lake, CERTIFICATE.removesuffix(".json"))
-        registry.attach_certificate(registry.version(name, version), certificate)
-    report("register", 1.0)
-    return TrainedVersion(
-        name=name,
-        version=version,
-        run_id=run_id,
-        model=model,
-        decision=decision,
-        metrics=metrics,
-        not_retrieved=not_retrieved,
-        slices=slices,
-        worst_slice=worst,
-        bundle_digest=digest,
-        promoted=alias == CHAMPION,
-        alias=alias,
-        refused=refused,
-        continued_from=continued.version if continued else None,
-        notes=tuple(notes),
-        seconds=time.perf_counter() - start,
-    )
+    found = _searched(use_case, model, dataset, choices.search, on_progress)
+    with tempfile.TemporaryDirectory() as place:
+        home = Path(place)
+        continued = _begin(registry, use_case, model, choices, home / "champion", dataset, note)
+        basis = Basis(use_case, lake, registry, model, dataset, found, continued)
+        with state_folder(lake.home / "training", basis.key, choices.resume) as states:
+            fitted = _fitted(basis, states, choices.resume, on_progress, note)
+            on_progress("evaluate", 0.0)
+            shown = evaluated(basis, fitted)
+            manifest, decision = _judged_bundle(basis, fitted[model], shown, home, on_progress)
+            on_progress("register", 0.0)
+            record = recorded(basis, fitted, shown, manifest, notes)
+            version = _registered(basis, moves, record, shown, decision, home)
+    _certify(registry, lake, version)
+    on_progress("register", 1.0)
+    return replace(version, seconds=time.perf_counter() - start)
 
 
-def _key(
-    dataset: Dataset, model: str, spec: ModelSpec, declared: ModelSpec, warm: Path | None
-) -> str:
-    """Of all that the fits of a training depend on."""
-    start = (warm / MANIFEST).read_text() if warm else ""
-    text = f"{dataset.digest} {model} {spec} {declared} {start}"
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _params(model: str, spec: ModelSpec) -> dict[str, Any]:
-    """What the fit of `model` was told."""
-    if model == TREES:
-        told = {**PARAMETERS, "seed": spec.seed, "rounds": MOST_ROUNDS, "patience": PATIENCE}
-    else:
-        told = asdict(spec)
-        told.pop("name")
-    return {"model": model, **told}
+def _note(notes: list[str], on_note: OnNote | None, text: str) -> None:
+    notes.append(text)
+    if on_note:
+        on_note(text)
 
 
 def _named(use_case: UseCase, model: str | None) -> str:
@@ -273,6 +154,19 @@ def _named(use_case: UseCase, model: str | None) -> str:
     return name
 
 
+def _searched(
+    use_case: UseCase, model: str, dataset: Dataset, trials: int, report: OnProgress
+) -> Search | None:
+    """A search of so many trials; None where it is none."""
+    if not trials:
+        return None
+
+    def tell(done: int) -> None:
+        report("search", done / trials)
+
+    return search(model, use_case.model, dataset, trials, tell)
+
+
 def _begin(
     registry: Registry,
     use_case: UseCase,
@@ -284,14 +178,94 @@ def _begin(
 ) -> Continued | None:
     """What the fit goes on from, its bundle below `home`."""
     if choices.warm_start:
-        return asked(registry, use_case, model, home)
+        return requested_champion(registry, use_case, model, home)
     if choices.search or choices.warm_start is False:
         return None
-    found = declared(registry, use_case, model, home, dataset)
+    found = declared_champion(registry, use_case, model, home, dataset)
     if isinstance(found, str):
         note(f"warm start: begin anew: {found}")
         return None
     return found
+
+
+def _fitted(
+    basis: Basis, states: Path, resume: bool, report: OnProgress, note: OnNote
+) -> dict[str, Fitted]:
+    """The model and its baseline, whose states are left in the folder `states` meanwhile."""
+    if resume and not any(states.glob(f"*{STATE}")):
+        note("--resume: nothing of these rows and choices to go on from: begin from the start")
+    fitted: dict[str, Fitted] = {}
+    for name in dict.fromkeys((basis.model, BASELINE)):
+        spec = basis.chosen.spec if name == basis.model else basis.use_case.model
+        warm = basis.warm if name == basis.model else None
+        state = Checkpoint(states / f"{name}{STATE}", resume, basis.key)
+        data = TrainingData(basis.dataset, spec)
+        fitted[name] = fit(name, spec, data, _epochs(report, name), state, warm)
+    return fitted
+
+
+def _epochs(report: OnProgress, name: str) -> OnEpoch:
+    report(f"fit {name}", 0.0)
+    return lambda done, most: report(f"fit {name}", done / most)
+
+
+def _judged_bundle(
+    basis: Basis, own: Fitted, shown: Evaluated, home: Path, report: OnProgress
+) -> tuple[Manifest, Decision]:
+    """The verified bundle of the model, `_BUNDLE` in `home`, and what it may become."""
+    report("export", 0.0)
+    use_case, dataset, test, bundle = basis.use_case, basis.dataset, basis.test, home / _BUNDLE
+    manifest = export_bundle(
+        use_case, basis.model, own.model, test, plain(shown.metrics), bundle,
+        dataset.built_from, basis.chosen,
+    )  # fmt: skip
+    verify_graph(manifest, Engine(bundle), own.model, test)
+    if basis.model == TWO_TOWER:
+        open_towers(bundle, manifest)
+    report("judge", 0.0)
+    baselines = {name: each for name, each in shown.scores.items() if name != basis.model}
+
+    def rival(theirs: Manifest) -> Rows:
+        return rival_rows(use_case, basis.lake, dataset.delta_version, theirs, test.labels)
+
+    decision = decide(
+        use_case, basis.registry, bundle, manifest, test, baselines, shown.held, rival
+    )
+    return manifest, decision
+
+
+def _registered(
+    basis: Basis, moves: Moves, record: RunRecord, shown: Evaluated, decision: Decision, home: Path
+) -> TrainedVersion:
+    """The bundle in `home` as a version, beside its run, under the alias that it is allowed; the
+    caller tells its `seconds`."""
+    name, registry, folder = basis.use_case.name, basis.registry, home / _RECORD
+    write_evaluation(basis.test.labels, shown, folder)
+    run_id = registry.log_run(record, folder, home / _BUNDLE)
+    if basis.found:
+        registry.log_search(name, run_id, [astuple(trial) for trial in basis.found.trials])
+    digest = record.manifest.digest()
+    version = registry.register(name, run_id, digest, decision)
+    waits = basis.use_case.declared.rollout.staged and registry.champion(name) is not None
+    alias, refused = placed(moves, version, decision, waits)
+    return TrainedVersion(
+        name=name,
+        version=version,
+        run_id=run_id,
+        model=basis.model,
+        decision=decision,
+        metrics=shown.metrics,
+        not_retrieved=shown.not_retrieved,
+        slices=shown.slices,
+        worst_slice=shown.worst_slice,
+        bundle_digest=digest,
+        promoted=alias == CHAMPION,
+        alias=alias,
+        refused=refused,
+        continued_from=basis.continued_from,
+        notes=tuple(record.notes),
+        seconds=0.0,
+    )
 
 
 def placed(
@@ -313,18 +287,8 @@ def placed(
     return None, refused
 
 
-def _curves(fitted: Mapping[str, Fitted]) -> dict[str, list[float]]:
-    return {
-        f"{name}.{split}": [getattr(epoch, split) for epoch in each.curve]
-        for name, each in fitted.items()
-        for split in ("train", "validation")
-    }
-
-
-def _epochs(report: OnProgress, name: str) -> OnEpoch:
-    report(f"fit {name}", 0.0)
-    return lambda done, most: report(f"fit {name}", done / most)
-
-
-def _silent(_: str, __: float) -> None:
-    pass
+def _certify(registry: Registry, lake: Lake, version: TrainedVersion) -> None:
+    """Attach the parity certificate of the lake to a version, if there is one."""
+    if (lake.reports / CERTIFICATE).exists():
+        certificate = read_result(lake, CERTIFICATE.removesuffix(".json"))
+        registry.attach_certificate(registry.version(version.name, version.version), certificate)

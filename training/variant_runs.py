@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ import torch
 
 from data_contracts.bundle import GOLDEN, GRAPH, golden_rows, open_bundle
 from training.engine import Engine
+from training.progress import OnProgress
 from training.variant_graphs import FORMS, NotMade, Sample
 from training.variant_process import Job, argument
 
@@ -21,9 +21,6 @@ OWN = "fp32"
 """The version's own graph."""
 COMPILED, GPU = "aot_inductor", "gpu_bf16"
 VARIANTS = (*FORMS, COMPILED, GPU)
-
-OnProgress = Callable[[str, float], None]
-"""(what is being done, share of it that is done)"""
 
 
 @dataclass

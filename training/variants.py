@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from data_contracts.bundle import Manifest, open_bundle, seal
+from data_contracts.bundle import Manifest, logit_gap, open_bundle, seal
+from data_contracts.declared_inputs import differing_input, inputs_of
 from data_contracts.evidence import (
     calibration_error,
     effective_users,
@@ -19,14 +20,14 @@ from data_contracts.evidence import (
 )
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
-from data_contracts.views import digests_of
-from training.batches import Rows, joined
+from training.batches import Rows, evenly, joined
 from training.data import Dataset, read_dataset
 from training.offers import LEAST_ROWS, LEAST_RUNS, Figures, pick, refusal
+from training.progress import OnProgress, silent
 from training.registry import Registry, Version
 from training.variant_graphs import Sample
 from training.variant_process import SIZES, Job
-from training.variant_runs import OWN, VARIANTS, Made, OnProgress, make, run_in_turn
+from training.variant_runs import OWN, VARIANTS, Made, make, run_in_turn
 
 CALIBRATION_ROWS = 2048
 MOST_ROWS = 50_000
@@ -57,7 +58,7 @@ def measure_variants(
     lake: Lake,
     version: Version,
     plan: Plan = Plan(),
-    report: OnProgress = lambda _, __: None,
+    report: OnProgress = silent,
 ) -> dict[str, Any]:
     """Make, measure and judge the variants of a version; those offered are kept beside its bundle.
 
@@ -129,20 +130,10 @@ def measure_variants(
 
 def check_declared(use_case: UseCase, manifest: Manifest) -> None:
     """ValueError where a bundle takes other inputs than its use case declares now."""
-    declared = {
-        "features": digests_of(use_case.groups),
-        "categorical": tuple((c.field, c.buckets) for c in use_case.model.categorical),
-        "numeric": tuple((n.field, n.default) for n in use_case.model.numeric),
-    }
-    own = {
-        "features": dict(manifest.feature_digests),
-        "categorical": manifest.categorical,
-        "numeric": manifest.numeric,
-    }
-    if differ := [name for name, value in declared.items() if value != own[name]]:
+    if differ := differing_input(manifest, inputs_of(use_case)):
         raise ValueError(
-            f"model {manifest.use_case}: the version takes other inputs ({differ[0]}) than its use "
-            "case declares now: name a version of today's declaration"
+            f"model {manifest.use_case}: the version takes other inputs ({differ.kind}) than its "
+            "use case declares now: name a version of today's declaration"
         )
 
 
@@ -154,20 +145,15 @@ def _held_out(dataset: Dataset, least: int) -> tuple[Rows, np.ndarray | None]:
     rows = joined([dataset.splits[split] for split in splits])
     if len(rows.labels) < max(SIZES):
         raise ValueError(f"{len(rows.labels)} held-out rows: needs {max(SIZES)}: ingest more")
-    at = _spread(rows, MOST_ROWS)
+    at = evenly(len(rows.labels), MOST_ROWS)
     users = [dataset.users[split] for split in splits if split in dataset.users]
     return rows.take(at), np.concatenate(users)[at] if users else None
 
 
 def _sample(use_case: UseCase, dataset: Dataset) -> Sample:
     train = dataset.splits["train"]
-    some = train.take(_spread(train, CALIBRATION_ROWS))
+    some = train.take(evenly(len(train.labels), CALIBRATION_ROWS))
     return Sample(some.ids, some.dense, dataset.seen(use_case.model).counts)
-
-
-def _spread(rows: Rows, most: int) -> np.ndarray:
-    count = min(len(rows.labels), most)
-    return np.linspace(0, len(rows.labels) - 1, count).astype(int)
 
 
 def _figures(
@@ -191,15 +177,9 @@ def _figures(
             calibration_error, labels, together, own, confidence, users=users
         ),
         users=effective_users(len(labels), users),
-        alone=_logit_gap(alone, together),
+        alone=logit_gap(alone, together),
         storable=each.job.kind == "onnx",
     )
-
-
-def _logit_gap(one: np.ndarray, other: np.ndarray) -> float:
-    """The largest difference of two logits of the same row."""
-    p, q = (np.clip(np.asarray(each, np.float64), 1e-9, 1 - 1e-9) for each in (one, other))
-    return float(np.abs(np.log(p / (1 - p)) - np.log(q / (1 - q))).max())
 
 
 def _seal(folder: Path, manifest: Manifest, name: str, figures: Figures) -> str:

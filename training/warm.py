@@ -1,6 +1,5 @@
 """Weights beside a graph, and a warm start from them."""
 
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from data_contracts.bundle import Manifest
+from data_contracts.declared_inputs import differing_input, inputs_of
 from data_contracts.use_case import UseCase
-from data_contracts.views import digests_of
 
 _MEND = "train with --no-warm-start"
 WEIGHTS = "weights.npz"
@@ -20,27 +19,25 @@ class NotContinued(ValueError):
     """The champion's weights are those of another model than the one to be trained."""
 
 
-def check_inputs(manifest: Manifest, use_case: UseCase) -> None:
-    """NotContinued naming the first input that the champion takes and the use case does not, or the
-    other way round, or that is another by definition, size or default: weights know columns only by
-    their place, so that those of other columns would be taken for theirs."""
-    declared = digests_of(use_case.groups)
-    theirs: list[object] = [*manifest.feature_digests.items()]
-    own: list[object] = [(name, declared[name]) for name in use_case.feature_names]
-    theirs += [*map(tuple, manifest.categorical), *map(tuple, manifest.numeric)]
-    own += [(each.field, each.buckets) for each in use_case.model.categorical]
-    own += [(each.field, each.default) for each in use_case.model.numeric]
-    for one, other in zip_longest(theirs, own):
-        if one != other:
-            raise NotContinued(
-                f"champion: takes {one or 'no more inputs'} where the use case declares "
-                f"{other or 'none'}: {_MEND}"
-            )
+def check_same_inputs(manifest: Manifest, use_case: UseCase) -> None:
+    """NotContinued naming the first input in which champion and use case differ: weights know
+    columns only by their place, so that those of other columns would be taken for theirs."""
+    if differ := differing_input(manifest, inputs_of(use_case)):
+        raise NotContinued(
+            f"champion: takes {differ.theirs or 'no more inputs'} where the use case declares "
+            f"{differ.own or 'none'}: {_MEND}"
+        )
 
 
 def write_weights(model: nn.Module, folder: Path) -> None:
     """Write the state of a module into `folder`."""
     np.savez(folder / WEIGHTS, **{n: t.cpu().numpy() for n, t in model.state_dict().items()})
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The state that `write_weights` wrote into `folder`; open the bundle first."""
+    with np.load(folder / WEIGHTS, allow_pickle=False) as held:
+        return {name: torch.from_numpy(held[name]) for name in held.files}
 
 
 def warm_state(folder: Path, model: nn.Module) -> dict[str, Tensor]:
@@ -51,8 +48,7 @@ def warm_state(folder: Path, model: nn.Module) -> dict[str, Tensor]:
     """
     if not (folder / WEIGHTS).is_file():
         raise NotContinued(f"{folder}: the champion's bundle holds no {WEIGHTS}: {_MEND}")
-    with np.load(folder / WEIGHTS, allow_pickle=False) as held:
-        theirs = {name: torch.from_numpy(held[name]) for name in held.files}
+    theirs = read_weights(folder)
     own = model.state_dict()
     if differ := sorted(
         {name for name in own if name in theirs and own[name].shape != theirs[name].shape}

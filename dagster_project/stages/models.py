@@ -124,16 +124,4 @@ def _summary(version: Version, aliases: Mapping[str, str]) -> dict[str, Any]:
 
 def _told(row: Row) -> dict[str, Any]:
     said = row.said
-    decided = said["decision"]
-    return {
-        "row": row.seq,
-        "time": row.time,
-        "actor": row.actor,
-        "action": said["action"],
-        "version": said["version"],
-        "to": said["to"],
-        "verdict": decided["verdict"] if decided else None,
-        "override": said["override"],
-        "before": said["before"],
-        "after": said["after"],
-    }
+    return {**row.told(), "before": said["before"], "after": said["after"]}

@@ -9,10 +9,10 @@ from dagster_project.deployment import Deployment
 from data_contracts.clock import SystemClock, format_time
 from data_contracts.exposure import Plan as Exposure
 from data_contracts.exposure import Traffic
+from data_contracts.rollout import START, check_asked
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import CHALLENGER
 from serving.alignment import FOR_NOW
-from serving.release import ACTIONS, START
 from serving.rollout_status import about, replayed
 from serving.rollout_status import history as told
 from serving.rollout_status import status as now
@@ -47,10 +47,10 @@ def ask(
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Ask the controller for something; it answers within seconds while a server runs."""
-    if action not in ACTIONS:
-        raise ValueError(f"rollout: action {action!r}: one of {', '.join(ACTIONS)}")
-    if (action == START) != (version is not None):
-        raise ValueError(f"rollout: {action}: {'which version?' if action == START else version}")
+    try:
+        check_asked(action, version)
+    except ValueError as error:
+        raise ValueError(f"rollout: {error}") from error
     if not reason.strip():
         raise ValueError(f"rollout: {action}: --reason is empty: say why")
     store, actor = _store(deployment), actor or getuser()

@@ -21,7 +21,7 @@ def replayed(
     async def noted(seconds: float) -> None:
         pauses.append(seconds)
 
-    player = _Player("http://test", world.operate, "clicks", 1, transport=network, pause=noted)
+    player = _Player("http://test", world.operate, "clicks", transport=network, pause=noted)
     return asyncio.run(player.play(steps, None)), network, pauses
 
 

@@ -25,8 +25,8 @@ from training.engine import Engine
 from training.evaluate import BOOTSTRAPPED, read_held
 from training.export import GOLDEN_ROWS, verify_golden
 from training.registry import Registry
+from training.run_record import RunRecord
 from training.train import TrainedVersion, train
-from training.trial import Trial
 
 NAME = "clicks"
 
@@ -230,10 +230,10 @@ def test_a_run_takes_more_figures_than_fit_into_one_batch(history: History) -> N
     registry = Registry(history.lake)
     manifest = registry.manifest(registry.version("clicks", history.champion.version))
     curve = [float(epoch) for epoch in range(2500)]
-    trial = Trial(manifest, {}, {}, {"long": curve}, history.lake.training_set, 0, "", {})
+    run_record = RunRecord(manifest, {}, {}, {"long": curve}, history.lake.training_set, 0, "", {})
     folder = history.lake.root / "empty"
     folder.mkdir()
-    run_id = registry.log_run(trial, folder, folder)
+    run_id = registry.log_run(run_record, folder, folder)
     client = MlflowClient(history.lake.mlflow_uri, history.lake.mlflow_uri)
     assert curve == [point.value for point in client.get_metric_history(run_id, "long")]
 

@@ -10,7 +10,7 @@ from data_contracts.bundle import seal
 from data_contracts.gates import decision
 from data_contracts.lake import Lake
 from training.registry import Registry
-from training.trial import Trial
+from training.run_record import RunRecord
 
 
 def test_the_page_of_a_version_is_given_its_schema_and_nothing_to_load(tmp_path: Path) -> None:
@@ -27,8 +27,8 @@ def test_the_page_of_a_version_is_given_its_schema_and_nothing_to_load(tmp_path:
         },
     )  # fmt: skip
     registry = Registry(lake)
-    trial = Trial(manifest, {}, {}, {}, lake.training_set, 0, "", {})
-    run_id = registry.log_run(trial, record, folder)
+    run_record = RunRecord(manifest, {}, {}, {}, lake.training_set, 0, "", {})
+    run_id = registry.log_run(run_record, record, folder)
     none = decision("offline", "first version", [], [])
     version = registry.register("clicks", run_id, manifest.digest(), none)
     handlers.initialize_backend_stores(lake.mlflow_uri)

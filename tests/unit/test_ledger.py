@@ -202,3 +202,13 @@ def test_the_table_changes_and_deletes_no_row(tmp_path: Path) -> None:
         with pytest.raises(sqlite3.IntegrityError, match="rows are only added"):
             connection.execute(statement)
     connection.close()
+
+
+def test_a_move_is_told_with_what_allowed_it() -> None:
+    first, _, second, _ = ledger(move("1", {}), {**move("2", {}), "decision": None})
+    told = {
+        "row": 1, "time": "2026-01-01T00:00:00+00:00", "actor": "ada", "action": "promote",
+        "version": "1", "to": "champion", "verdict": decided(1.0)["verdict"], "override": None,
+    }  # fmt: skip
+    assert told == first.told()
+    assert (3, "2", None) == tuple(second.told()[name] for name in ("row", "version", "verdict"))

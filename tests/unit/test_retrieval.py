@@ -21,7 +21,7 @@ from training.models.zoo import build_model
 from training.retrieval import Index, NotDecomposed, Towers, item_field, open_towers
 
 CLICKS, WORLD = load_use_case("clicks"), load_use_case("world")
-INPUTS = Inputs((), (("user", 64), ("item", 64)), (("x", 0.0), ("y", 0.0)))
+INPUTS = Inputs({}, (("user", 64), ("item", 64)), (("x", 0.0), ("y", 0.0)))
 SCORES = st.lists(st.integers(0, 4), min_size=1, max_size=8)
 
 

@@ -13,6 +13,7 @@ from data_contracts.gate_rules import DEFAULTS
 from data_contracts.ledger import stands
 from data_contracts.release import NOTHING, Evidence, judged
 from data_contracts.rollout import (
+    ACTIONS,
     BUCKETS,
     STEPS,
     Plan,
@@ -22,6 +23,7 @@ from data_contracts.rollout import (
     advanced,
     began,
     bucket,
+    check_asked,
     ended,
     followed,
     held,
@@ -54,6 +56,19 @@ def test_a_unit_that_a_share_has_is_kept_by_every_larger_one(unit: str, a: int, 
     place = bucket("clicks\x1f3", unit)
     assert 0 <= place < BUCKETS
     assert not place < small or place < large
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_version_is_named_to_start_with_and_only_then(action: str) -> None:
+    fitting, wrong = ("2", None) if action == "start" else (None, "2")
+    check_asked(action, fitting)
+    with pytest.raises(ValueError, match=r"^version: needed for `start`, and for nothing else$"):
+        check_asked(action, wrong)
+
+
+def test_an_action_that_does_not_exist_is_refused_by_its_name() -> None:
+    with pytest.raises(ValueError, match=r"^action 'explode': one of start, advance, hold, "):
+        check_asked("explode", None)
 
 
 def test_a_version_stands_where_it_does_by_the_plan_that_put_it_there() -> None:

@@ -11,9 +11,12 @@ from data_contracts.encoding import Categorical
 from data_contracts.model_spec import ModelSpec
 from training.statistics import Seen
 
+LIMIT = 5.0
+"""Deviations from the mean beyond which a number counts as no further away."""
+
 
 class Numerics(nn.Module):
-    """Signed log (asinh), standardised with the training rows' moments, clipped to +-`limit`.
+    """Signed log (asinh), standardised with the training rows' moments, clipped to +-`LIMIT`.
 
     asinh rather than log1p, which ONNX lacks: exported as log(1 + x) it loses the digits of small
     rates.
@@ -22,18 +25,17 @@ class Numerics(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, seen: Seen, limit: float = 5.0) -> None:
+    def __init__(self, seen: Seen) -> None:
         """A column that is constant, as far as float32 can tell, is mapped to zero."""
         super().__init__()
         varies = seen.deviation > 1e-4 * seen.largest
         scale = np.where(varies, 1 / np.where(varies, seen.deviation, 1.0), 0.0)
-        self.limit = limit
         self.register_buffer("mean", torch.tensor(seen.mean, dtype=torch.float32))
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
 
     def forward(self, dense: Tensor) -> Tensor:
         standard = (torch.asinh(dense) - self.mean) * self.scale
-        return torch.clamp(standard, -self.limit, self.limit)
+        return torch.clamp(standard, -LIMIT, LIMIT)
 
 
 class Vocabulary(nn.Module):

@@ -10,7 +10,7 @@ from data_contracts.evidence import Estimate
 
 
 @dataclass(frozen=True)
-class Trial:
+class RunRecord:
     """What a run records beside its bundle about how a version came to be."""
 
     manifest: Manifest
