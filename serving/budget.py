@@ -8,8 +8,7 @@ import time
 from dataclasses import dataclass
 
 FEATURES = 0.3
-"""Share of a request's time after which its features are no longer waited for. Below the share
-that a whole answer is expected to take, or a slow store would have requests refused."""
+"""Share of a request's time after which its features are no longer waited for."""
 CANDIDATE = 0.5
 """Share that a candidate may take at most, so that enough is left for the champion."""
 

@@ -12,13 +12,22 @@ from serving.problem import Problem
 
 
 class Watch:
-    """A monotonic clock that stands where it is put."""
+    """A monotonic clock and a processor's, which stand where they are put."""
 
     def __init__(self) -> None:
         self.now = 100.0
+        self.spent = 7.0
 
     def __call__(self) -> float:
         return self.now
+
+    def work(self, seconds: float) -> None:
+        self.now += seconds
+        self.spent += seconds
+
+
+def watched(watch: Watch, most: int = 1000) -> Admission:
+    return Admission(most, watch, lambda: watch.spent)
 
 
 def under_way(admission: Admission, number: int) -> ExitStack:
@@ -30,7 +39,7 @@ def under_way(admission: Admission, number: int) -> ExitStack:
 
 
 def test_no_more_than_declared_are_under_way() -> None:
-    admission = Admission(2, Watch())
+    admission = watched(Watch(), 2)
     with (
         under_way(admission, 2),
         pytest.raises(Problem) as refused,
@@ -43,12 +52,14 @@ def test_no_more_than_declared_are_under_way() -> None:
         assert 1 == admission.under_way
 
 
-def learned(watch: Watch, number: int, seconds: float) -> Admission:
-    """After many rounds of `number` requests at once that took `seconds` each."""
-    admission = Admission(1000, watch)
-    for _ in range(300):
+def learned(watch: Watch, number: int, each: float, beside: float = 0.0) -> Admission:
+    """After many rounds of `number` requests at once, each of which took the processor so long, and
+    the round so long beside it."""
+    admission = watched(watch)
+    for _ in range(2_000):
         with under_way(admission, number):
-            watch.now += seconds
+            watch.work(number * each)
+            watch.now += beside
     return admission
 
 
@@ -63,15 +74,49 @@ def test_what_would_come_after_its_deadline_is_refused_and_an_idle_replica_tries
         pass
 
 
-def test_a_wait_is_told_in_proportion_to_those_that_shared_the_replica() -> None:
-    admission = learned(Watch(), 4, 0.1)
+def test_an_answer_costs_what_the_processor_spent_on_each_of_those_that_shared_it() -> None:
+    admission = learned(Watch(), 4, 0.025)
     with (
         under_way(admission, 99),
-        pytest.raises(Problem, match=r"take about 4\d\d\d ms of 60") as refused,
+        pytest.raises(Problem, match=r"take about 25\d\d ms of 60") as refused,
         admission.admitted(60),
     ):
         pass
-    assert "5" == dict(refused.value.headers or {})["Retry-After"]
+    assert "3" == dict(refused.value.headers or {})["Retry-After"]
+
+
+def test_what_the_processor_does_for_no_request_is_no_part_of_an_answer() -> None:
+    watch = Watch()
+    admission = watched(watch)
+    for _ in range(320):
+        watch.work(5.0)
+        with under_way(admission, 1):
+            watch.work(0.01)
+    with under_way(admission, 20), admission.admitted(1000):
+        pass
+
+
+def test_after_a_pause_of_the_machine_a_burst_is_taken_on() -> None:
+    watch = Watch()
+    admission = learned(watch, 2, 0.0025)
+    for _ in range(3):
+        with under_way(admission, 4):
+            watch.now += 1.5
+    with under_way(admission, 90):
+        with admission.admitted(1000):
+            pass
+        with under_way(admission, 10), pytest.raises(Problem), admission.admitted(1000):
+            pass
+
+
+def test_a_store_that_is_slow_for_all_leaves_half_of_what_may_be_expected_to_the_queue() -> None:
+    admission = learned(Watch(), 4, 0.0025, beside=0.45)
+    with under_way(admission, 90):
+        with admission.admitted(2000):
+            pass
+        told = "take about 505 ms of 2000"
+        with under_way(admission, 11), pytest.raises(Problem, match=told), admission.admitted(2000):
+            pass
 
 
 def test_a_client_that_sends_its_body_slowly_makes_nobody_else_look_slow() -> None:
@@ -81,7 +126,7 @@ def test_a_client_that_sends_its_body_slowly_makes_nobody_else_look_slow() -> No
         for _ in range(100):
             watch.now += 10
             with under_way(admission, 1):
-                watch.now += 0.01
+                watch.work(0.01)
         admission.begin(slow)
         with admission.admitted(100):
             pass
