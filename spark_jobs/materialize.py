@@ -50,7 +50,7 @@ def materialize(
     loaded: by the stream where one runs, else here, under the writer's lease. A view that is
     retired meanwhile is left out.
 
-    RuntimeError when the process that holds the lease has not loaded them within `patience_s`.
+    RuntimeError when the process that holds the lease has loaded nothing of them for `patience_s`.
     """
     registry = ViewRegistry(lake)
     before = registry.views()
