@@ -61,6 +61,9 @@ def finalised_features(inputs):
 """
 _VALUE_TYPES = {"string": ValueType.STRING, "integer": ValueType.INT64}
 
+READ_AT_ONCE = 10_000
+"""Keys that one read asks for; a statement of SQLite takes 32,766 variables as it is built."""
+
 JoinKeys = Mapping[str, str | int]
 """Of one row of a view, by name."""
 
@@ -293,8 +296,9 @@ class OnlineStates:
     def _get(self, view: str, feature: str, rows: Sequence[JoinKeys]) -> list[Value | None]:
         asked = [_entity_key(row) for row in rows]
         with named_errors(self._lake):
-            config, table = self._store.config, self._views[view]
-            found = self._provider.online_read(config, table, asked, [feature])
+            config, table, read = self._store.config, self._views[view], self._provider.online_read
+            parts = [asked[i : i + READ_AT_ONCE] for i in range(0, len(asked), READ_AT_ONCE)]
+            found = [row for part in parts for row in read(config, table, part, [feature])]
         # Of what it does not hold SQLite says nothing, Redis a value that is none.
         values = [held[feature] if held else None for _, held in found]
         return [value if value and value.WhichOneof("val") else None for value in values]
