@@ -38,9 +38,11 @@ class Materialized:
     compared: int
     """Feature values of keys that the stream had written, read from both states."""
     mismatches: int
-    """Of those, values that differ: 0 unless stream or tiles are wrong, or states are gone."""
+    """Of those, values that differ: 0 unless stream or tiles are wrong, or states went or came."""
     lost: int
     """Keys whose states were gone from the store, of which each value differs."""
+    superfluous: int
+    """Keys whose states no event gives, of which each value differs too: they were removed."""
 
 
 def materialize(
@@ -68,6 +70,7 @@ def materialize(
         compared=sum(view.compared for view in loaded),
         mismatches=sum(view.mismatches for view in loaded),
         lost=sum(view.lost for view in loaded),
+        superfluous=sum(view.superfluous for view in loaded),
     )
 
 

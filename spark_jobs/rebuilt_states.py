@@ -5,8 +5,9 @@ by the rebuilt state with the events since merged into it, between its micro-bat
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from data_contracts.windows import HOPS
 from spark_jobs.columns import arrivals, keyed_rows, with_key
 from spark_jobs.events import arrival, load_events
 from spark_jobs.feature_store import OnlineStates
+from spark_jobs.online_store import LISTED_AT_ONCE
 
 KEYS_AT_ONCE = 2_000
 """How many keys are looked at between two micro-batches."""
@@ -70,15 +72,16 @@ def loading(
     the writer, which keeps the view up. The view's record says what was found in the end.
 
     A state that the store lacks differs in every value, unless upkeep may have removed it. Where
-    the store lost whole batches, which stops the stream, what it lacks is filled, not compared.
+    the store lost whole batches, which stops the stream, what it lacks is filled, not compared. A
+    state of which no event is left differs in every value too, and is removed, in the end.
     """
     group, path = view.group, rebuilt_file(lake, view.name)
     file = pq.ParquetFile(path)
-    as_of = compared = differ = lost = 0
+    as_of = compared = differ = lost = superfluous = 0
     held, taken = int(file.schema_arrow.metadata[_SEQ]), _commits(lake)
     later, seq, latest = _after(spark, use_case, lake, group, held)
     # A batch marks the store before its append: a lower mark is that of a store which lost some.
-    whole = online.require(0) >= seq
+    whole, upto = online.require(0) >= seq, seq
     known = set(file.read(["key"])["key"].to_pylist())
     new = [key for key in _keys(later) if key not in known]
     for now, base in _parts(file, new):
@@ -101,9 +104,19 @@ def loading(
         with suppress(FileNotFoundError):
             os.utime(path)
         yield
-    keys = len(known) + len(new)
-    found = {"keys": keys, "as_of": as_of, "compared": compared, "mismatches": differ, "lost": lost}
-    ViewRegistry(lake).change(view, status="ready", rebuilt=None, **found)
+    known.update(new)
+    for removed in _removing_superfluous(online, group, known, upto, latest):
+        superfluous += removed
+        with suppress(FileNotFoundError):
+            os.utime(path)
+        yield
+    if view.status == "ready":
+        compared += superfluous * len(group.feature_names)
+        differ += superfluous * len(group.feature_names)
+    ViewRegistry(lake).change(
+        view, status="ready", rebuilt=None, keys=len(known), as_of=as_of, compared=compared,
+        mismatches=differ, lost=lost, superfluous=superfluous,
+    )  # fmt: skip
 
 
 def _parts(
@@ -129,6 +142,27 @@ def _gone(
     (µs, the latest arrival): upkeep removes no such state."""
     absent = {key: state for key, state in new.items() if key not in packed}
     return len(absent) - len(idle_keys(group, absent, as_of))
+
+
+def _removing_superfluous(
+    online: OnlineStates, group: FeatureGroup, known: Set[str], seq: int, as_of: int
+) -> Iterator[int]:
+    """Remove the states of keys that are not `known`, where a window still reaches something of
+    them at `as_of` (µs, the latest arrival) or they cannot be decoded; yields after every
+    `LISTED_AT_ONCE` keys of the store how many were.
+
+    What was written above `seq` is the writer's: it came to the key since, or will take the batch
+    again.
+    """
+    stored = online.keys(group)
+    while listed := list(islice(stored, LISTED_AT_ONCE)):
+        packed = online.packed(group, [key for key in listed if key not in known])
+        old = decodable(group, packed)
+        settled = {key: state for key, state in old.items() if state.seq <= seq}
+        reached = settled.keys() - {*idle_keys(group, settled, as_of)}
+        superfluous = [key for key in packed if key in reached or key not in old]
+        online.remove(group, superfluous)
+        yield len(superfluous)
 
 
 def compare_states(

@@ -19,6 +19,7 @@ from spark_jobs.feature_store import OnlineStates
 from spark_jobs.idle_states import quiet_file, removing
 from spark_jobs.lake_lease import RowsHeld, lake_lease
 from spark_jobs.lease import LeaseHeld
+from spark_jobs.online_store import refuse_eviction
 from spark_jobs.rebuilt_states import loaded_at, loading, rebuilt_file
 from spark_jobs.tables import BUSY, exists
 
@@ -28,11 +29,15 @@ _DONE = object()
 
 
 class ViewKeeper:
-    """Follows the record of views on behalf of the holder of the writer's lease."""
+    """Follows the record of views on behalf of the holder of the writer's lease.
+
+    RuntimeError, at once, where the store may evict states: theirs would begin anew, and be wrong.
+    """
 
     def __init__(
         self, spark: SparkSession, use_case: UseCase, lake: Lake, online: OnlineStates
     ) -> None:
+        refuse_eviction(lake)
         self._spark = spark
         self._use_case = use_case
         self._lake = lake
@@ -102,6 +107,15 @@ class ViewKeeper:
         quiet_file(self._lake, view.name).unlink(missing_ok=True)
         self._registry.change(view, status="retired", rebuilt=None, tiles_from="")
         return True
+
+
+def forget_states(use_case: UseCase, lake: Lake) -> None:
+    """Empty the online store; whoever writes to it next is told to rebuild it first."""
+    online, registry = OnlineStates(use_case, lake), ViewRegistry(lake)
+    for view in registry.views().values():
+        if view.status != "retired":
+            online.drop(view.group)
+    registry.clear()
 
 
 def tend_until_done(

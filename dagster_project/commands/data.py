@@ -153,9 +153,11 @@ def materialize(
         found = materialize_online(deployment)
         if found["mismatches"]:
             gone = f"{found['lost']} states were gone: see that nothing evicts or deletes them; "
+            came = f"{found['superfluous']} states came from no event: see who else writes; "
             raise JobFailed(
                 f"{found['mismatches']} of {found['compared']} values of the stream differed from "
-                f"the backfill; {gone if found['lost'] else ''}the store now holds the backfill's: "
+                f"the backfill; {gone if found['lost'] else ''}"
+                f"{came if found['superfluous'] else ''}the store now holds the backfill's: "
                 "report this"
             )
         return found
