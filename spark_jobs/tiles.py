@@ -26,6 +26,9 @@ from spark_jobs.keys import key_column
 from spark_jobs.schemas import TILES
 from spark_jobs.tables import BUSY, exists, load, newest_seq, replace
 
+FIRST_DAY, LAST_DAY = "0001-01-01", "9999-12-31"
+"""No event's time lies on a day before or after them."""
+
 END_OF_TIME = np.iinfo(np.int64).max
 
 EVENTS_AT_ONCE = 2_000_000
@@ -82,8 +85,8 @@ def backfill_tiles(
     use_case: UseCase,
     lake: Lake,
     groups: Sequence[FeatureGroup],
-    first: str = "0001-01-01",
-    last: str = "9999-12-31",
+    first: str = FIRST_DAY,
+    last: str = LAST_DAY,
 ) -> Backfilled:
     """Bring the tiles of the days `first` … `last` (YYYY-MM-DD, both included) up to their events.
 
@@ -112,8 +115,8 @@ def stale_days(
     use_case: UseCase,
     lake: Lake,
     groups: Sequence[FeatureGroup],
-    first: str = "0001-01-01",
-    last: str = "9999-12-31",
+    first: str = FIRST_DAY,
+    last: str = LAST_DAY,
 ) -> list[Stale]:
     """Which days of which definitions lack events; ValueError where tiles say more than the events
     table holds."""

@@ -131,9 +131,9 @@ def backfill(
     def work(deployment: Deployment) -> dict[str, object]:
         from dagster_project.stages.features import backfill_days
         from dagster_project.stages.model import build_point_in_time
+        from spark_jobs.tiles import FIRST_DAY, LAST_DAY
 
-        start = first or deployment.use_case.declared.start
-        tiles = backfill_days(deployment, start, last or "9999-12-31")
+        tiles = backfill_days(deployment, first or FIRST_DAY, last or LAST_DAY)
         return {**tiles, "training_set": build_point_in_time(deployment, as_known)}
 
     run(work, Deployment(use_case, root), json, debug)
