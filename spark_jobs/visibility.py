@@ -1,8 +1,8 @@
 """When an event could first be read online: what `--as-known` builds features from.
 
 The stream notes when the states of a batch were written, and an event counts from then on. Only one
-from a file or the collector that had arrived before the lake's first note came from elsewhere, by
-import or replay: for it the use case assumes a lag. A topic's backlog could be read by nobody.
+from a landed file or a replay that had arrived before the lake's first note came from elsewhere:
+for it the use case assumes a lag. The backlog of a topic or a collector could be read by nobody.
 """
 
 import time
@@ -13,6 +13,7 @@ from pyspark.sql import functions as sf
 
 from data_contracts.clock import duration
 from data_contracts.lake import Lake
+from data_contracts.landing import COLLECTED
 from data_contracts.use_case import UseCase
 from spark_jobs.batch_notes import batch_notes, note_batch
 from spark_jobs.events import arrival
@@ -52,7 +53,9 @@ def with_known_at(
     frame = spark.createDataFrame(list(notes.items()), "seq long, _visible long")
     arrived = sf.unix_micros(arrival(events))
     # A topic's origin is `topic/partition`, a file's is its name.
-    here = sf.col("origin").contains("/") | (arrived >= sf.lit(began))
+    origin = sf.col("origin")
+    taken = origin.contains("/") | origin.startswith(COLLECTED)
+    here = taken | (arrived >= sf.lit(began))
     noted = sf.col("_visible").isNotNull() & here
     joined = events.join(sf.broadcast(frame), "seq", "left").withColumn("_noted", noted)
     counted = joined.agg(sf.count(sf.when(noted, 1)), sf.count("*")).first()

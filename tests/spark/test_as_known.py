@@ -44,7 +44,7 @@ def feed(
 def test_a_row_sees_what_could_be_read_by_its_time(
     spark: SparkSession, clicks: UseCase, lake: Lake, tmp_path: Path
 ) -> None:
-    feed(spark, clicks, lake, 0, IMPORTED)
+    feed(spark, clicks, lake, 0, IMPORTED, "replay-0.jsonl")
     (began,) = visible_at(lake).values()
     live = [impression(f"live{i}", began + i * SECOND, user="u0") for i in range(2)]
     live.append(click("live0", began + 2 * SECOND, user="u0"))
@@ -90,12 +90,13 @@ def test_a_row_sees_what_could_be_read_by_its_time(
     assert sum(at <= q for at in known.values()) == row["user_impressions_10m"]
 
 
-def test_the_backlog_of_a_topic_is_known_from_the_first_batch_on(
-    spark: SparkSession, clicks: UseCase, lake: Lake
+@pytest.mark.parametrize("origin", ["clicks/0", "http-1.jsonl"])
+def test_the_backlog_of_a_topic_or_a_collector_is_known_from_the_first_batch_on(
+    spark: SparkSession, clicks: UseCase, lake: Lake, origin: str
 ) -> None:
     """Nobody could read it before, however early it arrived; so no lag has to be assumed."""
     silent = replace(clicks, declared=replace(clicks.declared, assumed_lag=""))
-    feed(spark, silent, lake, 0, IMPORTED, origin="clicks/0")
+    feed(spark, silent, lake, 0, IMPORTED, origin)
     (began,) = visible_at(lake).values()
     told = with_known_at(spark, silent, lake, load_events(spark, silent, lake))
     assert (30, 0) == (told.recorded, told.assumed)
