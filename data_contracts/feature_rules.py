@@ -130,6 +130,16 @@ def _check_windows(group: FeatureGroup) -> None:
     labels = [window.label for window in group.windows]
     if len(set(labels)) != len(labels):
         raise ValueError(f"windows {sorted(labels)}: two share a name: leave one out")
+    sessions: dict[int, Session] = {}
+    for window in group.windows:
+        if isinstance(window, Session):
+            other = sessions.setdefault(window.level, window)
+            if other.hop != window.hop:
+                raise ValueError(
+                    f"windows {other.label} (within {other.within}) and {window.label} (within "
+                    f"{window.within}) have one gap, and share segments that they cut at other "
+                    "times: declare them in two groups, or within the same"
+                )
     if any(isinstance(part, Decayed) for part in group.parts):
         for window in group.windows:
             if not isinstance(window, Sliding):

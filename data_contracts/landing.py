@@ -2,8 +2,14 @@
 
 import re
 
-GROWING = "http-"
-"""Files of this prefix are still appended to: a last line without its newline is not there yet."""
+COLLECTED = "http-"
+"""Files of this prefix hold what a collector took as it happened."""
+
+REPLAYED = "replay-"
+"""Files of this prefix hold what a collector took under the clock of a replayed log."""
+
+GROWING = (COLLECTED, REPLAYED)
+"""Such files are still appended to: a last line without its newline is not there yet."""
 
 LANDED = "file-"
 """Files of this prefix were copied in whole; the name carries arrival (µs) and content digest."""

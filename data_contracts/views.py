@@ -45,6 +45,8 @@ class View:
     """Of those, values that differed."""
     lost: int = 0
     """Keys whose state was gone, so that each of its values differed."""
+    superfluous: int = 0
+    """Keys whose state no event gave, so that each of its values differed: it was removed."""
     quiet_to: int = 0
     """µs: the idle states of keys of which nothing arrived since have left …"""
     quiet_seq: int = 0

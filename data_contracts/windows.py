@@ -175,7 +175,8 @@ class Session:
     @property
     def tiles(self) -> int:
         """How many segments it may consist of, with those that a late event could still join."""
-        return duration(self.within) // duration(self.gap) + duration(self.within) // self.hop + 2
+        span = duration(self.within) + self.hop
+        return span // duration(self.gap) + span // self.hop + 2
 
     def bounds(self, q: Time) -> tuple[Time, Time]:
         """`(lo, hi)` of the events among which the chain is sought: `lo <= t < hi`."""

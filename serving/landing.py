@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_contracts.landing import GROWING
+from data_contracts.landing import COLLECTED
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class _Pending:
 
 
 class LandingLog:
-    """Appends to `{folder}/http-{replica}-{boot}-{n}.jsonl`, files of this process alone.
+    """Appends to `{folder}/{prefix}{replica}-{boot}-{n}.jsonl`, files of this process alone.
 
     Requests that wait while the disk is busy share one write and one fsync. After a write that
     failed, the file is cut back to its last good line and the next one begins.
     """
 
-    def __init__(self, folder: Path, replica: str, boot: str) -> None:
+    def __init__(self, folder: Path, replica: str, boot: str, prefix: str = COLLECTED) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._stem = f"{GROWING}{replica}-{boot}"
+        self._stem = f"{prefix}{replica}-{boot}"
         self._generation = 0
         self._open()
         self._queue: list[_Pending] = []

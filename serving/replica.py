@@ -9,8 +9,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_contracts.clock import SystemClock
+from data_contracts.clock import ReplayClock, SystemClock
 from data_contracts.lake import Lake
+from data_contracts.landing import COLLECTED, REPLAYED
 from data_contracts.predictions import PredictionLog
 from data_contracts.rollout_store import RolloutStore
 from serving.admission import Admission
@@ -154,7 +155,8 @@ def _opened(settings: Settings, lake: Lake, name: str, boot: str, server_log: Se
         alone=lambda: admission.under_way == 1,
         traces=_traces(use_case.name, name),
     )
-    landing = LandingLog(lake.landing, name, boot)
+    prefix = REPLAYED if isinstance(clock, ReplayClock) else COLLECTED
+    landing = LandingLog(lake.landing, name, boot, prefix)
     collector = Collector(use_case.contract, clock, landing, settings.max_events)
     keys = Keys(lake.keys) if settings.auth else OpenAccess()
     # A full collection would walk all that was imported: 90 ms without an answer, time and again.

@@ -16,7 +16,7 @@ from pyspark.sql.types import StructField, StructType
 from data_contracts.dimension import AsOf, Dimension
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
-from spark_jobs.batch_notes import batch_notes, note_batch
+from spark_jobs.batch_notes import batch_notes, note_batch_alone
 from spark_jobs.columns import micros
 from spark_jobs.dimensions import NONE, newest_version, stored_rows
 from spark_jobs.schemas import event_fields
@@ -30,7 +30,7 @@ class PinnedDimensions:
     def __init__(self, use_case: UseCase, lake: Lake) -> None:
         self._declared = use_case.declared.dimensions
         self._lake = lake
-        self._begun = begun_with(lake) if self._declared else {}
+        self._begun: Mapping[int, Mapping[str, int]] = begun_with(lake) if self._declared else {}
         self._read: dict[str, tuple[int, AsOf]] = {}
 
     def fill(self, events: pa.Table, seq: int) -> pa.Table:
@@ -38,14 +38,14 @@ class PinnedDimensions:
         if not self._declared or not len(events):
             return events
         if seq not in self._begun:
-            self._begun[seq] = self._begin(seq)
+            self._begun = {seq: self._begin(seq)}
         begun = self._begun[seq]
         tables = {d.name: self._table(d, begun.get(d.name, NONE)) for d in self._declared}
         return filled(self._declared, tables, events)
 
     def _begin(self, seq: int) -> Mapping[str, int]:
         now = {d.name: newest_version(self._lake, d) for d in self._declared}
-        note_batch(self._lake.stream / _LOG, seq, "versions", now)
+        note_batch_alone(self._lake.stream / _LOG, seq, "versions", now)
         return now
 
     def _table(self, dimension: Dimension, version: int) -> AsOf:
@@ -57,7 +57,7 @@ class PinnedDimensions:
 
 
 def begun_with(lake: Lake) -> dict[int, Mapping[str, int]]:
-    """seq -> the version of each dimension with which its batch first began."""
+    """seq -> the version of each dimension with which its batch first began, of the last batch."""
     return batch_notes(lake.stream / _LOG, "versions")
 
 

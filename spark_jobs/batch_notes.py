@@ -17,6 +17,19 @@ def note_batch(path: Path, seq: int, name: str, value: Any) -> None:
         os.fsync(log.fileno())
 
 
+def note_batch_alone(path: Path, seq: int, name: str, value: Any) -> None:
+    """As `note_batch`, in place of every earlier note: only a batch under way can come again."""
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    note_batch(part, seq, name, value)
+    os.replace(part, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def batch_notes(path: Path, name: str) -> dict[int, Any]:
     """seq -> the first value noted; what a kill cut short is no note."""
     found: dict[int, Any] = {}

@@ -22,9 +22,9 @@ from spark_jobs.checkpoint import (
     read_epoch,
     write_epoch,
 )
-from spark_jobs.feature_store import forget_states
 from spark_jobs.lake_lease import lake_lease
 from spark_jobs.tables import exists, load, newest_seq
+from spark_jobs.view_keeper import forget_states
 
 _BLOCK = 1 << 20
 _FILES_ONLY = (

@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +18,11 @@ from feast import (
     RequestSource,
     ValueType,
 )
-from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.infra.key_encoding_utils import (
+    deserialize_entity_key,
+    serialize_entity_key,
+    serialize_entity_key_prefix,
+)
 from feast.infra.online_stores.helpers import _mmh3, _redis_key, compute_table_id
 from feast.infra.provider import Provider, get_provider
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
@@ -29,7 +33,7 @@ from feast.types import Bytes, Float64, Int64
 
 from data_contracts.features import FeatureGroup
 from data_contracts.finalised import definitions_of
-from data_contracts.keys import parts_of
+from data_contracts.keys import key_of, parts_of
 from data_contracts.lake import Lake
 from data_contracts.online import QUERY_TIME, state_name, view_name
 from data_contracts.states import State, decode_all, encode
@@ -45,6 +49,7 @@ from spark_jobs.online_store import (
     named_errors,
     place,
     read_beside_writes,
+    stored_keys,
 )
 from spark_jobs.write_clock import WriteClock
 
@@ -60,6 +65,9 @@ def finalised_features(inputs):
     return finalised({definitions!r}, inputs)
 """
 _VALUE_TYPES = {"string": ValueType.STRING, "integer": ValueType.INT64}
+
+READ_AT_ONCE = 10_000
+"""Keys that one read asks for; a statement of SQLite takes 32,766 variables as it is built."""
 
 JoinKeys = Mapping[str, str | int]
 """Of one row of a view, by name."""
@@ -143,15 +151,6 @@ def _view(group: FeatureGroup, entities: list[Entity], lake: Lake) -> FeatureVie
         owner=group.owner,
         tags={"digest": group.digest},
     )
-
-
-def forget_states(use_case: UseCase, lake: Lake) -> None:
-    """Empty the online store; whoever writes to it next is told to rebuild it first."""
-    online, registry = OnlineStates(use_case, lake), ViewRegistry(lake)
-    for view in registry.views().values():
-        if view.status != "retired":
-            online.drop(view.group)
-    registry.clear()
 
 
 class _FinalisedView(OnDemandFeatureView):
@@ -261,6 +260,15 @@ class OnlineStates:
         rows = [self._join_keys(group, key) for key in states]
         self._put(view_name(group), state_name(group), rows, packed)
 
+    def keys(self, group: FeatureGroup) -> Iterator[str]:
+        """The keys that have a state, as `stored_keys` finds them."""
+        project, view = self._store.config.project, self._views[view_name(group)]
+        prefix = serialize_entity_key_prefix([*group.key_fields])
+        table, end = compute_table_id(project, view), project.encode()
+        with named_errors(self._lake):
+            for key in stored_keys(self._lake, table, view.name, prefix, end):
+                yield _key_text(group, deserialize_entity_key(key))
+
     def remove(self, group: FeatureGroup, keys: Sequence[str]) -> None:
         """Remove the rows of those keys, all or none; Feast itself removes whole views only."""
         view = self._views[view_name(group)]
@@ -293,8 +301,9 @@ class OnlineStates:
     def _get(self, view: str, feature: str, rows: Sequence[JoinKeys]) -> list[Value | None]:
         asked = [_entity_key(row) for row in rows]
         with named_errors(self._lake):
-            config, table = self._store.config, self._views[view]
-            found = self._provider.online_read(config, table, asked, [feature])
+            config, table, read = self._store.config, self._views[view], self._provider.online_read
+            parts = [asked[i : i + READ_AT_ONCE] for i in range(0, len(asked), READ_AT_ONCE)]
+            found = [row for part in parts for row in read(config, table, part, [feature])]
         # Of what it does not hold SQLite says nothing, Redis a value that is none.
         values = [held[feature] if held else None for _, held in found]
         return [value if value and value.WhichOneof("val") else None for value in values]
@@ -323,6 +332,11 @@ def _write(path: Path, text: str) -> None:
 
 def _entity_key(row: JoinKeys) -> EntityKey:
     return EntityKey(join_keys=list(row), entity_values=[_value(part) for part in row.values()])
+
+
+def _key_text(group: FeatureGroup, key: EntityKey) -> str:
+    parts = [getattr(value, str(value.WhichOneof("val"))) for value in key.entity_values]
+    return str(key_of(group.key_fields, dict(zip(key.join_keys, parts, strict=True))))
 
 
 def _value(part: str | int) -> Value:

@@ -24,8 +24,7 @@ from data_contracts.windows import Lifetime
 from spark_jobs.materialize import load_packed, merged_states, packed_and_later
 from spark_jobs.schemas import TILES
 from spark_jobs.tables import exists, load, replace
-
-FIRST_DAY = "0001-01-01"
+from spark_jobs.tiles import FIRST_DAY
 
 
 @dataclass(frozen=True)

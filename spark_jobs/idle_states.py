@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 
 from data_contracts.clock import duration
+from data_contracts.feature_rules import reach
 from data_contracts.lake import Lake
 from data_contracts.states import decodable, idle_keys
 from data_contracts.use_case import UseCase
@@ -33,11 +34,16 @@ def quiet_file(lake: Lake, name: str) -> Path:
 
 def expiring(use_case: UseCase, lake: Lake) -> list[tuple[View, int]]:
     """The live views whose keys leave the store, and after which time (µs): the one that is
-    declared now, whatever it was when the view was built."""
+    declared now, whatever it was when the view was built, or the reach of the view's own windows
+    where that is longer."""
     declared = {group.name: group.ttl for group in use_case.groups}
-    live = [view for view in ViewRegistry(lake).views().values() if view.live]
-    told = [(view, declared.get(view.group.name, view.group.ttl)) for view in live]
-    return [(view, duration(ttl)) for view, ttl in told if ttl]
+    found: list[tuple[View, int]] = []
+    for view in ViewRegistry(lake).views().values():
+        ttl = declared.get(view.group.name, view.group.ttl)
+        reaches = [reach(window) for window in view.group.windows]
+        if view.live and ttl and None not in reaches:
+            found.append((view, max(duration(ttl), *(far for far in reaches if far))))
+    return found
 
 
 def keep_quiet(spark: SparkSession, use_case: UseCase, lake: Lake, seq: int, as_of: int) -> int:

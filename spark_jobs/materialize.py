@@ -38,9 +38,11 @@ class Materialized:
     compared: int
     """Feature values of keys that the stream had written, read from both states."""
     mismatches: int
-    """Of those, values that differ: 0 unless stream or tiles are wrong, or states are gone."""
+    """Of those, values that differ: 0 unless stream or tiles are wrong, or states went or came."""
     lost: int
     """Keys whose states were gone from the store, of which each value differs."""
+    superfluous: int
+    """Keys whose states no event gives, of which each value differs too: they were removed."""
 
 
 def materialize(
@@ -50,7 +52,7 @@ def materialize(
     loaded: by the stream where one runs, else here, under the writer's lease. A view that is
     retired meanwhile is left out.
 
-    RuntimeError when the process that holds the lease has not loaded them within `patience_s`.
+    RuntimeError when the process that holds the lease has loaded nothing of them for `patience_s`.
     """
     registry = ViewRegistry(lake)
     before = registry.views()
@@ -68,6 +70,7 @@ def materialize(
         compared=sum(view.compared for view in loaded),
         mismatches=sum(view.mismatches for view in loaded),
         lost=sum(view.lost for view in loaded),
+        superfluous=sum(view.superfluous for view in loaded),
     )
 
 

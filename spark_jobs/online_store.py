@@ -1,9 +1,11 @@
 """The two stores of online state behind Feast, SQLite and Redis: where one lies, and its errors."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import islice
 from typing import Any, cast
 
 import redis
@@ -17,6 +19,8 @@ from data_contracts.redis_address import RedisAddress
 CONFIG = "feature_store.yaml"
 ANSWER_S = 5
 """How long Redis may take to answer, and half of it to let a connection in."""
+LISTED_AT_ONCE = 10_000
+"""Keys that are asked for in one query when all are listed."""
 
 
 def place(lake: Lake) -> str:
@@ -88,6 +92,12 @@ def ask(lake: Lake) -> str:
             return f"{tables.fetchone()[0]} tables"
 
 
+def refuse_eviction(lake: Lake) -> None:
+    """RuntimeError, named, where the store may drop states while somebody writes it."""
+    if lake.redis is not None:
+        ask(lake)
+
+
 def _keeps(lake: Lake, client: redis.Redis) -> str:
     """What Redis does when its memory is full; RuntimeError where it evicts keys of any kind."""
     try:
@@ -109,6 +119,32 @@ def read_beside_writes(lake: Lake) -> None:
     if lake.redis is None:
         with named_errors(lake), closing(sqlite3.connect(lake.online_file)) as file:
             file.execute("PRAGMA journal_mode = WAL")
+
+
+def stored_keys(lake: Lake, table: str, view: str, prefix: bytes, end: bytes) -> Iterator[bytes]:
+    """The entity keys that have a row of a view: in SQLite of its `table`, in Redis of the hashes
+    whose keys begin with `prefix` and end with `end`, without that end.
+
+    Of keys that come or go meanwhile some are among them; one may come twice.
+    """
+    if lake.redis is None:
+        query = f'SELECT entity_key FROM "{table}" WHERE entity_key > ? ORDER BY 1 LIMIT ?'
+        last: bytes | None = b""
+        while last is not None:
+            with closing(sqlite3.connect(lake.online_file)) as file:
+                keys = [row[0] for row in file.execute(query, (last, LISTED_AT_ONCE))]
+            yield from keys
+            last = keys[-1] if keys else None
+        return
+    pattern = re.sub(rb"([*?\[\]\\])", rb"\\\1", prefix) + b"*" + end
+    with closing(redis.Redis.from_url(lake.redis.url, socket_timeout=ANSWER_S)) as client:
+        found = client.scan_iter(match=pattern, count=LISTED_AT_ONCE)
+        while hashes := list(islice(found, LISTED_AT_ONCE)):
+            asked = client.pipeline(transaction=False)
+            for name in hashes:
+                asked.hexists(name, f"_ts:{view}")
+            held = zip(hashes, asked.execute(), strict=True)
+            yield from (name.removesuffix(end) for name, has in held if has)
 
 
 def delete_from_file(lake: Lake, table: str, keys: Sequence[bytes]) -> None:

@@ -1,6 +1,7 @@
 """Packed tiles: one row per (group, key, day), a function of that day's events up to a seq."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -23,13 +24,17 @@ from spark_jobs.columns import codes, to_events
 from spark_jobs.events import load_events, with_day
 from spark_jobs.keys import key_column
 from spark_jobs.schemas import TILES
-from spark_jobs.tables import exists, load, newest_seq, replace
+from spark_jobs.tables import BUSY, exists, load, newest_seq, replace
+
+FIRST_DAY, LAST_DAY = "0001-01-01", "9999-12-31"
+"""No event's time lies on a day before or after them."""
 
 END_OF_TIME = np.iinfo(np.int64).max
 
-
 EVENTS_AT_ONCE = 2_000_000
 """About how many events one commit of a backfill covers: what an interruption loses."""
+TRIES = 5
+"""How often days are built where another's commit comes first: each time that one got on."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +85,29 @@ def backfill_tiles(
     use_case: UseCase,
     lake: Lake,
     groups: Sequence[FeatureGroup],
-    first: str = "0001-01-01",
-    last: str = "9999-12-31",
+    first: str = FIRST_DAY,
+    last: str = LAST_DAY,
 ) -> Backfilled:
     """Bring the tiles of the days `first` … `last` (YYYY-MM-DD, both included) up to their events.
 
     Only days that have gained events are built, a commit for about `EVENTS_AT_ONCE` of them: what
-    was committed before an interruption is not built again.
+    was committed before an interruption is not built again. Days that upkeep or another backfill
+    rewrote first are read and packed anew, `TRIES` times in all; then one of `BUSY` is raised.
     """
     rebuilt = packed = 0
     for stale in stale_days(spark, use_case, lake, groups, first, last):
         for chunk in stale.chunks():
-            commit_days(spark, lake, pack_days(spark, use_case, lake, chunk))
+            _build(spark, use_case, lake, chunk)
             rebuilt += len(chunk.groups) * len(chunk.days)
             packed += len(chunk.groups) * sum(chunk.days.values())
     return Backfilled(_tile_count(spark, lake, groups, first, last), rebuilt, packed)
+
+
+def _build(spark: SparkSession, use_case: UseCase, lake: Lake, days: Stale) -> None:
+    for _ in range(TRIES - 1):
+        with suppress(*BUSY):
+            return commit_days(spark, lake, pack_days(spark, use_case, lake, days))
+    return commit_days(spark, lake, pack_days(spark, use_case, lake, days))
 
 
 def stale_days(
@@ -102,8 +115,8 @@ def stale_days(
     use_case: UseCase,
     lake: Lake,
     groups: Sequence[FeatureGroup],
-    first: str = "0001-01-01",
-    last: str = "9999-12-31",
+    first: str = FIRST_DAY,
+    last: str = LAST_DAY,
 ) -> list[Stale]:
     """Which days of which definitions lack events; ValueError where tiles say more than the events
     table holds."""

@@ -19,7 +19,8 @@ from spark_jobs.feature_store import OnlineStates
 from spark_jobs.idle_states import quiet_file, removing
 from spark_jobs.lake_lease import RowsHeld, lake_lease
 from spark_jobs.lease import LeaseHeld
-from spark_jobs.rebuilt_states import loading, rebuilt_file
+from spark_jobs.online_store import refuse_eviction
+from spark_jobs.rebuilt_states import loaded_at, loading, rebuilt_file
 from spark_jobs.tables import BUSY, exists
 
 POLL_S = 0.5
@@ -28,11 +29,15 @@ _DONE = object()
 
 
 class ViewKeeper:
-    """Follows the record of views on behalf of the holder of the writer's lease."""
+    """Follows the record of views on behalf of the holder of the writer's lease.
+
+    RuntimeError, at once, where the store may evict states: theirs would begin anew, and be wrong.
+    """
 
     def __init__(
         self, spark: SparkSession, use_case: UseCase, lake: Lake, online: OnlineStates
     ) -> None:
+        refuse_eviction(lake)
         self._spark = spark
         self._use_case = use_case
         self._lake = lake
@@ -104,6 +109,15 @@ class ViewKeeper:
         return True
 
 
+def forget_states(use_case: UseCase, lake: Lake) -> None:
+    """Empty the online store; whoever writes to it next is told to rebuild it first."""
+    online, registry = OnlineStates(use_case, lake), ViewRegistry(lake)
+    for view in registry.views().values():
+        if view.status != "retired":
+            online.drop(view.group)
+    registry.clear()
+
+
 def tend_until_done(
     spark: SparkSession,
     use_case: UseCase,
@@ -115,9 +129,9 @@ def tend_until_done(
     """Return when nothing is `waiting` any more: done by the stream where one runs, else here. With
     `whole` every key of every live view is among it: a store that had lost some holds all then.
 
-    RuntimeError when the process that holds the lease has not done it within `patience_s`.
+    RuntimeError when the process that holds the lease has done nothing of it for `patience_s`.
     """
-    deadline = time.monotonic() + patience_s
+    deadline, seen = 0.0, None
     while waiting():
         try:
             with lake_lease(lake):
@@ -129,9 +143,17 @@ def tend_until_done(
         except RowsHeld:
             raise
         except LeaseHeld as held:
-            if time.monotonic() > deadline:
+            if (now := _progress(lake)) != seen:
+                deadline, seen = time.monotonic() + patience_s, now
+            elif time.monotonic() > deadline:
                 raise RuntimeError(f"{held}: it did not tend to the views of the store") from held
             time.sleep(POLL_S)
+
+
+def _progress(lake: Lake) -> list[tuple[View, int]]:
+    """What changes as views are tended to: their records, and when a part of one was loaded."""
+    views = ViewRegistry(lake).views().values()
+    return [(view, loaded_at(lake, view.name)) for view in views]
 
 
 def retire(

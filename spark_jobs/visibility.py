@@ -1,8 +1,8 @@
 """When an event could first be read online: what `--as-known` builds features from.
 
 The stream notes when the states of a batch were written, and an event counts from then on. Only one
-from a file or the collector that had arrived before the lake's first note came from elsewhere, by
-import or replay: for it the use case assumes a lag. A topic's backlog could be read by nobody.
+from a landed file or a replay that had arrived before the lake's first note came from elsewhere:
+for it the use case assumes a lag. The backlog of a topic or a collector could be read by nobody.
 """
 
 import time
@@ -13,8 +13,9 @@ from pyspark.sql import functions as sf
 
 from data_contracts.clock import duration
 from data_contracts.lake import Lake
+from data_contracts.landing import COLLECTED
 from data_contracts.use_case import UseCase
-from spark_jobs.batch_notes import batch_notes, note_batch
+from spark_jobs.batch_notes import note_batch
 from spark_jobs.events import arrival
 
 _LOG = "visible_at.jsonl"
@@ -37,9 +38,16 @@ def note_visible(lake: Lake, seq: int) -> None:
     note_batch(lake.stream / _LOG, seq, "visible_at", time.time_ns() // 1000)
 
 
-def visible_at(lake: Lake) -> dict[int, int]:
-    """seq -> when its states were written (µs)."""
-    return batch_notes(lake.stream / _LOG, "visible_at")
+def visible_at(spark: SparkSession, lake: Lake) -> DataFrame:
+    """`seq`, and when its states were first written, `visible_at` (µs); what a kill cut short is no
+    note."""
+    path, schema = lake.stream / _LOG, "seq long, visible_at long"
+    if not path.exists():
+        return spark.createDataFrame([], schema)
+    lines = spark.read.schema(schema).option("mode", "DROPMALFORMED").json(str(path))
+    place = sf.struct("_metadata.file_block_start", sf.monotonically_increasing_id())
+    notes = lines.withColumn("place", place).where("visible_at IS NOT NULL")
+    return notes.groupBy("seq").agg(sf.min_by("visible_at", "place").alias("visible_at"))
 
 
 def with_known_at(
@@ -47,14 +55,15 @@ def with_known_at(
 ) -> Visibility:
     """When each event was known: the later of its arrival and its batch's note, or for what was
     imported the assumed lag after its arrival. ValueError where the use case declares none then."""
-    notes = visible_at(lake)
-    began = min(notes.values(), default=None)
-    frame = spark.createDataFrame(list(notes.items()), "seq long, _visible long")
+    notes = visible_at(spark, lake).withColumnRenamed("visible_at", "_visible")
+    [[began]] = notes.agg(sf.min("_visible")).collect()
     arrived = sf.unix_micros(arrival(events))
     # A topic's origin is `topic/partition`, a file's is its name.
-    here = sf.col("origin").contains("/") | (arrived >= sf.lit(began))
+    origin = sf.col("origin")
+    taken = origin.contains("/") | origin.startswith(COLLECTED)
+    here = taken | (arrived >= sf.lit(began))
     noted = sf.col("_visible").isNotNull() & here
-    joined = events.join(sf.broadcast(frame), "seq", "left").withColumn("_noted", noted)
+    joined = events.join(notes, "seq", "left").withColumn("_noted", noted)
     counted = joined.agg(sf.count(sf.when(noted, 1)), sf.count("*")).first()
     recorded, every = (int(counted[0]), int(counted[1])) if counted else (0, 0)
     lag = use_case.declared.assumed_lag

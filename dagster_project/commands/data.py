@@ -131,9 +131,9 @@ def backfill(
     def work(deployment: Deployment) -> dict[str, object]:
         from dagster_project.stages.features import backfill_days
         from dagster_project.stages.model import build_point_in_time
+        from spark_jobs.tiles import FIRST_DAY, LAST_DAY
 
-        start = first or deployment.use_case.declared.start
-        tiles = backfill_days(deployment, start, last or "9999-12-31")
+        tiles = backfill_days(deployment, first or FIRST_DAY, last or LAST_DAY)
         return {**tiles, "training_set": build_point_in_time(deployment, as_known)}
 
     run(work, Deployment(use_case, root), json, debug)
@@ -153,9 +153,11 @@ def materialize(
         found = materialize_online(deployment)
         if found["mismatches"]:
             gone = f"{found['lost']} states were gone: see that nothing evicts or deletes them; "
+            came = f"{found['superfluous']} states came from no event: see who else writes; "
             raise JobFailed(
                 f"{found['mismatches']} of {found['compared']} values of the stream differed from "
-                f"the backfill; {gone if found['lost'] else ''}the store now holds the backfill's: "
+                f"the backfill; {gone if found['lost'] else ''}"
+                f"{came if found['superfluous'] else ''}the store now holds the backfill's: "
                 "report this"
             )
         return found

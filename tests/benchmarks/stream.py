@@ -27,7 +27,7 @@ from pyspark.sql import SparkSession
 from data_contracts.clock import DAY, SystemClock
 from data_contracts.kafka import KafkaTopic
 from data_contracts.lake import Lake
-from data_contracts.landing import GROWING
+from data_contracts.landing import COLLECTED
 from data_contracts.use_case import UseCase, load_use_case
 from data_contracts.views import digests_of
 from serving.features import NO_STATE, FeatureReader
@@ -132,7 +132,7 @@ def _age(spark: SparkSession, use_case: UseCase, lake: Lake, events: int, commit
     draw, now = np.random.default_rng(1), SystemClock().now()
     lake.landing.mkdir(parents=True)
     first = to_line(impression("first", now - 30 * DAY))
-    (lake.landing / f"{GROWING}aged-0.jsonl").write_bytes(first + b"\n")
+    (lake.landing / f"{COLLECTED}aged-0.jsonl").write_bytes(first + b"\n")
     ingest_available(spark, use_case, lake)
     row = DeltaTable(lake.events).to_pyarrow_dataset().head(1)
     for begin in range(0, events, APPENDED):

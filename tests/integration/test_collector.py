@@ -5,7 +5,7 @@ import json
 import pytest
 
 from data_contracts.clock import HOUR, SECOND, format_time
-from data_contracts.landing import GROWING
+from data_contracts.landing import REPLAYED
 from data_contracts.record import parse_record
 from serving.app import build_app
 from tests.integration.asgi import Client
@@ -17,7 +17,7 @@ OF_A_LINE = ("an array", "one byte too long")
 
 
 def landed(world: World) -> bytes:
-    return b"".join(path.read_bytes() for path in sorted(world.lake.landing.glob(f"{GROWING}*")))
+    return b"".join(path.read_bytes() for path in sorted(world.lake.landing.glob(f"{REPLAYED}*")))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MALFORMED if kind not in OF_A_LINE])

@@ -14,13 +14,13 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 from typer.testing import CliRunner
 
-from dagster_project.commands import features
+from dagster_project.commands import data, features
 from dagster_project.dataset import build_dataset
 from dagster_project.deployment import Deployment
 from dagster_project.stages.definitions import plan_features, retire_views
 from dagster_project.stages.features import backfill_days
 from data_contracts.aggregates import Count
-from data_contracts.clock import HOUR, MINUTE, format_time
+from data_contracts.clock import DAY, HOUR, MINUTE, format_time
 from data_contracts.lake import Lake
 from data_contracts.online import view_name
 from data_contracts.oracle import oracle_features
@@ -67,6 +67,7 @@ def run(root: Path, *command: str) -> Any:
     """The JSON that a command prints; without `--json`, what it shows."""
     app = typer.Typer()
     features.register(app)
+    data.register(app)
     said = CliRunner().invoke(app, [*command, "--root", str(root)], env={"COLUMNS": "400"})
     assert 0 == said.exit_code, said.output
     return json.loads(said.stdout) if "--json" in command else said.stdout
@@ -174,6 +175,7 @@ def test_a_view_is_retired_once_nothing_reads_it(root: Path, changed: Deployment
     assert "ready" == ViewRegistry(lake).views()[read].status
     app = typer.Typer()
     features.register(app)
+    data.register(app)
     assert 2 == CliRunner().invoke(app, ["features", "retire", "--root", str(root)]).exit_code
 
 
@@ -224,3 +226,16 @@ def test_tiles_tell_how_fast_they_were_packed(root: Path) -> None:
     again = backfill_days(Deployment("clicks", root), "2019-11-24", "2019-12-01")
     assert (0, said["events_per_s"]) == (again["events"], again["events_per_s"])
     assert DeltaTable(str(Lake(root.resolve(), "clicks").tiles)).to_pyarrow_table().num_rows == 3
+
+
+def test_a_backfill_that_names_no_day_builds_those_before_the_declared_start_too(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    deployment = Deployment("clicks", tmp_path / ".headrace")
+    log = [impression("early", NOON - 9 * DAY), *LOG]
+    land_at(deployment.lake, to_file(tmp_path / "log.jsonl", log))
+    ingest_available(spark, CLICKS, deployment.lake)
+    run(deployment.root, "backfill", "--json")
+    days = DeltaTable(deployment.lake.tiles).to_pyarrow_table(columns=["day"])["day"].to_pylist()
+    assert {"2019-11-17", "2019-11-26"} == {*days}
+    assert "2019-11-17" < CLICKS.declared.start

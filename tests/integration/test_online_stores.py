@@ -213,6 +213,24 @@ def test_many_keys_and_a_big_state_are_read_as_written(
     demand(FADING, states)
 
 
+def test_a_batch_of_more_keys_than_a_statement_takes_variables_is_read(
+    use_case: UseCase, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+
+    def as_built(*given: Any, **named: Any) -> sqlite3.Connection:
+        """As SQLite is built where nobody raised its limit."""
+        found = connect(*given, **named)
+        found.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766)
+        return found
+
+    monkeypatch.setattr(sqlite3, "connect", as_built)
+    writer, state = OnlineStates(use_case, lake), state_of(FADING, 1, 1)
+    writer.write(FADING, dict.fromkeys(("k0", "k39999"), state))
+    found = writer.packed(FADING, [f"k{i}" for i in range(40_000)])
+    assert dict.fromkeys(("k0", "k39999"), encode(FADING, state)) == found
+
+
 def test_groups_and_lakes_of_one_store_do_not_mix(
     use_case: UseCase, lake: Lake, demand: Demand, tmp_path: Path
 ) -> None:

@@ -41,15 +41,19 @@ def feed(
     batches.process(spark.createDataFrame(lines, RAW), number)
 
 
+def noted(spark: SparkSession, lake: Lake) -> dict[int, int]:
+    return {row["seq"]: row["visible_at"] for row in visible_at(spark, lake).collect()}
+
+
 def test_a_row_sees_what_could_be_read_by_its_time(
     spark: SparkSession, clicks: UseCase, lake: Lake, tmp_path: Path
 ) -> None:
-    feed(spark, clicks, lake, 0, IMPORTED)
-    (began,) = visible_at(lake).values()
+    feed(spark, clicks, lake, 0, IMPORTED, "replay-0.jsonl")
+    (began,) = noted(spark, lake).values()
     live = [impression(f"live{i}", began + i * SECOND, user="u0") for i in range(2)]
     live.append(click("live0", began + 2 * SECOND, user="u0"))
     feed(spark, clicks, lake, 1, live)
-    seen = visible_at(lake)[2]
+    seen = noted(spark, lake)[2]
     known = {event["event_id"]: parse_time(event["arrived_at"]) + LAG for event in IMPORTED}
     known |= {e["event_id"]: max(parse_time(e["arrived_at"]), seen) for e in live}
     asked = [NOON + 31 * SECOND, NOON + MINUTE + 4 * SECOND, seen - 1, seen + 1]
@@ -90,25 +94,30 @@ def test_a_row_sees_what_could_be_read_by_its_time(
     assert sum(at <= q for at in known.values()) == row["user_impressions_10m"]
 
 
-def test_the_backlog_of_a_topic_is_known_from_the_first_batch_on(
-    spark: SparkSession, clicks: UseCase, lake: Lake
+@pytest.mark.parametrize("origin", ["clicks/0", "http-1.jsonl"])
+def test_the_backlog_of_a_topic_or_a_collector_is_known_from_the_first_batch_on(
+    spark: SparkSession, clicks: UseCase, lake: Lake, origin: str
 ) -> None:
     """Nobody could read it before, however early it arrived; so no lag has to be assumed."""
     silent = replace(clicks, declared=replace(clicks.declared, assumed_lag=""))
-    feed(spark, silent, lake, 0, IMPORTED, origin="clicks/0")
-    (began,) = visible_at(lake).values()
+    feed(spark, silent, lake, 0, IMPORTED, origin)
+    (began,) = noted(spark, lake).values()
     told = with_known_at(spark, silent, lake, load_events(spark, silent, lake))
     assert (30, 0) == (told.recorded, told.assumed)
     known = told.events.select(sf.unix_micros("known_at")).distinct().collect()
     assert [(began,)] == [tuple(row) for row in known]
 
 
-def test_of_a_batch_that_comes_again_the_first_note_counts(lake: Lake) -> None:
+def test_of_a_batch_that_comes_again_the_first_note_counts_and_a_torn_one_does_not(
+    spark: SparkSession, lake: Lake
+) -> None:
+    assert {} == noted(spark, lake)
     note_visible(lake, 1)
-    first = visible_at(lake)
-    note_visible(lake, 1)
+    first = noted(spark, lake)
     with open(lake.stream / "visible_at.jsonl", "a") as log:
-        log.write(json.dumps({"seq": 2})[:5])
+        for seq, at in ((1, 5), (7, 7), (7, 5)):
+            log.write(json.dumps({"seq": seq, "visible_at": at}) + "\n")
+        log.write(json.dumps({"seq": 2, "visible_at": 5})[:-1])
     note_visible(lake, 3)
-    assert first == {1: visible_at(lake)[1]}
-    assert {1, 3} == set(visible_at(lake))
+    found = noted(spark, lake)
+    assert ({**first, 7: 7}, {1, 3, 7}) == ({1: found[1], 7: found[7]}, set(found))

@@ -1,18 +1,33 @@
 """Tiles are built for the days that gained events, and for no other."""
 
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
+import pyarrow as pa
 import pytest
+from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 
 from data_contracts.clock import DAY, HOUR
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs import tiles
+from spark_jobs.schemas import TILES
 from spark_jobs.stream import ingest_available
 from spark_jobs.tables import load
-from spark_jobs.tiles import Backfilled, backfill_tiles, commit_days, pack_days, stale_days
+from spark_jobs.tiles import (
+    Backfilled,
+    PackedDays,
+    backfill_tiles,
+    commit_days,
+    pack_days,
+    stale_days,
+)
 from tests.spark.lakes import NOON, impression, land_at, to_file
 
 
@@ -46,6 +61,37 @@ def test_an_interrupted_backfill_goes_on_with_the_days_that_remain(
         assert [["2019-11-26"], ["2019-11-27"], ["2019-11-28"]] == [list(c.days) for c in chunks]
         commit_days(spark, three_days, pack_days(spark, clicks, three_days, chunks[0]))
         assert Backfilled(6, 4, 4) == backfill_tiles(spark, clicks, three_days, clicks.groups)
+
+
+def test_days_that_upkeep_rewrites_amid_a_backfill_are_built_anew(
+    spark: SparkSession, clicks: UseCase, three_days: Lake, tmp_path: Path
+) -> None:
+    backfill_tiles(spark, clicks, three_days, clicks.groups)
+    late = to_file(tmp_path / "late.jsonl", [impression("late", NOON + DAY + HOUR, "u2")])
+    land_at(three_days, late, at=NOON + 10 * DAY)
+    ingest_available(spark, clicks, three_days)
+    begun, rewritten = tmp_path / "begun", tmp_path / "rewritten"
+
+    def held_up(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        deadline = time.monotonic() + 60
+        while not rewritten.exists() and time.monotonic() < deadline:
+            begun.touch()
+        yield from batches
+
+    def pack_slowly(*parts: Any) -> PackedDays:
+        found = pack_days(*parts)
+        return replace(found, rows=found.rows.mapInArrow(held_up, TILES))
+
+    with patch.object(tiles, "pack_days", pack_slowly), ThreadPoolExecutor(1) as beside:
+        building = beside.submit(backfill_tiles, spark, clicks, three_days, clicks.groups)
+        deadline = time.monotonic() + 60
+        while not begun.exists():
+            assert time.monotonic() < deadline and not building.done()
+        DeltaTable.forPath(spark, str(three_days.tiles)).delete("day <= '2019-11-27'")
+        rewritten.touch()
+        assert Backfilled(5, 2, 4) == building.result()
+    days = load(spark, three_days.tiles).select("day", "seq").distinct().collect()
+    assert {("2019-11-27", 2), ("2019-11-28", 1)} == {tuple(row) for row in days}
 
 
 def test_a_backfill_that_read_less_does_not_replace_one_that_read_more(

@@ -11,8 +11,10 @@ from data_contracts.lake import Lake
 from data_contracts.oracle import oracle_features
 from data_contracts.states import read
 from data_contracts.use_case import UseCase
+from data_contracts.views import View, ViewRegistry
+from data_contracts.windows import Lifetime, Sliding
 from spark_jobs.feature_store import OnlineStates
-from spark_jobs.idle_states import keep_quiet
+from spark_jobs.idle_states import expiring, keep_quiet
 from spark_jobs.maintenance import maintain
 from spark_jobs.stream import ingest_available, running_stream
 from tests.spark.lakes import ARRIVAL, NOON, impression, land_at, to_file, typed
@@ -61,6 +63,28 @@ def test_the_stream_removes_the_idle_states_that_an_upkeep_beside_it_found(
     ingest_available(spark, use_case, lake)
     assert {"i1", "i2", "i3"} == held(use_case, lake)
     assert 1 == keep_quiet(spark, use_case, lake, 4, NOON + MINUTE)
+
+
+def test_states_of_a_view_whose_windows_reach_beyond_the_ttl_of_today_leave_in_the_end(
+    spark: SparkSession, use_case: UseCase, lake: Lake
+) -> None:
+    """A model still reads the older, wider view; it was looked at once, and never again."""
+    item = use_case.groups[1]
+    registry, wide = ViewRegistry(lake), replace(item, windows=(Sliding("10d"),), ttl="20d")
+    lasting = replace(item, windows=(Sliding("1h"), Lifetime()), ttl="")
+    landed(lake, 0, impression("e", NOON))
+    for group in (wide, lasting):
+        registry.put(View(group, "ready"))
+    ingest_available(spark, use_case, lake)
+    after = {view.group.digest: ttl for view, ttl in expiring(use_case, lake)}
+    assert (11 * DAY, None) == (after[wide.digest], after.get(lasting.digest))
+    left: list[set[str]] = []
+    for days in (3, 30):
+        keep_quiet(spark, use_case, lake, 1, NOON + days * DAY)
+        ingest_available(spark, use_case, lake)
+        left.append(set(OnlineStates(use_case, lake).packed(wide, ["i1"])))
+    assert [{"i1"}, set()] == left
+    assert {"i1"} == set(OnlineStates(use_case, lake).packed(lasting, ["i1"]))
 
 
 @pytest.mark.full

@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 
 from data_contracts.clock import DAY, MINUTE
 from data_contracts.lake import Lake
+from data_contracts.tiles import no_rows
 from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry
 from spark_jobs.feature_store import OnlineStates
@@ -57,6 +58,25 @@ def test_a_store_that_lost_every_state_but_its_mark_is_not_taken_for_an_empty_on
     found = materialize(spark, clicks, filled)
     assert 3 == found.lost
     assert 0 < found.compared == found.mismatches
+
+
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+def test_a_state_that_no_event_gives_is_counted_named_and_removed(
+    spark: SparkSession, clicks: UseCase, filled: Lake, redis_server: RedisServer, store: str
+) -> None:
+    """But for one that reads as no event at all, and one whose batch has yet to be appended."""
+    lake = replace(filled, redis=redis_server.address) if store == "redis" else filled
+    materialize(spark, clicks, lake)
+    group, online = clicks.groups[0], OnlineStates(clicks, lake)
+    [state] = online.read(group, ["u0"]).values()
+    stay = {"idle": replace(state, rows=no_rows(group)), "ahead": replace(state, seq=2)}
+    online.write(group, {"ghost": state, "1:ghost": state, **stay})
+    found = materialize(spark, clicks, lake)
+    assert (3, 0, 2) == (found.keys, found.lost, found.superfluous)
+    assert 2 * len(group.feature_names) == found.mismatches < found.compared
+    assert {"u0", "u1", *stay} == set(online.keys(group))
+    again = materialize(spark, clicks, lake)
+    assert (0, 0) == (again.superfluous, again.mismatches)
 
 
 def test_an_idle_state_that_upkeep_removed_since_the_rebuild_is_not_missed(
@@ -115,6 +135,14 @@ def test_a_redis_that_evicts_states_is_refused_by_name(
     evicts(own_redis, "allkeys-lru")
     with pytest.raises(RuntimeError, match=r"maxmemory-policy allkeys-lru: .* set noeviction"):
         ask(Lake(tmp_path, "clicks", redis=own_redis.address))
+
+
+def test_no_writer_starts_on_a_redis_that_evicts_states(
+    spark: SparkSession, clicks: UseCase, lake: Lake, own_redis: RedisServer
+) -> None:
+    evicts(own_redis, "allkeys-lru")
+    with pytest.raises(RuntimeError, match=r"maxmemory-policy allkeys-lru: .* set noeviction"):
+        ingest_available(spark, clicks, replace(lake, redis=own_redis.address))
 
 
 def evicts(server: RedisServer, policy: str) -> None:

@@ -1,5 +1,6 @@
 """Views that come and go: whatever dies or is emptied amid it, the stream goes on or says why."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +16,18 @@ from data_contracts.online import view_name
 from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry
 from data_contracts.windows import Sliding
+from spark_jobs import rebuilt_states, view_keeper
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.idle_states import expiring, keep_quiet
-from spark_jobs.materialize import rebuild
-from spark_jobs.rebuilt_states import keep_rebuilt
-from spark_jobs.stream import ingest_available
+from spark_jobs.materialize import materialize, rebuild
+from spark_jobs.rebuilt_states import keep_rebuilt, rebuilt_file
+from spark_jobs.schemas import RAW
+from spark_jobs.stream import MicroBatches, ingest_available
 from spark_jobs.tables import load
 from spark_jobs.tiles import backfill_tiles
-from spark_jobs.view_keeper import retire
-from tests.spark.lakes import ARRIVAL, NOON, impression, land_at, to_file
+from spark_jobs.view_keeper import retire, tend_until_done
+from tests.spark.lakes import ARRIVAL, NOON, impression, land_at, to_file, to_line
+from tests.spark.test_lease import said, started
 
 EXTRA = FeatureGroup("user", "user_id", {"all": Count()}, (Sliding("1h"),))
 
@@ -80,6 +84,56 @@ def test_rebuilt_states_are_caught_up_from_the_seq_in_their_file(
     loaded = registry.views()[view_name(group)]
     assert (None, 2, 0) == (loaded.rebuilt, loaded.keys, loaded.mismatches)
     assert loaded.compared > 0
+
+
+def test_a_load_ends_though_its_keys_and_new_ones_get_events_after_every_part_of_it(
+    spark: SparkSession, clicks: UseCase, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuilt_states, "KEYS_AT_ONCE", 1)
+    batches, registry = MicroBatches(spark, clicks, lake), ViewRegistry(lake)
+    user = clicks.groups[0]
+
+    def take(number: int) -> None:
+        came = [impression(f"{key}-{number}", NOON, key) for key in ("u0", "u1", f"new{number}")]
+        lines = [("http-1.jsonl", 3 * number + i, to_line(event)) for i, event in enumerate(came)]
+        batches.process(spark.createDataFrame(lines, RAW), number)
+
+    take(0)
+    keep_rebuilt(lake, user, {}, view_name(user), 0)
+    registry.put(View(user, "ready", rebuilt=0))
+    for number in range(1, 8):
+        take(number)
+    loaded = registry.views()[view_name(user)]
+    assert (None, 4, 0) == (loaded.rebuilt, loaded.keys, loaded.mismatches)
+    found = materialize(spark, clicks, lake)
+    assert (2 + 8 + 1, 0, 0) == (found.keys, found.mismatches, found.lost)
+
+
+@pytest.mark.parametrize("stands", [False, True])
+def test_who_waits_for_a_load_waits_for_as_long_as_it_goes_on(
+    spark: SparkSession, clicks: UseCase, lake: Lake, monkeypatch: pytest.MonkeyPatch, stands: bool
+) -> None:
+    monkeypatch.setattr(view_keeper, "POLL_S", 0.02)
+    name = view_name(clicks.groups[0])
+    keep_rebuilt(lake, clicks.groups[0], {}, name, 0)
+    ViewRegistry(lake).put(View(clicks.groups[0], "ready", rebuilt=1))
+    left = 20
+
+    def waiting() -> bool:
+        nonlocal left
+        left -= 1
+        if not stands:
+            os.utime(rebuilt_file(lake, name), ns=(left, left))
+        return left > 0
+
+    with started(lake.stream) as writer:
+        assert "held" == said(writer)
+        if stands:
+            with pytest.raises(RuntimeError, match="it did not tend to the views of the store"):
+                tend_until_done(spark, clicks, lake, waiting, patience_s=0.1)
+        else:
+            tend_until_done(spark, clicks, lake, waiting, patience_s=0.1)
+        writer.communicate()
 
 
 def test_an_event_in_tiles_that_were_built_since_is_counted_once(

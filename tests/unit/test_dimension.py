@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from data_contracts.dimension import (
 from data_contracts.lake import Lake
 from data_contracts.oracle_dimension import oracle_attributes
 from data_contracts.use_case import UseCase, load_use_case
-from spark_jobs.attributes import begun_with
+from spark_jobs.attributes import PinnedDimensions, begun_with
 from spark_jobs.dimensions import Loaded, load_dimension, newest_version, stored_rows
 
 WORLD = load_use_case("world")
@@ -177,3 +178,21 @@ def test_of_the_notes_of_a_batch_the_first_counts_and_a_torn_one_does_not(lake: 
         '{"seq": 2, "versions": {"item": 3}}\n\n{"seq": 1, "versions": {"item": 3}}\n'
     )
     assert {1: {"item": 0}, 2: {"item": 3}} == begun_with(lake)
+
+
+def test_a_batch_that_comes_again_finds_its_note_and_those_before_it_are_gone(
+    lake: Lake, tmp_path: Path
+) -> None:
+    path = tmp_path / "items.jsonl"
+    row = '{"item_id": "i1", "valid_from": "2024-01-%s", "category": "%s"}\n'
+    times = pa.array([JANUARY + 36 * HOUR], pa.timestamp("us", "UTC"))
+    lacking = pa.array([None], pa.string())
+    events = pa.table({"item_id": ["i1"], "category": lacking, "event_time": times})
+    load(lake, path, row % ("01T00:00:00Z", "c1"))
+    pinned = PinnedDimensions(WORLD, lake)
+    assert [["c1"]] * 2 == [pinned.fill(events, seq)["category"].to_pylist() for seq in (1, 2)]
+    load(lake, path, row % ("02T00:00:00Z", "c2"))
+    for writer in (pinned, PinnedDimensions(WORLD, lake)):
+        assert ["c1"] == writer.fill(events, 2)["category"].to_pylist()
+    assert ["c2"] == pinned.fill(events, 3)["category"].to_pylist()
+    assert {3: {"item": 1}} == begun_with(lake)

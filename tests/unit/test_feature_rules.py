@@ -26,7 +26,7 @@ from data_contracts.aggregates import (
     Sum,
     TopK,
 )
-from data_contracts.clock import DAY
+from data_contracts.clock import DAY, MINUTE
 from data_contracts.definitions import from_json, to_json
 from data_contracts.derived import Difference, Rate
 from data_contracts.feature_rules import check_group
@@ -141,6 +141,25 @@ def test_a_ttl_is_no_part_of_the_definition() -> None:
     lasting = declared(windows=(Sliding("24h"), Tumbling("1d"), Session("5m")), ttl="2d")
     check_group(lasting, load_use_case("clicks").contract)
     assert declared(windows=lasting.windows).digest == lasting.digest
+
+
+def test_two_sessions_of_one_gap_that_are_cut_at_other_times_are_refused() -> None:
+    windows = (Session("10m", within="100m"), Session("600s", within="10h"))
+    said = "windows session_10m .within 100m. and session_600s .within 10h. have one gap"
+    refused(declared(windows=windows), said)
+
+
+def test_two_sessions_of_one_gap_that_are_cut_at_the_same_times_are_the_oracles() -> None:
+    group = declared(windows=(Session("10m", within="100m"), Session("600s", within="2h")))
+    check_group(group, load_use_case("clicks").contract)
+    log = [
+        {"event_id": f"e{i}", "event_type": "click", "event_time": i * 9 * MINUTE, "user_id": "ann"}
+        for i in range(20)
+    ]
+    states, q = stream(group, [log[::2], log[1::2]], [log[-1]["event_time"]] * 2), 172 * MINUTE
+    wanted = oracle_features(group, log, "ann", q)
+    assert wanted[0] < wanted[1]
+    assert [wanted] == tile_features(group, states, ["ann"], q)
 
 
 def test_two_windows_of_one_name_are_refused() -> None:

@@ -5,9 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts.clock import DAY, HOUR, MINUTE, SECOND, parse_time
+from data_contracts.aggregates import Count
+from data_contracts.clock import DAY, HOUR, MINUTE, SECOND, duration, parse_time
+from data_contracts.features import FeatureGroup
 from data_contracts.oracle import oracle_bounds, oracle_floor, oracle_hop
-from data_contracts.windows import HOPS, Lifetime, Sliding, Tumbling, Window, floor, hop_of
+from data_contracts.tiles import LEVEL
+from data_contracts.windows import HOPS, Lifetime, Session, Sliding, Tumbling, Window, floor, hop_of
+from tests.engines import stream
 from tests.strategies import WINDOWS, times
 
 HOP_TABLE = [
@@ -53,6 +57,20 @@ def test_the_hop_of_a_sliding_window_is_the_one_in_the_table(width: str, hop: in
 def test_floor_is_euclidean_for_numbers_and_arrays(t: int, width: int, expected: int) -> None:
     assert expected == floor(t, width)
     assert [expected] == floor(np.array([t]), width).tolist()
+
+
+@pytest.mark.parametrize("gap", ["10s", "149s", "150s", "299s", "5m", "7m", "90m"])
+def test_the_segments_of_a_session_take_no_more_than_is_counted(gap: str) -> None:
+    window = Session(gap, within="100m")
+    group = FeatureGroup("user", "user_id", {"n": Count()}, (window,))
+    step, hop, as_of = duration(gap) + 1, window.hop, duration("100m") + window.hop - 1
+    times = [t for cell in range(0, as_of, hop) for t in range(cell, min(cell + hop, as_of), step)]
+    log = [
+        {"event_id": f"{t}", "event_type": "click", "event_time": t, "user_id": "u"} for t in times
+    ]
+    tiles = stream(group, [log], [as_of])["u"].rows.tiles
+    assert len(times) == len(tiles) <= window.tiles
+    assert tiles[:, LEVEL:].nbytes <= group.state_bytes
 
 
 def test_every_hop_divides_the_next() -> None:
