@@ -46,8 +46,9 @@ class Settings(BaseModel):
     """How many there are; with `max_replicas` how many there are at least."""
     max_replicas: int | None = Field(default=None, le=MOST_REPLICAS)
     """With it replicas come while requests queue up, to this many, and go when they are idle."""
-    target_in_flight: float = Field(default=4.0, gt=0)
-    """Requests under way in a replica, on average, that replicas come and go for."""
+    target_in_flight: float = Field(default=1.5, gt=0)
+    """Requests under way in a replica, on average, that replicas come and go for. Above what a
+    replica lets in, a quarter of the deadline in times of an answer, none would ever come."""
     production: bool = False
     """Refuse what no users should be served by: one replica, a clock that clients set, no keys."""
     threads: int = Field(default=1, ge=1)

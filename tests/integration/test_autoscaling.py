@@ -70,9 +70,8 @@ def test_two_replicas_stand_in_production_and_a_third_comes_and_goes_with_the_lo
         return len(replicas.live)
 
     settings = Settings(
-        root=world.root, production=True, replicas=2, max_replicas=3, target_in_flight=1.0,
-        timeout_ms=20_000,
-    )  # fmt: skip
+        root=world.root, production=True, replicas=2, max_replicas=3, timeout_ms=20_000
+    )
     with running(settings) as server:
         assert 2 == until(2)
         with loaded(server.url, world, CLIENTS) as found:
