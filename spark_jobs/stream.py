@@ -28,10 +28,10 @@ from spark_jobs.checkpoint import (
     consumed,
     consumed_of_sources,
     epoch_file,
-    holds_batches,
     read_epoch,
 )
 from spark_jobs.conservation import waiting
+from spark_jobs.epochs import check_checkpoint
 from spark_jobs.events import check_fields
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.gate import with_verdict
@@ -40,7 +40,7 @@ from spark_jobs.lake_lease import lake_lease
 from spark_jobs.landing import MAX_BATCH_BYTES, LandingSource
 from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema
 from spark_jobs.seen_events import seen_events
-from spark_jobs.tables import append_once, exists, load, newest_seq
+from spark_jobs.tables import append_once, exists, load
 from spark_jobs.view_keeper import ViewKeeper
 from spark_jobs.visibility import note_visible
 from spark_jobs.writer import BatchWriter
@@ -246,17 +246,8 @@ def _landed(spark: SparkSession, lake: Lake, max_batch_bytes: int) -> DataFrame:
 
 def _batches(spark: SparkSession, use_case: UseCase, lake: Lake) -> MicroBatches:
     """The body of the query; ValueError where checkpoint, tables, store and contract disagree."""
-    checkpoint = checkpoint_of(lake)
-    tables = (lake.events, lake.duplicates, lake.quarantine)
-    written = [path for path in tables if exists(spark, path)]
-    if not holds_batches(lake) and written:
-        newest = max(newest_seq(spark, path) for path in written)
-        if newest > read_epoch(epoch_file(lake)).seq:
-            raise ValueError(
-                f"{checkpoint}: gone, but {written[0]} holds batches that it counted: restore the "
-                "checkpoint, or start another with `headrace ingest --new-epoch`"
-            )
-    begun = lake.events in written
+    check_checkpoint(spark, lake)
+    begun = exists(spark, lake.events)
     if begun:
         check_fields(use_case, lake, load(spark, lake.events).schema)
     if begun and (lacking_groups := lacking_views(use_case.groups, ViewRegistry(lake).live())):
