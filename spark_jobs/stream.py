@@ -18,11 +18,13 @@ from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 from pyspark.sql.types import StructType
 
+from data_contracts.contract import Contract
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry, lacking_views
 from spark_jobs.admission import Admission, Row
 from spark_jobs.attributes import PinnedDimensions
+from spark_jobs.batch_start import BatchStart
 from spark_jobs.checkpoint import (
     checkpoint_of,
     consumed,
@@ -38,7 +40,7 @@ from spark_jobs.gate import with_verdict
 from spark_jobs.kafka import MAX_BATCH_RECORDS, BrokerSilent, check_held, kafka_records
 from spark_jobs.lake_lease import lake_lease
 from spark_jobs.landing import MAX_BATCH_BYTES, LandingSource
-from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema
+from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema, gated_schema
 from spark_jobs.seen_events import seen_events
 from spark_jobs.tables import append_once, exists, load
 from spark_jobs.view_keeper import ViewKeeper
@@ -65,6 +67,7 @@ class MicroBatches:
         self._use_case = use_case
         self._lake = lake
         self.online = OnlineStates(use_case, lake)
+        self._start = BatchStart(use_case.contract, lake)
         self._keeper = ViewKeeper(spark, use_case, lake, self.online)
         if not begun or not self._keeper.live():
             self._keeper.begin()
@@ -92,7 +95,9 @@ class MicroBatches:
             seen = seen_events(self._spark, self._lake, below_seq=seq)
             dimensions = PinnedDimensions(self._use_case, self._lake)
             self._writer = BatchWriter(self._keeper.live, self.online, self, seen, dimensions)
-        gated = raw.transform(with_verdict(self._use_case.contract)).toArrow()
+        begun = self._start.of(seq)
+        gated = raw.transform(with_verdict(begun.contract)).toArrow()
+        gated = _with_gained(gated, self._use_case.contract)
         self.events += self._writer.take(self._not_recorded(gated), seq)
         self.done += 1
 
@@ -129,6 +134,14 @@ class MicroBatches:
         places = zip(gated["origin"].to_pylist(), gated["line"].to_pylist(), strict=True)
         fresh = [line not in beyond.get(origin, ()) for origin, line in places]
         return gated.filter(pa.array(fresh, pa.bool_()))
+
+
+def _with_gained(gated: pa.Table, contract: Contract) -> pa.Table:
+    """The rows with the fields that the contract gained since their batch began, null."""
+    for field in to_arrow_schema(gated_schema(contract), timezone="UTC"):
+        if field.name not in gated.column_names:
+            gated = gated.append_column(field.name, pa.nulls(len(gated), field.type))
+    return gated
 
 
 @dataclass(frozen=True)
