@@ -38,6 +38,7 @@ from data_contracts.views import Reading, View, ViewRegistry, digests_of, missin
 from spark_jobs.lake_lease import check_rows
 from spark_jobs.online_store import (
     CONFIG,
+    check_place,
     delete_from_file,
     delete_from_redis,
     feast_config,
@@ -69,8 +70,10 @@ def apply(use_case: UseCase, lake: Lake, views: Sequence[View]) -> FeatureStore:
     """Create or update the Feast repository of a use case and return its store.
 
     One entity per key field (the view of a pair has two); per view of a definition one with a BYTES
-    state, and per declared group that can be read whole one of finalised features.
+    state, and per declared group that can be read whole one of finalised features. RuntimeError as
+    `check_place` raises it: whoever reads this repository would read another store from here on.
     """
+    check_place(lake)
     lake.online.mkdir(parents=True, exist_ok=True)
     config = {
         "project": _project(use_case, lake),
@@ -104,6 +107,15 @@ def apply(use_case: UseCase, lake: Lake, views: Sequence[View]) -> FeatureStore:
         store.apply([*entities.values(), *states.values(), *finalised, *_writer_view(lake)])
     read_beside_writes(lake)
     return store
+
+
+def move(lake: Lake) -> None:
+    """Have the lake's states lie in the store that is named now; who writes to it next is told to
+    rebuild it first."""
+    path = lake.online / CONFIG
+    if path.exists():
+        held = json.loads(path.read_text())
+        _write(path, json.dumps({**held, "online_store": feast_config(lake)}, indent=1))
 
 
 def _project(use_case: UseCase, lake: Lake) -> str:

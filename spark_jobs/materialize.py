@@ -20,7 +20,11 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry, kept_up
 from spark_jobs.columns import codes, to_events
 from spark_jobs.events import arrival, load_events, with_day
+from spark_jobs.feature_store import move
 from spark_jobs.keys import key_column
+from spark_jobs.lake_lease import RowsHeld, lake_lease
+from spark_jobs.lease import LeaseHeld
+from spark_jobs.online_store import check_place
 from spark_jobs.rebuilt_states import keep_rebuilt, rebuilt_file
 from spark_jobs.schemas import TILES
 from spark_jobs.tables import exists, load, newest_seq
@@ -50,12 +54,15 @@ def materialize(
     loaded: by the stream where one runs, else here, under the writer's lease. A view that is
     retired meanwhile is left out.
 
-    RuntimeError when the process that holds the lease has not loaded them within `patience_s`.
+    The states lie in the store that is named now from then on. RuntimeError when the process that
+    holds the lease writes to another one, or has not loaded them within `patience_s`.
     """
     registry = ViewRegistry(lake)
     before = registry.views()
     for group in kept_up(use_case, lake):
         _rebuilt(spark, use_case, lake, group, before.get(view_name(group)))
+
+    _take_store(lake)
 
     def waiting() -> bool:
         return any(view.live and view.rebuilt is not None for view in registry.views().values())
@@ -69,6 +76,16 @@ def materialize(
         mismatches=sum(view.mismatches for view in loaded),
         lost=sum(view.lost for view in loaded),
     )
+
+
+def _take_store(lake: Lake) -> None:
+    try:
+        with lake_lease(lake):
+            move(lake)
+    except RowsHeld:
+        raise
+    except LeaseHeld:
+        check_place(lake)
 
 
 def _rebuilt(

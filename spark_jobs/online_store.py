@@ -30,6 +30,25 @@ def feast_project(lake: Lake) -> str | None:
     return json.loads(config.read_text())["project"] if config.exists() else None
 
 
+def check_place(lake: Lake) -> None:
+    """RuntimeError where the lake's states lie in another store than the one that is named now."""
+    path = lake.online / CONFIG
+    held = _named_in(json.loads(path.read_text())["online_store"]) if path.exists() else None
+    if held not in (None, named := _named_in(feast_config(lake))):
+        raise RuntimeError(
+            f"{lake.online}: its states lie in {held}, and {named} is named: name the former "
+            "(HEADRACE_REDIS; SQLite without it), or move them by `headrace materialize`"
+        )
+
+
+def _named_in(config: dict[str, Any]) -> str:
+    """The store of an `online_store` entry; each lake has its own file, wherever its root is."""
+    if config["type"] == "sqlite":
+        return "SQLite"
+    server, db = config["connection_string"].split(",")[:2]
+    return f"redis://{server}/{db.removeprefix('db=')}"
+
+
 def feast_config(lake: Lake) -> dict[str, Any]:
     """The `online_store` entry of Feast's configuration; it holds the password of Redis."""
     if lake.redis is None:
@@ -73,8 +92,9 @@ def named_errors(lake: Lake) -> Iterator[None]:
 
 
 def ask(lake: Lake) -> str:
-    """What the store answers in a few words; RuntimeError, named, where it does not, or may lose
-    states."""
+    """What the store answers in a few words; RuntimeError, named, where it does not, may lose
+    states, or is not the one in which they lie."""
+    check_place(lake)
     with named_errors(lake):
         if lake.redis is not None:
             once = Retry(NoBackoff(), 0)
