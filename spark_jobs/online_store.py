@@ -1,6 +1,7 @@
 """The two stores of online state behind Feast, SQLite and Redis: where one lies, and its errors."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -39,6 +40,23 @@ def check_place(lake: Lake) -> None:
             f"{lake.online}: its states lie in {held}, and {named} is named: name the former "
             "(HEADRACE_REDIS; SQLite without it), or move them by `headrace materialize`"
         )
+
+
+def move(lake: Lake) -> None:
+    """Have the lake's states lie in the store that is named now; who writes to it next is told to
+    rebuild it first."""
+    path = lake.online / CONFIG
+    if path.exists():
+        write_config(lake, {**json.loads(path.read_text()), "online_store": feast_config(lake)})
+
+
+def write_config(lake: Lake, config: dict[str, Any]) -> None:
+    """Replace the configuration of the Feast repository."""
+    path = lake.online / CONFIG
+    part = path.with_suffix(".yaml.part")
+    part.touch(mode=0o600)  # it may hold a password
+    part.write_text(json.dumps(config, indent=1))
+    os.replace(part, path)
 
 
 def _named_in(config: dict[str, Any]) -> str:

@@ -30,6 +30,7 @@ from spark_jobs.checkpoint import (
     consumed,
     consumed_of_sources,
     epoch_file,
+    planned_seq,
     read_epoch,
 )
 from spark_jobs.conservation import waiting
@@ -270,6 +271,7 @@ def _batches(spark: SparkSession, use_case: UseCase, lake: Lake) -> MicroBatches
             "…: a feature group changed, or the store was deleted): run `headrace materialize`"
         )
     batches = MicroBatches(spark, use_case, lake, begun)
+    batches.online.check_planned(planned_seq(lake))
     if begun:
         batches.online.require(consumed(lake).seq)
     return batches
