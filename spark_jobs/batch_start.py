@@ -1,7 +1,7 @@
 """What a micro-batch begins with, and keeps when it dies and comes again.
 
-A batch that had come into some of its tables and is then judged by another contract would leave a
-record in two of them, or in none. One batch is under way at a time: the last one's note is enough.
+A batch that had come into some of its tables and is then judged by another contract or clock would
+leave a record in two of them, or in none. One is under way at a time: its note is enough.
 """
 
 import json
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from data_contracts.clock import Clock
 from data_contracts.contract import Contract, Field
 from data_contracts.lake import Lake
 
@@ -19,14 +20,17 @@ class Begun:
     """By what the records of a batch are judged."""
 
     seq: int
+    at: int
+    """µs, this machine's clock: no record of the batch arrived later."""
     contract: Contract
 
 
 class BatchStart:
     """The note of a lake's one writer, `stream/begun.json`."""
 
-    def __init__(self, contract: Contract, lake: Lake) -> None:
+    def __init__(self, contract: Contract, lake: Lake, clock: Clock) -> None:
         self._contract = contract
+        self._clock = clock
         self._path = lake.stream / "begun.json"
 
     def of(self, seq: int) -> Begun:
@@ -36,7 +40,7 @@ class BatchStart:
         """
         begun = self._noted()
         if begun is None or begun.seq != seq:
-            begun = Begun(seq, self._contract)
+            begun = Begun(seq, self._clock.now(), self._contract)
             self._note(begun)
         declared = {name: field.type for name, field in self._contract.fields.items()}
         for name, field in begun.contract.fields.items():
@@ -51,7 +55,7 @@ class BatchStart:
         if not self._path.exists():
             return None
         held = json.loads(self._path.read_text("utf-8"))
-        return Begun(held["seq"], _contract(held["contract"]))
+        return Begun(held["seq"], held["at"], _contract(held["contract"]))
 
     def _note(self, begun: Begun) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

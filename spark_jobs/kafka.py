@@ -1,6 +1,6 @@
 """A Kafka topic as a streaming source, and what its broker says of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -34,7 +34,8 @@ def kafka_records(
 ) -> DataFrame:
     """The topic from its beginning as a streaming frame `schemas.RAW`, with `arrived` (µs).
 
-    `arrived` is the record's Kafka timestamp, null where it has none.
+    `arrived` is the record's Kafka timestamp, null where it has none: a producer may have set it,
+    so that it is to be held against a clock (`arrived_by`).
     """
     options = {
         "kafka.bootstrap.servers": topic.servers,
@@ -53,6 +54,16 @@ def kafka_records(
         sf.col("value").alias("payload"),
         sf.when(arrived >= 0, arrived).alias("arrived"),
     )
+
+
+def arrived_by(at: int) -> Callable[[DataFrame], DataFrame]:
+    """Records of a topic with an arrival, no later than `at` (µs); those of files as they are.
+
+    A broker that takes timestamps from its producers may take any: an event of the year 9999 with
+    one to match would move the as-of of every key in its batch, and nothing would be late again.
+    """
+    bounded = sf.when(sf.col("origin").contains("/"), sf.least("arrived", sf.lit(at)))
+    return lambda raw: raw.withColumn("arrived", bounded) if "arrived" in raw.columns else raw
 
 
 def held(spark: SparkSession, topic: KafkaTopic) -> dict[int, Held]:

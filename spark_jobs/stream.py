@@ -18,6 +18,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 from pyspark.sql.types import StructType
 
+from data_contracts.clock import SystemClock
 from data_contracts.contract import Contract
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
@@ -38,7 +39,13 @@ from spark_jobs.epochs import check_checkpoint
 from spark_jobs.events import check_fields
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.gate import with_verdict
-from spark_jobs.kafka import MAX_BATCH_RECORDS, BrokerSilent, check_held, kafka_records
+from spark_jobs.kafka import (
+    MAX_BATCH_RECORDS,
+    BrokerSilent,
+    arrived_by,
+    check_held,
+    kafka_records,
+)
 from spark_jobs.lake_lease import lake_lease
 from spark_jobs.landing import MAX_BATCH_BYTES, LandingSource
 from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema, gated_schema
@@ -68,7 +75,7 @@ class MicroBatches:
         self._use_case = use_case
         self._lake = lake
         self.online = OnlineStates(use_case, lake)
-        self._start = BatchStart(use_case.contract, lake)
+        self._start = BatchStart(use_case.contract, lake, SystemClock())
         self._keeper = ViewKeeper(spark, use_case, lake, self.online)
         if not begun or not self._keeper.live():
             self._keeper.begin()
@@ -97,7 +104,8 @@ class MicroBatches:
             dimensions = PinnedDimensions(self._use_case, self._lake)
             self._writer = BatchWriter(self._keeper.live, self.online, self, seen, dimensions)
         begun = self._start.of(seq)
-        gated = raw.transform(with_verdict(begun.contract)).toArrow()
+        gate = with_verdict(begun.contract)
+        gated = raw.transform(arrived_by(begun.at)).transform(gate).toArrow()
         gated = _with_gained(gated, self._use_case.contract)
         self.events += self._writer.take(self._not_recorded(gated), seq)
         self.done += 1

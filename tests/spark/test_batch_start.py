@@ -6,10 +6,12 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
+from data_contracts.clock import DAY, HOUR, ReplayClock, SystemClock
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase, load_use_case
 from spark_jobs.admission import Row
 from spark_jobs.batch_start import BatchStart, Begun
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.schemas import RAW
 from spark_jobs.stream import MicroBatches
 from tests.spark.lakes import NOON, impression, rows_of, to_line
@@ -75,14 +77,15 @@ def test_a_batch_that_died_between_its_tables_leaves_each_record_in_one_whatever
 
 
 @pytest.mark.parametrize("name", ["clicks", "world"])
-def test_the_contract_that_a_batch_began_under_is_read_back_whole(
+def test_what_a_batch_began_with_is_read_back_whole_under_another_clock_and_contract(
     clicks: UseCase, lake: Lake, name: str
 ) -> None:
     noted = load_use_case(name).contract
     narrow = replace(noted, fields={**noted.fields}, max_future_skew=1, retention=2)
-    assert Begun(3, narrow) == BatchStart(narrow, lake).of(3)
-    assert Begun(3, narrow) == BatchStart(noted, lake).of(3)
-    assert Begun(4, noted) == BatchStart(noted, lake).of(4)
+    begun = Begun(3, NOON, narrow)
+    assert begun == BatchStart(narrow, lake, ReplayClock(NOON)).of(3)
+    later = BatchStart(noted, lake, ReplayClock(NOON + HOUR))
+    assert [begun, Begun(4, NOON + HOUR, noted)] == [later.of(3), later.of(4)]
 
 
 def test_a_batch_that_began_with_another_type_of_field_is_refused_by_name(
@@ -90,8 +93,31 @@ def test_a_batch_that_began_with_another_type_of_field_is_refused_by_name(
 ) -> None:
     fields = dict(clicks.contract.fields)
     fields["position"] = replace(fields["position"], type="string")
-    BatchStart(clicks.contract, lake).of(7)
+    BatchStart(clicks.contract, lake, SystemClock()).of(7)
     changed = replace(clicks.contract, fields=fields)
     with pytest.raises(ValueError, match=r"begun\.json: batch 7 began .* position as integer: run"):
-        BatchStart(changed, lake).of(7)
-    assert 8 == BatchStart(changed, lake).of(8).seq
+        BatchStart(changed, lake, SystemClock()).of(7)
+    assert 8 == BatchStart(changed, lake, SystemClock()).of(8).seq
+
+
+def test_a_record_of_the_future_is_refused_whatever_its_producer_had_kafka_stamp(
+    spark: SparkSession, clicks: UseCase, lake: Lake
+) -> None:
+    """Its event time would be the as-of of every key in the batch."""
+    future = SystemClock().now() + 365 * DAY
+    said = [
+        (impression("stamped", future), future),
+        ({**impression("unstamped", future), "arrived_at": None}, None),
+        (impression("good", NOON), future),
+        (impression("past", NOON), NOON),
+    ]
+    rows = [("shop/0", i, to_line(event), stamp) for i, (event, stamp) in enumerate(said)]
+    rows.append(("http-1.jsonl", 9, to_line(impression("collected", NOON + HOUR)), None))
+    batch = spark.createDataFrame(rows, f"{RAW}, arrived bigint")
+    MicroBatches(spark, clicks, lake).process(batch, 0)
+    refused = rows_of(spark, lake.quarantine)
+    assert [0, 1] == [row["line"] for row in refused]
+    named = [row["reasons"].split(":")[0] for row in refused]
+    assert ["arrived_at", "event_time"] == named
+    assert {"good", "past", "collected"} == {row["event_id"] for row in rows_of(spark, lake.events)}
+    assert NOON + HOUR == OnlineStates(clicks, lake).read(clicks.groups[0], ["u1"])["u1"].as_of
