@@ -36,12 +36,17 @@ def with_verdict(contract: Contract) -> Callable[[DataFrame], DataFrame]:
 
 
 def judge(
-    contract: Contract, origin: str, line: int, payload: bytes | None, arrived: int | None = None
+    contract: Contract,
+    origin: str,
+    line: int,
+    payload: bytes | None,
+    arrived: int | None = None,
+    size: int | None = None,
 ) -> dict[str, Any]:
     """One row of the gate's answer; never raises for what a record holds.
 
     `arrived` (µs) is when the source took the record; of a landed file its name says it. Without a
-    payload (Kafka's tombstone) the row has an empty one.
+    payload (Kafka's tombstone) the row has an empty one. `size` is that of a payload that was cut.
     """
     row: dict[str, Any] = {"origin": origin, "line": line, "arrived": arrived}
     row["payload"] = payload or b""
@@ -49,7 +54,7 @@ def judge(
     try:
         if payload is None:
             raise Refused(["record: has no value (a tombstone), an object is needed"])
-        event = parse_record(contract, payload)
+        event = parse_record(contract, payload, size)
         _check_arrival(contract, event, parts[0] if parts else arrived)
         check_retention(contract, event)
     except Refused as refused:

@@ -9,9 +9,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
 from data_contracts.kafka import KafkaTopic
+from data_contracts.record import MAX_BYTES
 
-MAX_BATCH_RECORDS = 20_000
-"""What one micro-batch takes from the topic at most."""
+MAX_BATCH_RECORDS = 5_000
+"""What one micro-batch takes from the topic at most: of the largest records a third of the heap."""
 
 PATIENCE_MS = 10_000
 """How long a broker may be silent before a question to it fails. A running stream asks six times:
@@ -35,7 +36,8 @@ def kafka_records(
     """The topic from its beginning as a streaming frame `schemas.RAW`, with `arrived` (µs).
 
     `arrived` is the record's Kafka timestamp, null where it has none: a producer may have set it,
-    so that it is to be held against a clock (`arrived_by`).
+    so that it is to be held against a clock (`arrived_by`). Of a payload above `MAX_BYTES`, refused
+    unread, one byte more than that is taken, and its `size` told.
     """
     options = {
         "kafka.bootstrap.servers": topic.servers,
@@ -51,8 +53,9 @@ def kafka_records(
     return records.select(
         sf.concat_ws("/", "topic", "partition").alias("origin"),
         sf.col("offset").alias("line"),
-        sf.col("value").alias("payload"),
+        sf.substring("value", 1, MAX_BYTES + 1).alias("payload"),
         sf.when(arrived >= 0, arrived).alias("arrived"),
+        sf.octet_length("value").cast("bigint").alias("size"),
     )
 
 
