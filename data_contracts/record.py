@@ -35,10 +35,13 @@ class Expired(Refused):
     """A record that keeps the contract and came later than its retention allows."""
 
 
-def parse_record(contract: Contract, raw: bytes) -> Event:
-    """The event in `raw` (one JSON object in UTF-8); raises Refused with every reason found."""
-    if len(raw) > MAX_BYTES:
-        raise Refused([f"record: {len(raw)} bytes, at most {MAX_BYTES} allowed"])
+def parse_record(contract: Contract, raw: bytes, size: int | None = None) -> Event:
+    """The event in `raw` (one JSON object in UTF-8); raises Refused with every reason found.
+
+    `size` is how many bytes it had where the source cut it above `MAX_BYTES`.
+    """
+    if (size := size or len(raw)) > MAX_BYTES:
+        raise Refused([f"record: {size} bytes, at most {MAX_BYTES} allowed"])
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -181,5 +184,8 @@ def _plain(name: str) -> str:
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} that is nested too deeply"
     return text if len(text) <= 64 else text[:61] + "..."

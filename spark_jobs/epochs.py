@@ -19,6 +19,8 @@ from spark_jobs.checkpoint import (
     Offset,
     checkpoint_of,
     epoch_file,
+    holds_batches,
+    planned_seq,
     read_epoch,
     write_epoch,
 )
@@ -30,6 +32,24 @@ _BLOCK = 1 << 20
 _FILES_ONLY = (
     "{}: a new epoch begins with files only: restore the checkpoint, or start from an empty root"
 )
+
+
+def check_checkpoint(spark: SparkSession, lake: Lake) -> None:
+    """ValueError where a table holds a batch that the checkpoint never planned: it is gone, or an
+    older one was put in its place, and would cut new batches under seqs that are taken."""
+    planned = planned_seq(lake)
+    held = {path: newest_seq(spark, path) for path in _written(spark, lake)}
+    newest = max(held, key=held.__getitem__, default=None)
+    if newest is None or held[newest] <= planned:
+        return
+    wrong, away = f"gone, but {newest} holds batches that it counted", ""
+    if holds_batches(lake):
+        wrong = f"has planned batches up to {planned}, and {newest} holds batch {held[newest]}"
+        away = "move this one away and "
+    anew = f"{away}start another with `headrace ingest --new-epoch`"
+    if lake.kafka:
+        anew = f"start from an empty root, since no new epoch begins with {lake.kafka}"
+    raise ValueError(f"{checkpoint_of(lake)}: {wrong}: restore the newest checkpoint, or {anew}")
 
 
 def begin_epoch(spark: SparkSession, use_case: UseCase, lake: Lake) -> Epoch:
@@ -45,11 +65,10 @@ def begin_epoch(spark: SparkSession, use_case: UseCase, lake: Lake) -> Epoch:
         if checkpoint_of(lake).exists():
             raise ValueError(
                 f"{checkpoint_of(lake)}: is there: run without --new-epoch, or move it away first "
-                "if it cannot be read"
+                "if it cannot be read or is older than the tables"
             )
         last = read_epoch(epoch_file(lake))
-        tables = (lake.events, lake.duplicates, lake.quarantine)
-        written = [path for path in tables if exists(spark, path)]
+        written = _written(spark, lake)
         newest = max([last.seq, *(newest_seq(spark, path) for path in written)])
         start, beyond = _recorded(spark, lake, written) if written else ({}, {})
         # The batch that died last may have been read online under the next seq.
@@ -57,6 +76,11 @@ def begin_epoch(spark: SparkSession, use_case: UseCase, lake: Lake) -> Epoch:
         forget_states(use_case, lake)
         write_epoch(epoch_file(lake), epoch)
         return epoch
+
+
+def _written(spark: SparkSession, lake: Lake) -> list[Path]:
+    tables = (lake.events, lake.duplicates, lake.quarantine)
+    return [path for path in tables if exists(spark, path)]
 
 
 def _recorded(

@@ -1,12 +1,9 @@
 """The Feast side of the writer: objects generated from the use case, packed state by key."""
 
-import json
-import os
 import secrets
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from feast import (
     Entity,
@@ -41,7 +38,7 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import Reading, View, ViewRegistry, digests_of, missing, reading
 from spark_jobs.lake_lease import check_rows
 from spark_jobs.online_store import (
-    CONFIG,
+    check_place,
     delete_from_file,
     delete_from_redis,
     feast_config,
@@ -50,6 +47,7 @@ from spark_jobs.online_store import (
     place,
     read_beside_writes,
     stored_keys,
+    write_config,
 )
 from spark_jobs.write_clock import WriteClock
 
@@ -77,8 +75,10 @@ def apply(use_case: UseCase, lake: Lake, views: Sequence[View]) -> FeatureStore:
     """Create or update the Feast repository of a use case and return its store.
 
     One entity per key field (the view of a pair has two); per view of a definition one with a BYTES
-    state, and per declared group that can be read whole one of finalised features.
+    state, and per declared group that can be read whole one of finalised features. RuntimeError as
+    `check_place` raises it: whoever reads this repository would read another store from here on.
     """
+    check_place(lake)
     lake.online.mkdir(parents=True, exist_ok=True)
     config = {
         "project": _project(use_case, lake),
@@ -88,7 +88,7 @@ def apply(use_case: UseCase, lake: Lake, views: Sequence[View]) -> FeatureStore:
         "offline_store": {"type": "file"},
         "entity_key_serialization_version": 3,
     }
-    _write(lake.online / CONFIG, json.dumps(config, indent=1))
+    write_config(lake, config)
     store = FeatureStore(repo_path=str(lake.online))
     entities = {
         name: Entity(name=name, join_keys=[name], value_type=kind)
@@ -233,6 +233,25 @@ class OnlineStates:
             )
         return held
 
+    def check_planned(self, seq: int) -> None:
+        """RuntimeError where the store holds a later micro-batch than `seq`, the last that the lake
+        planned: its next ones would be taken for merged."""
+        if (held := self.require(0)) > seq:
+            raise RuntimeError(
+                f"{place(self._lake)}: holds micro-batches up to {held}, but this root has planned "
+                f"no more than {seq}: the root was set back, or the store is of another one: run "
+                "`headrace materialize`, which empties it first"
+            )
+
+    def empty(self, views: Sequence[View]) -> None:
+        """Remove every state of these views, which stay, and the mark of what was written."""
+        for view in views:
+            self.drop(view.group)
+        with named_errors(self._lake):
+            self._remove(self._views[_WRITER], _SEQ, [{_WRITER: _WRITER}])
+        self._reached = 0
+        self.serve(views)
+
     def reach(self, seq: int) -> None:
         """Say in the store itself that it holds micro-batch `seq`, unless it lost earlier ones."""
         reached = max(self.require(0), seq)
@@ -321,13 +340,6 @@ class OnlineStates:
             self._provider.online_write_batch(
                 self._store.config, self._views[view], written, progress=None
             )
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_suffix(path.suffix + ".part")
-    part.touch(mode=0o600)  # the configuration may hold a password
-    part.write_text(text)
-    os.replace(part, path)
 
 
 def _entity_key(row: JoinKeys) -> EntityKey:

@@ -36,12 +36,18 @@ def with_verdict(contract: Contract) -> Callable[[DataFrame], DataFrame]:
 
 
 def judge(
-    contract: Contract, origin: str, line: int, payload: bytes | None, arrived: int | None = None
+    contract: Contract,
+    origin: str,
+    line: int,
+    payload: bytes | None,
+    arrived: int | None = None,
+    size: int | None = None,
 ) -> dict[str, Any]:
     """One row of the gate's answer; never raises for what a record holds.
 
-    `arrived` (µs) is when the source took the record; of a landed file its name says it. Without a
-    payload (Kafka's tombstone) the row has an empty one.
+    `arrived` (µs) is when the source took the record; without it the name of a landed file says.
+    Without a payload (Kafka's tombstone) the row has an empty one; `size` is that of one that was
+    cut.
     """
     row: dict[str, Any] = {"origin": origin, "line": line, "arrived": arrived}
     row["payload"] = payload or b""
@@ -49,8 +55,8 @@ def judge(
     try:
         if payload is None:
             raise Refused(["record: has no value (a tombstone), an object is needed"])
-        event = parse_record(contract, payload)
-        _check_arrival(contract, event, parts[0] if parts else arrived)
+        event = parse_record(contract, payload, size)
+        _check_arrival(contract, event, parts[0] if parts and arrived is None else arrived)
         check_retention(contract, event)
     except Refused as refused:
         verdict = "expired" if isinstance(refused, Expired) else "quarantine"

@@ -1,6 +1,6 @@
 """A Kafka topic as a streaming source, and what its broker says of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -9,9 +9,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
 from data_contracts.kafka import KafkaTopic
+from data_contracts.record import MAX_BYTES
 
-MAX_BATCH_RECORDS = 20_000
-"""What one micro-batch takes from the topic at most."""
+MAX_BATCH_RECORDS = 5_000
+"""What one micro-batch takes from the topic at most: of the largest records a third of the heap."""
 
 PATIENCE_MS = 10_000
 """How long a broker may be silent before a question to it fails. A running stream asks six times:
@@ -34,7 +35,9 @@ def kafka_records(
 ) -> DataFrame:
     """The topic from its beginning as a streaming frame `schemas.RAW`, with `arrived` (µs).
 
-    `arrived` is the record's Kafka timestamp, null where it has none.
+    `arrived` is the record's Kafka timestamp, null where it has none: a producer may have set it,
+    so that it is to be held against a clock (`arrived_by`). Of a payload above `MAX_BYTES`, refused
+    unread, one byte more than that is taken, and its `size` told.
     """
     options = {
         "kafka.bootstrap.servers": topic.servers,
@@ -50,9 +53,20 @@ def kafka_records(
     return records.select(
         sf.concat_ws("/", "topic", "partition").alias("origin"),
         sf.col("offset").alias("line"),
-        sf.col("value").alias("payload"),
+        sf.substring("value", 1, MAX_BYTES + 1).alias("payload"),
         sf.when(arrived >= 0, arrived).alias("arrived"),
+        sf.octet_length("value").cast("bigint").alias("size"),
     )
+
+
+def arrived_by(at: int) -> Callable[[DataFrame], DataFrame]:
+    """Records of a topic with an arrival, no later than `at` (µs); those of files as they are.
+
+    A broker that takes timestamps from its producers may take any: an event of the year 9999 with
+    one to match would move the as-of of every key in its batch, and nothing would be late again.
+    """
+    bounded = sf.when(sf.col("origin").contains("/"), sf.least("arrived", sf.lit(at)))
+    return lambda raw: raw.withColumn("arrived", bounded) if "arrived" in raw.columns else raw
 
 
 def held(spark: SparkSession, topic: KafkaTopic) -> dict[int, Held]:

@@ -18,9 +18,14 @@ from data_contracts.states import State, decode, of_key, split
 from data_contracts.tiles import concat, expire, fold, raw_rows
 from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry, kept_up
+from spark_jobs.checkpoint import planned_seq
 from spark_jobs.columns import codes, to_events
 from spark_jobs.events import arrival, load_events, with_day
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.keys import key_column
+from spark_jobs.lake_lease import RowsHeld, lake_lease
+from spark_jobs.lease import LeaseHeld
+from spark_jobs.online_store import check_place, move
 from spark_jobs.rebuilt_states import keep_rebuilt, rebuilt_file
 from spark_jobs.schemas import TILES
 from spark_jobs.tables import exists, load, newest_seq
@@ -52,12 +57,16 @@ def materialize(
     loaded: by the stream where one runs, else here, under the writer's lease. A view that is
     retired meanwhile is left out.
 
-    RuntimeError when the process that holds the lease has loaded nothing of them for `patience_s`.
+    The states lie in the store that is named now from then on; one that is ahead of the lake is
+    emptied first. RuntimeError when the process that holds the lease writes to another one, or has
+    loaded nothing of them for `patience_s`.
     """
     registry = ViewRegistry(lake)
     before = registry.views()
     for group in kept_up(use_case, lake):
         _rebuilt(spark, use_case, lake, group, before.get(view_name(group)))
+
+    _take_store(use_case, lake, max(planned_seq(lake), newest_seq(spark, lake.events)))
 
     def waiting() -> bool:
         return any(view.live and view.rebuilt is not None for view in registry.views().values())
@@ -72,6 +81,21 @@ def materialize(
         lost=sum(view.lost for view in loaded),
         superfluous=sum(view.superfluous for view in loaded),
     )
+
+
+def _take_store(use_case: UseCase, lake: Lake, seq: int) -> None:
+    """The store that is named now is the lake's from here on; one that holds batches above `seq`,
+    which the lake never had, is emptied: whoever reads it reads defaults until it is filled."""
+    try:
+        with lake_lease(lake):
+            move(lake)
+            online = OnlineStates(use_case, lake)
+            if online.require(0) > seq:
+                online.empty([view for view in ViewRegistry(lake).views().values() if view.live])
+    except RowsHeld:
+        raise
+    except LeaseHeld:
+        check_place(lake)
 
 
 def _rebuilt(

@@ -1,6 +1,7 @@
 """The two stores of online state behind Feast, SQLite and Redis: where one lies, and its errors."""
 
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,42 @@ def feast_project(lake: Lake) -> str | None:
     """The name under which the lake's rows lie in the store; None before anything was written."""
     config = lake.online / CONFIG
     return json.loads(config.read_text())["project"] if config.exists() else None
+
+
+def check_place(lake: Lake) -> None:
+    """RuntimeError where the lake's states lie in another store than the one that is named now."""
+    path = lake.online / CONFIG
+    held = _named_in(json.loads(path.read_text())["online_store"]) if path.exists() else None
+    if held not in (None, named := _named_in(feast_config(lake))):
+        raise RuntimeError(
+            f"{lake.online}: its states lie in {held}, and {named} is named: name the former "
+            "(HEADRACE_REDIS; SQLite without it), or move them by `headrace materialize`"
+        )
+
+
+def move(lake: Lake) -> None:
+    """Have the lake's states lie in the store that is named now; who writes to it next is told to
+    rebuild it first."""
+    path = lake.online / CONFIG
+    if path.exists():
+        write_config(lake, {**json.loads(path.read_text()), "online_store": feast_config(lake)})
+
+
+def write_config(lake: Lake, config: dict[str, Any]) -> None:
+    """Replace the configuration of the Feast repository."""
+    path = lake.online / CONFIG
+    part = path.with_suffix(".yaml.part")
+    part.touch(mode=0o600)  # it may hold a password
+    part.write_text(json.dumps(config, indent=1))
+    os.replace(part, path)
+
+
+def _named_in(config: dict[str, Any]) -> str:
+    """The store of an `online_store` entry; each lake has its own file, wherever its root is."""
+    if config["type"] == "sqlite":
+        return "SQLite"
+    server, db = config["connection_string"].split(",")[:2]
+    return f"redis://{server}/{db.removeprefix('db=')}"
 
 
 def feast_config(lake: Lake) -> dict[str, Any]:
@@ -77,8 +114,9 @@ def named_errors(lake: Lake) -> Iterator[None]:
 
 
 def ask(lake: Lake) -> str:
-    """What the store answers in a few words; RuntimeError, named, where it does not, or may lose
-    states."""
+    """What the store answers in a few words; RuntimeError, named, where it does not, may lose
+    states, or is not the one in which they lie."""
+    check_place(lake)
     with named_errors(lake):
         if lake.redis is not None:
             once = Retry(NoBackoff(), 0)

@@ -6,6 +6,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
 
+from data_contracts.clock import SystemClock
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.gate import judge
@@ -36,22 +37,20 @@ def quarantined(spark: SparkSession, lake: Lake) -> list[dict[str, Any]]:
 def mended(spark: SparkSession, use_case: UseCase, lake: Lake, out: Path) -> int:
     """Write the quarantined records that today's contract takes to the file `out`, a line each.
 
-    Returns how many. A record is judged as of its first arrival. Conflicts stay: their id is taken.
+    Returns how many. A record is judged as one that arrives now, as it will when it lands: what was
+    of the future once, or by a clock that was slow, need not be. Conflicts stay: their id is taken.
     """
     if not exists(spark, lake.quarantine):
         return 0
     refused = load(spark, lake.quarantine).where("verdict <> 'conflict'")
-    if "arrived" not in refused.columns:
-        refused = refused.withColumn("arrived", sf.lit(None).cast("bigint"))
-    columns = ("origin", "line", "payload", "arrived")
-    rows = refused.orderBy("origin", "line").select(*columns).toLocalIterator()
-    count = 0
+    rows = refused.orderBy("origin", "line").select("origin", "line", "payload").toLocalIterator()
+    count, now = 0, SystemClock().now()
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "wb") as file:
         for row in rows:
             payload = bytes(row["payload"])
             place = row["origin"], row["line"]
-            verdict = judge(use_case.contract, *place, payload, row["arrived"])
+            verdict = judge(use_case.contract, *place, payload, now)
             if verdict.get("reasons") is None:
                 # Between the tokens of JSON a line's end is space, within them there is none.
                 file.write(payload.replace(b"\n", b" ") + b"\n")

@@ -23,7 +23,8 @@ _SPARK: dict[FieldType, DataType] = {
 }
 
 RAW = "origin string, line bigint, payload binary"
-"""What a source yields: one raw record and where it stands. Kafka's adds `arrived bigint`, µs."""
+"""What a source yields: one raw record and where it stands. Kafka's adds `arrived bigint`, µs,
+and `size bigint`, the bytes of a payload that may be cut."""
 
 ORIGIN = (
     StructField("origin", StringType(), False),

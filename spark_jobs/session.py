@@ -37,6 +37,8 @@ def spark_session(log: Path, master: str = "local[2]", memory: str = "1g") -> Sp
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.memory": memory,
+        # What a job brings to the driver is bounded where it is asked for, or the heap bounds it.
+        "spark.driver.maxResultSize": "0",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.extraJavaOptions": (

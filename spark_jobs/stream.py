@@ -18,29 +18,39 @@ from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 from pyspark.sql.types import StructType
 
+from data_contracts.clock import SystemClock
+from data_contracts.contract import Contract
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry, lacking_views
 from spark_jobs.admission import Admission, Row
 from spark_jobs.attributes import PinnedDimensions
+from spark_jobs.batch_start import BatchStart
 from spark_jobs.checkpoint import (
     checkpoint_of,
     consumed,
     consumed_of_sources,
     epoch_file,
-    holds_batches,
+    planned_seq,
     read_epoch,
 )
 from spark_jobs.conservation import waiting
+from spark_jobs.epochs import check_checkpoint
 from spark_jobs.events import check_fields
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.gate import with_verdict
-from spark_jobs.kafka import MAX_BATCH_RECORDS, BrokerSilent, check_held, kafka_records
+from spark_jobs.kafka import (
+    MAX_BATCH_RECORDS,
+    BrokerSilent,
+    arrived_by,
+    check_held,
+    kafka_records,
+)
 from spark_jobs.lake_lease import lake_lease
 from spark_jobs.landing import MAX_BATCH_BYTES, LandingSource
-from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema
+from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema, gated_schema
 from spark_jobs.seen_events import seen_events
-from spark_jobs.tables import append_once, exists, load, newest_seq
+from spark_jobs.tables import append_once, exists, load
 from spark_jobs.view_keeper import ViewKeeper
 from spark_jobs.visibility import note_visible
 from spark_jobs.writer import BatchWriter
@@ -65,6 +75,7 @@ class MicroBatches:
         self._use_case = use_case
         self._lake = lake
         self.online = OnlineStates(use_case, lake)
+        self._start = BatchStart(use_case.contract, lake, SystemClock())
         self._keeper = ViewKeeper(spark, use_case, lake, self.online)
         if not begun or not self._keeper.live():
             self._keeper.begin()
@@ -92,7 +103,10 @@ class MicroBatches:
             seen = seen_events(self._spark, self._lake, below_seq=seq)
             dimensions = PinnedDimensions(self._use_case, self._lake)
             self._writer = BatchWriter(self._keeper.live, self.online, self, seen, dimensions)
-        gated = raw.transform(with_verdict(self._use_case.contract)).toArrow()
+        begun = self._start.of(seq)
+        gate = with_verdict(begun.contract)
+        gated = raw.transform(arrived_by(begun.at)).transform(gate).toArrow()
+        gated = _with_gained(gated, self._use_case.contract)
         self.events += self._writer.take(self._not_recorded(gated), seq)
         self.done += 1
 
@@ -129,6 +143,14 @@ class MicroBatches:
         places = zip(gated["origin"].to_pylist(), gated["line"].to_pylist(), strict=True)
         fresh = [line not in beyond.get(origin, ()) for origin, line in places]
         return gated.filter(pa.array(fresh, pa.bool_()))
+
+
+def _with_gained(gated: pa.Table, contract: Contract) -> pa.Table:
+    """The rows with the fields that the contract gained since their batch began, null."""
+    for field in to_arrow_schema(gated_schema(contract), timezone="UTC"):
+        if field.name not in gated.column_names:
+            gated = gated.append_column(field.name, pa.nulls(len(gated), field.type))
+    return gated
 
 
 @dataclass(frozen=True)
@@ -246,17 +268,8 @@ def _landed(spark: SparkSession, lake: Lake, max_batch_bytes: int) -> DataFrame:
 
 def _batches(spark: SparkSession, use_case: UseCase, lake: Lake) -> MicroBatches:
     """The body of the query; ValueError where checkpoint, tables, store and contract disagree."""
-    checkpoint = checkpoint_of(lake)
-    tables = (lake.events, lake.duplicates, lake.quarantine)
-    written = [path for path in tables if exists(spark, path)]
-    if not holds_batches(lake) and written:
-        newest = max(newest_seq(spark, path) for path in written)
-        if newest > read_epoch(epoch_file(lake)).seq:
-            raise ValueError(
-                f"{checkpoint}: gone, but {written[0]} holds batches that it counted: restore the "
-                "checkpoint, or start another with `headrace ingest --new-epoch`"
-            )
-    begun = lake.events in written
+    check_checkpoint(spark, lake)
+    begun = exists(spark, lake.events)
     if begun:
         check_fields(use_case, lake, load(spark, lake.events).schema)
     if begun and (lacking_groups := lacking_views(use_case.groups, ViewRegistry(lake).live())):
@@ -266,6 +279,7 @@ def _batches(spark: SparkSession, use_case: UseCase, lake: Lake) -> MicroBatches
             "…: a feature group changed, or the store was deleted): run `headrace materialize`"
         )
     batches = MicroBatches(spark, use_case, lake, begun)
+    batches.online.check_planned(planned_seq(lake))
     if begun:
         batches.online.require(consumed(lake).seq)
     return batches

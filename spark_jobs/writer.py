@@ -89,7 +89,7 @@ class BatchWriter:
 
 
 def _with_arrival(rows: list[Row], gated: pa.Table) -> list[Row]:
-    """Rows of the quarantine with when their source took them: a replay judges them by that."""
+    """Rows of the quarantine with when their source took them: by that they were judged."""
     said = gated.filter(gated["arrived"].is_valid()) if rows else gated.slice(0, 0)
     columns = [said[name].to_pylist() for name in ("origin", "line", "arrived")]
     arrived = {(origin, line): at for origin, line, at in zip(*columns, strict=True)}

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from data_contracts.views import digests_of
 from serving.features import NO_STATE, FeatureReader
 from serving.online import StateReader
 from spark_jobs.feature_store import OnlineStates
+from spark_jobs.online_store import CONFIG, ask, check_place, move
 from tests.parity.log import FADING, WIDE
+from tests.redis_server import RedisServer
 from tests.spark.lakes import NOON
 
 ODD = (
@@ -304,6 +307,37 @@ def test_a_store_that_lost_what_was_written_is_noticed(use_case: UseCase, lake: 
         OnlineStates(use_case, lake).require(6)
     writer.reach(3)
     assert 5 == writer.require(5), "an old batch taken again"
+
+
+def test_who_names_another_store_than_holds_the_states_is_refused_and_redirects_nobody(
+    use_case: UseCase, lake: Lake, demand: Demand, redis_server: RedisServer
+) -> None:
+    writer, states = OnlineStates(use_case, lake), {"ann": state_of(WIDE, 1, 1)}
+    writer.write(WIDE, states)
+    config = (lake.online / CONFIG).read_text()
+    address = redis_server.address
+    other = replace(lake, redis=None if lake.redis else replace(address, db=address.db + 1))
+    held, named = (str(each.redis or "SQLite") for each in (lake, other))
+    said = rf"its states lie in {held}, and {named} is named: .*HEADRACE_REDIS.*materialize`$"
+    for ask_ in (lambda: OnlineStates(use_case, other), lambda: ask(other)):
+        with pytest.raises(RuntimeError, match=said):
+            ask_()
+    assert config == (lake.online / CONFIG).read_text()
+    demand(WIDE, states)
+    move(other)
+    with pytest.raises(RuntimeError, match=rf"its states lie in {named}, and {held} is named"):
+        OnlineStates(use_case, lake)
+    assert {} == OnlineStates(use_case, other).read(WIDE, ["ann"])
+
+
+def test_a_login_may_change_and_a_root_may_be_moved(
+    lake: Lake, use_case: UseCase, tmp_path: Path
+) -> None:
+    OnlineStates(use_case, lake)
+    moved = replace(lake, root=lake.root.rename(tmp_path / "moved"))
+    if lake.redis:
+        moved = replace(moved, redis=replace(lake.redis, username="me", password="a,$b"))
+    check_place(moved)
 
 
 def _no_events() -> Events:

@@ -1,5 +1,6 @@
 """A lost checkpoint: the stream goes on in a new epoch and nothing is counted twice."""
 
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree, rmtree
 from typing import Any
@@ -12,6 +13,7 @@ from pyspark.sql import SparkSession
 from dagster_project.deployment import Deployment
 from dagster_project.stages.events import begin_anew, ingest_files
 from data_contracts.clock import DAY, HOUR, SECOND
+from data_contracts.kafka import KafkaTopic
 from data_contracts.lake import Lake
 from data_contracts.states import read
 from data_contracts.use_case import UseCase
@@ -143,6 +145,27 @@ def test_a_checkpoint_that_is_there_is_not_given_up(
 ) -> None:
     with pytest.raises(ValueError, match="checkpoint: is there: run without --new-epoch"):
         begin_epoch(spark, clicks, undisturbed)
+
+
+def test_a_checkpoint_older_than_the_tables_is_refused_before_a_record_is_skipped(
+    spark: SparkSession, clicks: UseCase, undisturbed: Lake, tmp_path: Path
+) -> None:
+    """Its next batch would bear a seq that the tables hold, with another line in it."""
+    lake = copy_of(undisturbed, tmp_path / "root")
+    for log in ("offsets", "commits"):
+        for name in ("1", ".1.crc"):
+            (checkpoint_of(lake) / log / name).unlink()
+    to_file(lake.landing / "http-1.jsonl", [impression("new", NOON + HOUR)])
+    before = recorded(spark, lake)
+    said = (
+        r"has planned batches up to 1, and \S+events holds batch 2: restore the newest checkpoint"
+    )
+    with pytest.raises(ValueError, match=f"{said}, or move this one away and start .*--new-epoch"):
+        ingest_available(spark, clicks, lake)
+    topic = replace(lake, kafka=KafkaTopic("127.0.0.1:1", "shop"))
+    with pytest.raises(ValueError, match=f"{said}, or start from an empty root"):
+        ingest_available(spark, clicks, topic)
+    assert before == recorded(spark, lake)
 
 
 @pytest.mark.parametrize("damage", ["gone", "short"])

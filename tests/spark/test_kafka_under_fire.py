@@ -15,9 +15,11 @@ from pyspark.sql import SparkSession
 
 from data_contracts.clock import SECOND
 from data_contracts.lake import Lake
+from data_contracts.record import MAX_BYTES
 from data_contracts.use_case import UseCase
 from spark_jobs.conservation import Conservation, conservation
 from spark_jobs.kafka import BrokerSilent
+from spark_jobs.quarantine import mended
 from spark_jobs.stream import ingest_available, running_stream
 from tests.kafka_broker import Broker
 from tests.spark.lakes import ARRIVAL, NOON, impression, land_at, rows_of, to_file, to_line
@@ -156,8 +158,11 @@ def test_poison_ends_in_quarantine_with_its_partition_and_offset(
     assert {} == {
         at: rows[at]["reasons"] for at, s in expected.items() if s not in rows[at]["reasons"]
     }
+    kept = [row["payload"] for row in rows.values()]
+    assert [(value or b"")[: MAX_BYTES + 1] for value, s in POISON.items() if s] == kept
     assert Counter(["before", "p3", "after"]) == ids(spark, lake)
     assert conservation(spark, lake).holds
+    assert 0 == mended(spark, clicks, lake, tmp_path / "mended.jsonl"), "not by its head either"
 
 
 def test_what_retention_removes_is_a_fault_only_if_it_was_not_taken(

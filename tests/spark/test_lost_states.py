@@ -1,5 +1,6 @@
 """A state that ought to be in the online store and is not counts as one that differs."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.idle_states import keep_quiet
+from spark_jobs.lake_lease import lake_lease
 from spark_jobs.materialize import materialize
 from spark_jobs.online_store import ask
 from spark_jobs.stream import ingest_available
@@ -113,6 +115,23 @@ def test_a_store_that_was_emptied_or_is_another_is_filled(
         assert (3, 0, 0, 0) == (found.keys, found.compared, found.mismatches, found.lost)
         again = materialize(spark, clicks, lake)
         assert again.compared > 0 == again.mismatches
+
+
+def test_a_command_that_names_another_store_moves_no_states_unless_it_fills_that_one(
+    spark: SparkSession, clicks: UseCase, filled: Lake, own_redis: RedisServer
+) -> None:
+    other = replace(filled, redis=own_redis.address)
+    with pytest.raises(RuntimeError, match="its states lie in SQLite, and redis://"):
+        ingest_available(spark, clicks, other)
+    with lake_lease(filled), ThreadPoolExecutor(1) as beside_the_stream:
+        moved = beside_the_stream.submit(materialize, spark, clicks, other)
+        with pytest.raises(RuntimeError, match="its states lie in SQLite, and redis://"):
+            moved.result()
+    ingest_available(spark, clicks, filled)
+    assert 3 == materialize(spark, clicks, other).keys
+    ingest_available(spark, clicks, other)
+    with pytest.raises(RuntimeError, match=r"its states lie in redis://.*, and SQLite is named"):
+        ingest_available(spark, clicks, filled)
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru"])

@@ -10,9 +10,10 @@ from pyspark.sql import SparkSession
 
 from dagster_project.deployment import Deployment
 from dagster_project.stages.quarantine import list_quarantine, replay_quarantine
-from data_contracts.clock import HOUR
+from data_contracts.clock import HOUR, SystemClock
 from data_contracts.contract import read_contract
 from data_contracts.lake import Lake
+from data_contracts.landing import landed_name
 from data_contracts.record import parse_record
 from data_contracts.use_case import CONTRACT, UseCase
 from spark_jobs.conservation import conservation
@@ -20,8 +21,9 @@ from spark_jobs.quarantine import mended, quarantined
 from spark_jobs.schemas import RAW
 from spark_jobs.stream import MicroBatches, ingest_available
 from spark_jobs.tables import load
-from tests.spark.lakes import NOON, impression, land_at, rows_of, to_file
+from tests.spark.lakes import NOON, impression, land_at, rows_of, to_file, to_line
 
+Row = tuple[str, int, bytes, int | None]
 SHARE = impression("shared", NOON, event_type="share")
 LOG = [impression("good", NOON), SHARE, b"{broken", impression("far", NOON, position=10**9)]
 
@@ -84,33 +86,35 @@ def test_where_nothing_is_mended_nothing_lands(
     assert 1 == len(list(lake(deployment).landing.glob("*.jsonl")))
 
 
-def test_records_of_kafka_are_judged_by_their_arrival_and_land_a_line_each(
+def test_records_are_judged_as_if_they_arrived_now_and_land_a_line_each(
     spark: SparkSession, deployment: Deployment, clicks: UseCase, tmp_path: Path
 ) -> None:
-    """The mended contract takes a record of several lines and one on time by the broker's clock;
-    unstamped ones an hour ahead of that clock are what they were, mended or not."""
+    """The mended contract takes a record of several lines too. One that a host with a slow clock
+    landed, and one an hour ahead of the broker's, need no mend; one of the future stays."""
     event = {name: value for name, value in SHARE.items() if name != "arrived_at"}
 
-    def record(line: int, kind: str, arrived: int, **style: Any) -> tuple[str, int, bytes, int]:
+    def record(line: int, kind: str, arrived: int, **style: Any) -> Row:
         said = {**event, "event_id": f"e{line}", "event_type": kind}
         return "topic/0", line, json.dumps(said, **style).encode(), arrived
 
-    taken = [
+    taken: list[Row] = [
         record(0, "share", NOON, indent=2),
         record(1, "share", NOON),
         record(2, "share", NOON - HOUR),
         record(3, "impression", NOON - HOUR),
+        ("topic/0", 4, to_line(impression("e4", SystemClock().now() + HOUR)), NOON),
+        (landed_name(NOON - HOUR, "0" * 12, "slow"), 1, to_line(impression("e5", NOON)), None),
     ]
     topic = Lake(tmp_path / "topic", "clicks")
     raw = spark.createDataFrame(taken, f"{RAW}, arrived bigint")
     MicroBatches(spark, clicks, topic, begun=False).process(raw, 0)
-    assert 4 == len(rows_of(spark, topic.quarantine))
+    assert 6 == len(rows_of(spark, topic.quarantine))
 
     out, use_case = tmp_path / "mended.jsonl", deployment.use_case
-    assert 2 == mended(spark, use_case, topic, out)
+    assert 5 == mended(spark, use_case, topic, out)
     found = [parse_record(use_case.contract, line) for line in out.read_bytes().splitlines()]
-    assert ["e0", "e1"] == [event["event_id"] for event in found]
-    assert 0 == mended(spark, clicks, topic, out)
+    assert ["e0", "e1", "e2", "e3", "e5"] == sorted(event["event_id"] for event in found)
+    assert 2 == mended(spark, clicks, topic, out)
 
 
 def test_a_quarantine_from_before_arrivals_were_kept_is_replayed_and_grows(

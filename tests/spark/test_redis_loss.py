@@ -1,6 +1,7 @@
 """Redis dies, or comes back without what it held: the stream stops in one line and is healed."""
 
 from pathlib import Path
+from shutil import copytree, rmtree
 from typing import Any
 
 import pytest
@@ -116,4 +117,26 @@ def test_redis_that_comes_back_empty_between_two_batches_is_noticed_before_the_a
         empty_in_mid_stream()
     refused(error, lake, "holds micro-batches up to 0, but 2 were written: it was emptied")
     assert {"0.jsonl", "1.jsonl"} == {file for file, _ in ended(spark, lake)}
+    healed(spark, clicks, lake)
+
+
+def test_redis_ahead_of_a_root_that_was_set_back_is_refused_and_emptied_before_it_is_filled(
+    spark: SparkSession, clicks: UseCase, lake: Lake
+) -> None:
+    """What only the lost days had touched is gone from the store, u3 among it."""
+    land_part(lake, 0)
+    ingest_available(spark, clicks, lake)
+    kept = lake.root.with_name("kept")
+    copytree(lake.root, kept)
+    lost = [impression("lost", NOON + DAY, user="u3", item="i5")]
+    land_at(lake, to_file(lake.root / "lost.jsonl", lost), at=ARRIVAL + 1)
+    ingest_available(spark, clicks, lake)
+    rmtree(lake.root)
+    kept.rename(lake.root)
+    land_part(lake, 1)
+    with pytest.raises(RuntimeError) as error:
+        ingest_available(spark, clicks, lake)
+    refused(error, lake, "holds micro-batches up to 2, but this root has planned no more than 1")
+    assert {"0.jsonl"} == {file for file, _ in ended(spark, lake)}
+    land_part(lake, 2)
     healed(spark, clicks, lake)

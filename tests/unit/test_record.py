@@ -84,6 +84,27 @@ def test_any_value_in_any_field_is_a_typed_event_or_refused(
             check_event(contract, changed)
 
 
+def test_a_nested_value_is_refused_by_name_at_every_depth_that_can_be_read_and_beyond(
+    contract: Contract,
+) -> None:
+    """Whoever shows a value may stand deeper in its stack than who read it."""
+    value: list[Any] = []
+    reasons: list[str] = []
+    for depth in range(1, 1100):
+        with pytest.raises(Refused) as refused:
+            parse_record(
+                contract, but(user_id=0).replace(b": 0", b": " + b"[" * depth + b"]" * depth)
+            )
+        assert str(refused.value).startswith(("user_id: [", "record: not one JSON object: "))
+        value = [value]
+        with pytest.raises(Refused) as refused:
+            check_event(contract, GOOD | {"user_id": value})
+        reasons += refused.value.reasons
+    assert 1099 == len(reasons)
+    assert reasons[0] == "user_id: [[]] is not a string"
+    assert reasons[-1] == "user_id: a list that is nested too deeply is not a string"
+
+
 def test_a_record_of_thousands_of_repeated_keys_names_each_once(contract: Contract) -> None:
     pairs = ",".join(f'"a{i % 4000}":1' for i in range(6000))
     with pytest.raises(Refused) as refused:
