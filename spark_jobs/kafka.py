@@ -11,7 +11,7 @@ from pyspark.sql import functions as sf
 from data_contracts.kafka import KafkaTopic
 from data_contracts.record import MAX_BYTES
 
-MAX_BATCH_RECORDS = 5_000
+MAX_BATCH_RECORDS = 10_000
 """What one micro-batch takes from the topic at most: of the largest records a third of the heap."""
 
 PATIENCE_MS = 10_000

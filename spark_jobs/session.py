@@ -15,7 +15,7 @@ from spark_jobs.jars import jar_paths
 _PATIENCE_S = 10
 
 
-def spark_session(log: Path, master: str = "local[2]", memory: str = "1g") -> SparkSession:
+def spark_session(log: Path, master: str = "local[2]", memory: str = "2g") -> SparkSession:
     """The process's session with Delta, UTC and settings for few cores; loopback only.
 
     What the JVM prints goes to the file `log`, not to the terminal.
