@@ -11,6 +11,7 @@ import pytest
 from data_contracts.moves import Moves
 from data_contracts.predictions import SUFFIX, read_log
 from serving.registry import Registry
+from spark_jobs.online_store import move
 from tests.faults.served import Served, serving
 from tests.faults.traffic import records
 from tests.integration.releases import build_two, registry_away
@@ -47,7 +48,9 @@ class SmallDisk:
 
 
 def write_in_redis(world: World, redis: RedisServer) -> None:
-    write_states(world.use_case, replace(world.lake, redis=redis.address))
+    lake = replace(world.lake, redis=redis.address)
+    move(lake)
+    write_states(world.use_case, lake)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 
 from data_contracts.predictions import SUFFIX, read_log
 from serving.app import build_app
+from spark_jobs.online_store import move
 from tests.integration.asgi import Client
 from tests.integration.world import World, as_role, asked, build, patient, write_states
 from tests.redis_server import RedisServer
@@ -33,7 +34,9 @@ def world(tmp_path: Path, redis: RedisServer) -> World:
 
 
 def in_redis(world: World, redis: RedisServer) -> None:
-    write_states(world.use_case, replace(world.lake, redis=redis.address))
+    lake = replace(world.lake, redis=redis.address)
+    move(lake)
+    write_states(world.use_case, lake)
 
 
 @pytest.fixture
