@@ -12,7 +12,10 @@ from data_contracts.kafka import KafkaTopic
 from data_contracts.record import MAX_BYTES
 
 MAX_BATCH_RECORDS = 10_000
-"""What one micro-batch takes from the topic at most: of the largest records a third of the heap."""
+"""What one micro-batch takes from the topic at most."""
+
+MAX_TASK_RECORDS = 1_000
+"""What one of its tasks takes: the JVM's heap holds a few copies of as many of the largest."""
 
 PATIENCE_MS = 10_000
 """How long a broker may be silent before a question to it fails. A running stream asks six times:
@@ -47,6 +50,7 @@ def kafka_records(
         "startingOffsets": "earliest",
         "failOnDataLoss": True,
         "maxOffsetsPerTrigger": max_records,
+        "maxRecordsPerPartition": MAX_TASK_RECORDS,
     }
     records = spark.readStream.format("kafka").options(**options).load()
     arrived = sf.unix_micros("timestamp")

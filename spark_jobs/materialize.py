@@ -65,8 +65,7 @@ def materialize(
     before = registry.views()
     for group in kept_up(use_case, lake):
         _rebuilt(spark, use_case, lake, group, before.get(view_name(group)))
-
-    _take_store(use_case, lake, max(planned_seq(lake), newest_seq(spark, lake.events)))
+    _take_store(spark, use_case, lake)
 
     def waiting() -> bool:
         return any(view.live and view.rebuilt is not None for view in registry.views().values())
@@ -83,14 +82,15 @@ def materialize(
     )
 
 
-def _take_store(use_case: UseCase, lake: Lake, seq: int) -> None:
-    """The store that is named now is the lake's from here on; one that holds batches above `seq`,
-    which the lake never had, is emptied: whoever reads it reads defaults until it is filled."""
+def _take_store(spark: SparkSession, use_case: UseCase, lake: Lake) -> None:
+    """The store that is named now is the lake's from here on; one that holds batches which the lake
+    never had is emptied: whoever reads it reads defaults until it is filled."""
     try:
         with lake_lease(lake):
             move(lake)
             online = OnlineStates(use_case, lake)
-            if online.require(0) > seq:
+            known = max(planned_seq(lake), newest_seq(spark, lake.events))
+            if online.require(0) > known:
                 online.empty([view for view in ViewRegistry(lake).views().values() if view.live])
     except RowsHeld:
         raise

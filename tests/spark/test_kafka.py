@@ -4,11 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as sf
 
 from data_contracts.clock import DAY, HOUR
 from data_contracts.lake import Lake
+from data_contracts.record import MAX_BYTES
 from data_contracts.use_case import UseCase
+from spark_jobs.gate import with_verdict
+from spark_jobs.kafka import MAX_BATCH_RECORDS, MAX_TASK_RECORDS
 from spark_jobs.stream import ingest_available
 from tests.kafka_broker import Broker
 from tests.spark.lakes import ARRIVAL, impression, land_at, to_file, to_line
@@ -62,3 +67,22 @@ def test_the_same_log_through_files_and_through_kafka_ends_in_the_same_tables_an
     expected = of_topic(outcome(spark, clicks, files), names)
     assert expected.counted.holds
     assert expected == outcome(spark, clicks, kafka)
+
+
+@pytest.mark.full
+def test_a_batch_of_as_many_records_as_are_taken_of_the_largest_size_fits_the_heap(
+    spark: SparkSession, clicks: UseCase
+) -> None:
+    tasks = MAX_BATCH_RECORDS // MAX_TASK_RECORDS
+    raw = spark.range(MAX_BATCH_RECORDS, numPartitions=tasks).select(
+        sf.lit("shop/0").alias("origin"),
+        sf.col("id").alias("line"),
+        sf.repeat(sf.lit("x"), MAX_BYTES + 1).cast("binary").alias("payload"),
+        sf.lit(ARRIVAL).alias("arrived"),
+        sf.lit(10 * MAX_BYTES).cast("bigint").alias("size"),
+    )
+    gated = raw.transform(with_verdict(clicks.contract)).toArrow()
+    assert {f"record: {10 * MAX_BYTES} bytes, at most {MAX_BYTES} allowed"} == set(
+        gated["reasons"].unique().to_pylist()
+    )
+    assert MAX_BATCH_RECORDS * (MAX_BYTES + 1) < gated["payload"].nbytes
