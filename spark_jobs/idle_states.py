@@ -19,8 +19,8 @@ from data_contracts.states import decodable, idle_keys
 from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry
 from spark_jobs.events import arrival, load_events
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.keys import key_column
-from spark_jobs.online_states import OnlineStates
 
 CHUNK = 1000
 """Keys whose states are read between two micro-batches."""

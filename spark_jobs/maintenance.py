@@ -16,11 +16,11 @@ from data_contracts.clock import HOUR, duration
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase, check_vacuum
 from spark_jobs.events import arrival, load_events
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.folding import FoldedTiles, fold_tiles
 from spark_jobs.idle_states import expiring, keep_quiet, quiet_file, removing
 from spark_jobs.lake_lease import RowsHeld, lake_lease
 from spark_jobs.lease import LeaseHeld
-from spark_jobs.online_states import OnlineStates
 from spark_jobs.tables import BUSY, exists
 
 APPENDED = ("events", "duplicates", "quarantine", "predictions", "shadow_scores")

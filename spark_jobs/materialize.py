@@ -21,10 +21,10 @@ from data_contracts.views import View, ViewRegistry, kept_up
 from spark_jobs.checkpoint import planned_seq
 from spark_jobs.columns import codes, to_events
 from spark_jobs.events import arrival, load_events, with_day
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.keys import key_column
 from spark_jobs.lake_lease import RowsHeld, lake_lease
 from spark_jobs.lease import LeaseHeld
-from spark_jobs.online_states import OnlineStates
 from spark_jobs.online_store import check_place, move
 from spark_jobs.rebuilt_states import keep_rebuilt, rebuilt_file
 from spark_jobs.schemas import TILES

@@ -26,7 +26,7 @@ from data_contracts.views import View, ViewRegistry
 from data_contracts.windows import HOPS
 from spark_jobs.columns import arrivals, keyed_rows, with_key
 from spark_jobs.events import arrival, load_events
-from spark_jobs.online_states import OnlineStates
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.online_store import LISTED_AT_ONCE
 
 KEYS_AT_ONCE = 2_000

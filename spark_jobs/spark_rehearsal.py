@@ -21,9 +21,9 @@ from spark_jobs.admission import Admission
 from spark_jobs.columns import arrivals
 from spark_jobs.dimensions import append_rows
 from spark_jobs.events import load_events
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.maintenance import maintain
 from spark_jobs.materialize import rebuild
-from spark_jobs.online_states import OnlineStates
 from spark_jobs.point_in_time import NO_LIMIT, at_query_times
 from spark_jobs.rehearsal import Killed, Loads, Record
 from spark_jobs.schemas import RAW

@@ -37,6 +37,7 @@ from spark_jobs.checkpoint import (
 from spark_jobs.conservation import waiting
 from spark_jobs.epochs import check_checkpoint
 from spark_jobs.events import check_fields
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.gate import with_verdict
 from spark_jobs.kafka import (
     MAX_BATCH_RECORDS,
@@ -47,7 +48,6 @@ from spark_jobs.kafka import (
 )
 from spark_jobs.lake_lease import lake_lease
 from spark_jobs.landing import MAX_BATCH_BYTES, LandingSource
-from spark_jobs.online_states import OnlineStates
 from spark_jobs.schemas import DUPLICATES, QUARANTINE, events_schema, gated_schema
 from spark_jobs.seen_events import seen_events
 from spark_jobs.tables import append_once, exists, load

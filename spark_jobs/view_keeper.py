@@ -15,10 +15,10 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry, kept_up
 from spark_jobs.checkpoint import consumed
 from spark_jobs.columns import used_fields
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.idle_states import quiet_file, removing
 from spark_jobs.lake_lease import RowsHeld, lake_lease
 from spark_jobs.lease import LeaseHeld
-from spark_jobs.online_states import OnlineStates
 from spark_jobs.online_store import refuse_eviction
 from spark_jobs.rebuilt_states import loaded_at, loading, rebuilt_file
 from spark_jobs.tables import BUSY, exists

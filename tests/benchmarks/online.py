@@ -27,7 +27,7 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry, digests_of
 from serving.features import FeatureReader
 from spark_jobs.columns import codes, micros, to_events
-from spark_jobs.online_states import OnlineStates
+from spark_jobs.feature_store import OnlineStates
 from tests.benchmarks.definitions import benchmark_use_case
 from tests.benchmarks.log import EVENTS, log_folder, write_log
 from tests.redis_server import RedisServer

@@ -18,8 +18,7 @@ from data_contracts.use_case import load_use_case
 from data_contracts.views import View, digests_of, missing
 from data_contracts.windows import Sliding
 from serving.features import FeatureReader
-from spark_jobs.feature_store import apply
-from spark_jobs.online_states import OnlineStates
+from spark_jobs.feature_store import OnlineStates, apply
 from tests.integration.world import NOW, write_states
 from tests.redis_server import RedisServer
 

@@ -21,7 +21,7 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of
 from serving.features import NO_STATE, FeatureReader
 from serving.online import StateReader
-from spark_jobs.online_states import OnlineStates
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.online_store import CONFIG, ask, check_place, move
 from tests.parity.log import FADING, WIDE
 from tests.redis_server import RedisServer

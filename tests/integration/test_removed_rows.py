@@ -17,7 +17,7 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry
 from data_contracts.windows import Sliding
 from spark_jobs import online_store
-from spark_jobs.online_states import OnlineStates
+from spark_jobs.feature_store import OnlineStates
 from tests.integration.test_online_stores import ODD, state_of
 from tests.parity.log import FADING, WIDE
 

@@ -24,7 +24,7 @@ from serving.auth import create_key
 from serving.dimensions import DimensionReader
 from serving.replica import Replica
 from spark_jobs.dimensions import append_rows
-from spark_jobs.online_states import OnlineStates
+from spark_jobs.feature_store import OnlineStates
 from tests.integration.asgi import Client
 from tests.integration.world import NOW, SEQ, as_role, patient, register
 

@@ -21,7 +21,7 @@ from data_contracts.use_case import UseCase, load_use_case
 from data_contracts.views import View, ViewRegistry, digests_of
 from serving.auth import create_key
 from serving.settings import Settings
-from spark_jobs.online_states import OnlineStates
+from spark_jobs.feature_store import OnlineStates
 
 NOW = parse_time("2019-11-30T12:00:00.000000Z")
 """Everything was written to the online store at this moment."""

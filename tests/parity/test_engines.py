@@ -22,8 +22,8 @@ from data_contracts.use_case import UseCase, load_use_case
 from data_contracts.views import ViewRegistry, digests_of
 from data_contracts.windows import RAW as RAW_LEVEL
 from serving.features import FeatureReader
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.materialize import materialize, rebuild
-from spark_jobs.online_states import OnlineStates
 from spark_jobs.point_in_time import NO_LIMIT, at_query_times
 from spark_jobs.schemas import RAW
 from spark_jobs.stream import MicroBatches
@@ -251,7 +251,7 @@ def test_materialize_finds_and_heals_a_state_that_cannot_be_decoded(
     lake, group = copy_of(streamed, tmp_path), streamed.use_case.groups[1]
     store = OnlineStates(streamed.use_case, lake)
     with monkeypatch.context() as patch:
-        patch.setattr("spark_jobs.online_states.encode", lambda *_: b"cut short")
+        patch.setattr("spark_jobs.feature_store.encode", lambda *_: b"cut short")
         store.write(group, store.read(group, ["i1"]))
     with pytest.raises(ValueError, match="state of group item: 9 bytes hold no header"):
         store.read(group, ["i1"])

@@ -17,7 +17,7 @@ from data_contracts.windows import Session, Sliding, Tumbling
 from serving import online
 from spark_jobs import proof
 from spark_jobs.comparison import Outcome, rehearse
-from spark_jobs.online_states import OnlineStates
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.rehearsal import MemoryRehearsal
 from spark_jobs.schedules import Log, draw
 from spark_jobs.spark_rehearsal import ReadFeatures

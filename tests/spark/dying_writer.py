@@ -26,7 +26,7 @@ from data_contracts.use_case import UseCase, load_use_case
 from spark_jobs import materialize, stream, tiles, view_keeper
 from spark_jobs.admission import Admission, Row
 from spark_jobs.checkpoint import checkpoint_of
-from spark_jobs.online_states import OnlineStates
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.session import spark_session
 from spark_jobs.tables import append_once, replace
 from spark_jobs.writer import BatchWriter

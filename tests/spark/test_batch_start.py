@@ -11,7 +11,7 @@ from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase, load_use_case
 from spark_jobs.admission import Row
 from spark_jobs.batch_start import BatchStart, Begun
-from spark_jobs.online_states import OnlineStates
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.schemas import RAW
 from spark_jobs.stream import MicroBatches
 from tests.spark.lakes import NOON, impression, rows_of, to_line

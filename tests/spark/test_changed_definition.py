@@ -11,8 +11,8 @@ from data_contracts.lake import Lake
 from data_contracts.states import read
 from data_contracts.use_case import UseCase
 from data_contracts.windows import Sliding
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.materialize import materialize
-from spark_jobs.online_states import OnlineStates
 from spark_jobs.stream import ingest_available
 from spark_jobs.tiles import backfill_tiles
 from tests.spark.lakes import ARRIVAL, NOON, impression, land_at, to_file

@@ -10,8 +10,8 @@ from data_contracts.clock import DAY, HOUR, SECOND, format_time
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.conservation import conservation
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.materialize import materialize
-from spark_jobs.online_states import OnlineStates
 from spark_jobs.stream import ingest_available
 from spark_jobs.write_clock import WriteClock
 from tests.spark.lakes import ARRIVAL, NOON, ended, impression, land_at, to_file

@@ -20,7 +20,7 @@ from data_contracts.use_case import UseCase
 from spark_jobs.checkpoint import checkpoint_of
 from spark_jobs.conservation import conservation
 from spark_jobs.epochs import begin_epoch
-from spark_jobs.online_states import OnlineStates
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.stream import ingest_available
 from tests.spark.lakes import ARRIVAL, NOON, impression, land_at, rows_of, to_file
 

@@ -19,8 +19,8 @@ from data_contracts.windows import Sliding
 from serving.features import FeatureReader
 from spark_jobs.events import load_events
 from spark_jobs.expectations import validate_partition
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.materialize import materialize
-from spark_jobs.online_states import OnlineStates
 from spark_jobs.stream import ingest_available
 from spark_jobs.tables import load
 from spark_jobs.tiles import backfill_tiles

@@ -13,9 +13,9 @@ from data_contracts.states import read
 from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry
 from data_contracts.windows import Lifetime, Sliding
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.idle_states import expiring, keep_quiet
 from spark_jobs.maintenance import maintain
-from spark_jobs.online_states import OnlineStates
 from spark_jobs.stream import ingest_available, running_stream
 from tests.spark.lakes import ARRIVAL, NOON, impression, land_at, to_file, typed
 

@@ -10,7 +10,7 @@ from data_contracts.clock import DAY, SECOND, format_time
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.conservation import conservation
-from spark_jobs.online_states import OnlineStates
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.stream import ingest_available
 from tests.spark.lakes import (
     ARRIVAL,

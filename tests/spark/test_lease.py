@@ -16,9 +16,9 @@ import pytest
 
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.lake_lease import RowsHeld, lake_lease
 from spark_jobs.lease import writer_lease
-from spark_jobs.online_states import OnlineStates
 from tests.redis_server import RedisServer
 from tests.spark.lakes import NOON, impression, to_file
 

@@ -14,10 +14,10 @@ from data_contracts.lake import Lake
 from data_contracts.tiles import no_rows
 from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.idle_states import keep_quiet
 from spark_jobs.lake_lease import lake_lease
 from spark_jobs.materialize import materialize
-from spark_jobs.online_states import OnlineStates
 from spark_jobs.online_store import ask
 from spark_jobs.stream import ingest_available
 from tests.redis_server import RedisServer

@@ -21,10 +21,10 @@ from data_contracts.states import State, of_key, read
 from data_contracts.use_case import UseCase
 from data_contracts.windows import Lifetime, Session, Sliding, Tumbling
 from spark_jobs.conservation import conservation
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.folding import fold_tiles
 from spark_jobs.maintenance import Maintained, maintain
 from spark_jobs.materialize import materialize, rebuild
-from spark_jobs.online_states import OnlineStates
 from spark_jobs.schemas import RAW
 from spark_jobs.stream import MicroBatches, ingest_available, running_stream
 from spark_jobs.tables import load

@@ -14,7 +14,7 @@ from data_contracts.clock import HOUR, SECOND, parse_time
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.conservation import conservation
-from spark_jobs.online_states import OnlineStates
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.stream import MicroBatches, ingest_available
 from tests.poison import GOOD, MALFORMED, UNHARMED
 from tests.spark.lakes import (

@@ -17,8 +17,8 @@ from data_contracts.keys import text_of
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.conservation import Conservation, conservation
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.materialize import materialize
-from spark_jobs.online_states import OnlineStates
 from spark_jobs.stream import ingest_available
 from spark_jobs.tiles import backfill_tiles
 from tests.spark.dying_writer import BEHIND_IT, IN_A_BATCH

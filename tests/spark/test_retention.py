@@ -11,7 +11,7 @@ from dagster_project.stages.quarantine import list_quarantine, replay_quarantine
 from data_contracts.clock import DAY, format_time
 from data_contracts.use_case import UseCase
 from spark_jobs.conservation import conservation
-from spark_jobs.online_states import OnlineStates
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.stream import ingest_available
 from tests.spark.lakes import ARRIVAL, NOON, ended, impression, land_at, rows_of, to_file
 

@@ -19,8 +19,8 @@ from data_contracts.oracle import oracle_features
 from data_contracts.use_case import UseCase
 from data_contracts.views import ViewRegistry, digests_of
 from serving.features import FeatureReader
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.materialize import Materialized, materialize
-from spark_jobs.online_states import OnlineStates
 from spark_jobs.stream import RunningStream, ingest_available, running_stream
 from spark_jobs.tables import load
 from spark_jobs.tiles import backfill_tiles

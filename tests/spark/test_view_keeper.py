@@ -17,9 +17,9 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry
 from data_contracts.windows import Sliding
 from spark_jobs import rebuilt_states, view_keeper
+from spark_jobs.feature_store import OnlineStates
 from spark_jobs.idle_states import expiring, keep_quiet
 from spark_jobs.materialize import materialize, rebuild
-from spark_jobs.online_states import OnlineStates
 from spark_jobs.rebuilt_states import keep_rebuilt, rebuilt_file
 from spark_jobs.schemas import RAW
 from spark_jobs.stream import MicroBatches, ingest_available
