@@ -39,15 +39,14 @@ from data_contracts.views import Reading, View, ViewRegistry, digests_of, missin
 from spark_jobs.lake_lease import check_rows
 from spark_jobs.online_store import (
     check_place,
+    configure,
     delete_from_file,
     delete_from_redis,
-    feast_config,
     feast_project,
     named_errors,
     place,
     read_beside_writes,
     stored_keys,
-    write_config,
 )
 from spark_jobs.write_clock import WriteClock
 
@@ -79,16 +78,7 @@ def apply(use_case: UseCase, lake: Lake, views: Sequence[View]) -> FeatureStore:
     `check_place` raises it: whoever reads this repository would read another store from here on.
     """
     check_place(lake)
-    lake.online.mkdir(parents=True, exist_ok=True)
-    config = {
-        "project": _project(use_case, lake),
-        "provider": "local",
-        "registry": {"path": str((lake.online / "registry.db").resolve()), "cache_mode": "thread"},
-        "online_store": feast_config(lake),
-        "offline_store": {"type": "file"},
-        "entity_key_serialization_version": 3,
-    }
-    write_config(lake, config)
+    configure(lake, _project(use_case, lake))
     store = FeatureStore(repo_path=str(lake.online))
     entities = {
         name: Entity(name=name, join_keys=[name], value_type=kind)

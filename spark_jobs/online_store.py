@@ -51,11 +51,25 @@ def move(lake: Lake) -> None:
     rebuild it first."""
     path = lake.online / CONFIG
     if path.exists():
-        write_config(lake, {**json.loads(path.read_text()), "online_store": feast_config(lake)})
+        _write_config(lake, {**json.loads(path.read_text()), "online_store": feast_config(lake)})
 
 
-def write_config(lake: Lake, config: dict[str, Any]) -> None:
-    """Replace the configuration of the Feast repository."""
+def configure(lake: Lake, project: str) -> None:
+    """Write the configuration of the lake's Feast repository, whose rows are those of `project`."""
+    lake.online.mkdir(parents=True, exist_ok=True)
+    registry = {"path": str((lake.online / "registry.db").resolve()), "cache_mode": "thread"}
+    config = {
+        "project": project,
+        "provider": "local",
+        "registry": registry,
+        "online_store": feast_config(lake),
+        "offline_store": {"type": "file"},
+        "entity_key_serialization_version": 3,
+    }
+    _write_config(lake, config)
+
+
+def _write_config(lake: Lake, config: dict[str, Any]) -> None:
     path = lake.online / CONFIG
     part = path.with_suffix(".yaml.part")
     part.touch(mode=0o600)  # it may hold a password
