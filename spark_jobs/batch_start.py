@@ -4,8 +4,6 @@ A batch that had come into some of its tables and is then judged by another cont
 leave a record in two of them, or in none. One is under way at a time: its note is enough.
 """
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +11,9 @@ from typing import Any
 from data_contracts.clock import Clock
 from data_contracts.contract import Contract, Field
 from data_contracts.lake import Lake
+from spark_jobs.batch_notes import batch_notes, note_batch_alone
+
+_NAME = "begun"
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,13 @@ class BatchStart:
 
         ValueError where it began under a contract of fields that are not declared so any more.
         """
-        begun = self._noted()
-        if begun is None or begun.seq != seq:
+        held = batch_notes(self._path, _NAME).get(seq)
+        if held is None:
             begun = Begun(seq, self._clock.now(), self._contract)
-            self._note(begun)
+            said = {"at": begun.at, "contract": asdict(self._contract)}
+            note_batch_alone(self._path, seq, _NAME, said)
+        else:
+            begun = Begun(seq, held["at"], _contract(held["contract"]))
         declared = {name: field.type for name, field in self._contract.fields.items()}
         for name, field in begun.contract.fields.items():
             if declared.get(name) != field.type:
@@ -50,21 +54,6 @@ class BatchStart:
                     f"{field.type}: run this once under that contract, which ends the batch"
                 )
         return begun
-
-    def _noted(self) -> Begun | None:
-        if not self._path.exists():
-            return None
-        held = json.loads(self._path.read_text("utf-8"))
-        return Begun(held["seq"], held["at"], _contract(held["contract"]))
-
-    def _note(self, begun: Begun) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        part = self._path.with_suffix(".part")
-        with open(part, "w", encoding="utf-8") as file:
-            json.dump(asdict(begun), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, self._path)
 
 
 def _contract(held: Mapping[str, Any]) -> Contract:

@@ -12,6 +12,7 @@ from data_contracts.use_case import UseCase, load_use_case
 from data_contracts.views import View, ViewRegistry
 from serving.app import build_app
 from tests.integration.asgi import Client
+from tests.integration.moved import three_versions
 from tests.integration.releases import Release, build_two, released
 from tests.integration.world import World, build, patient
 from tests.parity.log import FADING, WIDE
@@ -41,6 +42,12 @@ def release(built: World, tmp_path: Path) -> Iterator[Release]:
     """Of the second version, not begun."""
     with released(built, tmp_path / "lake") as release:
         yield release
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """Of three registered versions, to be copied before one is moved."""
+    return three_versions(tmp_path_factory.mktemp("registry"))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """A registry with three versions and their ledger, to move them by."""
 
 from pathlib import Path
+from shutil import copytree
 
 from mlflow import MlflowClient
 
@@ -43,3 +44,9 @@ def three_versions(home: Path) -> Lake:
 
 def moves_of(lake: Lake, patience_s: float = 5.0) -> Moves:
     return Moves(Registry(lake), lake, CLICKS, "ada", patience_s=patience_s)
+
+
+def copy_of(first: Lake, folder: Path) -> Lake:
+    """A copy of that lake in `folder`, its ledger and registry its own."""
+    copytree(first.root, folder)
+    return Lake(folder, NAME)

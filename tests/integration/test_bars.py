@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from shutil import copytree
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from data_contracts.rollout import Plan, Target
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import MoveRefused
 from serving.registry import Registry as Served
-from tests.integration.moved import ADA, AFTER, NAME, moves_of, three_versions
+from tests.integration.moved import ADA, AFTER, NAME, copy_of, moves_of
 from tests.integration.releases import Release
 from training.registry import Registry
 
@@ -22,16 +21,10 @@ ANSWERED, LATER = "its gates say fail", "its process ended with -9"
 ONE = Target("1", "ab12")
 
 
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    return three_versions(tmp_path_factory.mktemp("registry"))
-
-
 @pytest.fixture
 def lake(first: Lake, tmp_path: Path) -> Lake:
     """Version 2 is barred."""
-    copytree(first.root, tmp_path / "lake")
-    lake = Lake(tmp_path / "lake", NAME)
+    lake = copy_of(first, tmp_path / "lake")
     RolloutStore(lake.rollouts, NAME).add(Plan(1, ONE), {"2": ANSWERED})
     return lake
 
@@ -94,6 +87,13 @@ def test_a_move_from_before_bars_were_told_is_finished_and_lifts_none(lake: Lake
     assert [] == moves.verify()
 
 
+def overridden(release: Release) -> None:
+    """Version 2 is in the canary's plan, and no alias follows yet."""
+    assert "epoch" in release.ask("start", "2")
+    release.store.ask("now", "ada", "advance", None, "it is good", True)
+    release.controller.tick()
+
+
 def abort(release: Release) -> None:
     release.store.ask("now", "eve", "abort", None, "it is slow", False)
     release.controller.tick()
@@ -102,9 +102,7 @@ def abort(release: Release) -> None:
 def test_a_release_that_ends_while_its_overridden_step_is_followed_leaves_its_bar(
     release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "epoch" in release.ask("start", "2")
-    release.store.ask("now", "ada", "advance", None, "it is good", True)
-    release.controller.tick()
+    overridden(release)
     assert "canary" == release.plan.stage
     first_call(monkeypatch, Served, "decided", lambda: abort(release))
     release.controller.align()
@@ -116,9 +114,7 @@ def test_a_release_that_ends_while_its_overridden_step_is_followed_leaves_its_ba
 def test_aliases_follow_the_plan_that_came_while_the_registry_was_asked(
     release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "epoch" in release.ask("start", "2")
-    release.store.ask("now", "ada", "advance", None, "it is good", True)
-    release.controller.tick()
+    overridden(release)
     first_call(monkeypatch, Served, "stamp", lambda: abort(release))
     release.controller.align()
     moved = LedgerStore(release.lake.ledger).rows("clicks")

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from shutil import copytree
 
 import pytest
 from mlflow import MlflowClient
@@ -24,23 +23,17 @@ from tests.integration.moved import (
     BEFORE,
     CLICKS,
     NAME,
+    copy_of,
     moves_of,
-    three_versions,
 )
 from training.registry import Registry
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    return three_versions(tmp_path_factory.mktemp("registry"))
-
-
 @pytest.fixture
 def lake(first: Lake, tmp_path: Path) -> Lake:
-    copytree(first.root, tmp_path / "lake")
-    return Lake(tmp_path / "lake", NAME)
+    return copy_of(first, tmp_path / "lake")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import json
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
-from shutil import copytree
 
 import pytest
 from mlflow import MlflowClient
@@ -21,9 +20,9 @@ from tests.integration.moved import (
     AFTER,
     CLICKS,
     NAME,
+    copy_of,
     moves_of,
     registered,
-    three_versions,
 )
 from training.registry import Registry
 
@@ -33,15 +32,9 @@ STAGED = replace(
 OFFLINE = RuleInForce("golden rows", "offline")
 
 
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    return three_versions(tmp_path_factory.mktemp("registry"))
-
-
 @pytest.fixture
 def lake(first: Lake, tmp_path: Path) -> Lake:
-    copytree(first.root, tmp_path / "lake")
-    return Lake(tmp_path / "lake", NAME)
+    return copy_of(first, tmp_path / "lake")
 
 
 def test_a_passed_gate_leads_to_champion_and_a_demotion_back(lake: Lake) -> None:
