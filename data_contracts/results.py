@@ -1,20 +1,17 @@
 """What each stage of the loop found: one JSON file a stage under `lake.reports`."""
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
+from data_contracts.atomic_write import write_atomically
 from data_contracts.lake import Lake
 
 
 def write_result(lake: Lake, stage: str, result: Mapping[str, Any]) -> None:
     """Replace the result of `stage` (a noun such as `events`)."""
-    lake.reports.mkdir(parents=True, exist_ok=True)
-    path = lake.reports / f"{stage}.json"
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(result, indent=1, allow_nan=False))
-    os.replace(part, path)
+    said = json.dumps(result, indent=1, allow_nan=False)
+    write_atomically(lake.reports / f"{stage}.json", said)
 
 
 COMMANDS = {

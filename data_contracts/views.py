@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from data_contracts.atomic_write import write_atomically
 from data_contracts.definitions import from_json, to_json
 from data_contracts.features import FeatureGroup
 from data_contracts.file_lock import locked
@@ -146,10 +147,8 @@ class ViewRegistry:
         with locked(self._folder / "views.lock"):
             views = dict(self.views())
             yield views
-            part = self._path.with_suffix(".part")
             held = {n: {**vars(v), "group": to_json(v.group)} for n, v in views.items()}
-            part.write_text(json.dumps(held, indent=1))
-            os.replace(part, self._path)
+            write_atomically(self._path, json.dumps(held, indent=1))
 
 
 def digests_of(groups: Iterable[FeatureGroup]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Literal, get_args
 
+from data_contracts.atomic_write import write_atomically
 from data_contracts.file_lock import locked
 from serving.problem import Problem
 
@@ -186,10 +186,5 @@ def _read(path: Path) -> list[Key]:
 
 
 def _write(path: Path, keys: list[Key]) -> None:
-    part = path.with_suffix(".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump({"keys": [asdict(key) for key in keys]}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    said = json.dumps({"keys": [asdict(key) for key in keys]}, indent=1)
+    write_atomically(path, said, private=True)

@@ -1,8 +1,7 @@
 """What events and rows take from dimensions; a micro-batch takes what it found when it first began.
 
-A batch notes the versions that it begins with before it writes anything. Killed and run again, or
-run again after its commit, it finds the same attributes and so the same keys, whatever was loaded
-meanwhile.
+Killed and run again, or run again after its commit, it finds the same attributes and so the same
+keys, whatever was loaded meanwhile.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,37 +15,28 @@ from pyspark.sql.types import StructField, StructType
 from data_contracts.dimension import AsOf, Dimension
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
-from spark_jobs.batch_notes import batch_notes, note_batch_alone
+from spark_jobs.batch_start import BatchStart
 from spark_jobs.columns import micros
 from spark_jobs.dimensions import NONE, newest_version, stored_rows
 from spark_jobs.schemas import event_fields
-
-_LOG = "dimensions.jsonl"
 
 
 class PinnedDimensions:
     """The dimensions of a lake as the micro-batches of its one writer see them."""
 
-    def __init__(self, use_case: UseCase, lake: Lake) -> None:
+    def __init__(self, use_case: UseCase, lake: Lake, start: BatchStart) -> None:
         self._declared = use_case.declared.dimensions
         self._lake = lake
-        self._begun: Mapping[int, Mapping[str, int]] = begun_with(lake) if self._declared else {}
+        self._start = start
         self._read: dict[str, tuple[int, AsOf]] = {}
 
     def fill(self, events: pa.Table, seq: int) -> pa.Table:
         """See `writer.Dimensions`."""
         if not self._declared or not len(events):
             return events
-        if seq not in self._begun:
-            self._begun = {seq: self._begin(seq)}
-        begun = self._begun[seq]
+        begun = self._start.of(seq).dimensions
         tables = {d.name: self._table(d, begun.get(d.name, NONE)) for d in self._declared}
         return filled(self._declared, tables, events)
-
-    def _begin(self, seq: int) -> Mapping[str, int]:
-        now = {d.name: newest_version(self._lake, d) for d in self._declared}
-        note_batch_alone(self._lake.stream / _LOG, seq, "versions", now)
-        return now
 
     def _table(self, dimension: Dimension, version: int) -> AsOf:
         read, table = self._read.get(dimension.name, (NONE, AsOf()))
@@ -54,11 +44,6 @@ class PinnedDimensions:
             table = AsOf(stored_rows(self._lake, dimension, version))
             self._read[dimension.name] = version, table
         return table
-
-
-def begun_with(lake: Lake) -> dict[int, Mapping[str, int]]:
-    """seq -> the version of each dimension with which its batch first began, of the last batch."""
-    return batch_notes(lake.stream / _LOG, "versions")
 
 
 def filled(

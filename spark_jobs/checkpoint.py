@@ -1,12 +1,12 @@
 """What Spark's checkpoint of the stream says: how far each source is taken, and committed."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_contracts.atomic_write import write_atomically
 from data_contracts.lake import Lake
 
 _HEAD = 2
@@ -61,10 +61,7 @@ def read_epoch(path: Path) -> Epoch:
 
 def write_epoch(path: Path, epoch: Epoch) -> None:
     """Replace the file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(vars(epoch)), "utf-8")
-    os.replace(part, path)
+    write_atomically(path, json.dumps(vars(epoch)))
 
 
 def consumed(lake: Lake) -> Consumed:

@@ -14,6 +14,7 @@ from pyspark.sql import functions as sf
 
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
+from spark_jobs.batch_start import begun_file, last_begun
 from spark_jobs.checkpoint import (
     Epoch,
     Offset,
@@ -35,10 +36,13 @@ _FILES_ONLY = (
 
 
 def check_checkpoint(spark: SparkSession, lake: Lake) -> None:
-    """ValueError where a table holds a batch that the checkpoint never planned: it is gone, or an
-    older one was put in its place, and would cut new batches under seqs that are taken."""
+    """ValueError where a batch began that the checkpoint never planned: it is gone, or an older one
+    was put in its place, and would cut new batches under seqs that are taken."""
     planned = planned_seq(lake)
     held = {path: newest_seq(spark, path) for path in _written(spark, lake)}
+    if (begun := last_begun(lake)) is not None:
+        # It may have come into the online store and died before its append.
+        held[begun_file(lake)] = begun.seq
     newest = max(held, key=held.__getitem__, default=None)
     if newest is None or held[newest] <= planned:
         return
@@ -70,9 +74,11 @@ def begin_epoch(spark: SparkSession, use_case: UseCase, lake: Lake) -> Epoch:
         last = read_epoch(epoch_file(lake))
         written = _written(spark, lake)
         newest = max([last.seq, *(newest_seq(spark, path) for path in written)])
+        begun = last_begun(lake)
         start, beyond = _recorded(spark, lake, written) if written else ({}, {})
         # The batch that died last may have been read online under the next seq.
-        epoch = Epoch(last.number + 1, newest + 1, start, beyond)
+        taken = max(newest + 1, begun.seq if begun else 0)
+        epoch = Epoch(last.number + 1, taken, start, beyond)
         forget_states(use_case, lake)
         write_epoch(epoch_file(lake), epoch)
         return epoch

@@ -1,7 +1,6 @@
 """The two stores of online state behind Feast, SQLite and Redis: where one lies, and its errors."""
 
 import json
-import os
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
+from data_contracts.atomic_write import write_atomically
 from data_contracts.lake import Lake
 from data_contracts.redis_address import RedisAddress
 
@@ -70,11 +70,8 @@ def configure(lake: Lake, project: str) -> None:
 
 
 def _write_config(lake: Lake, config: dict[str, Any]) -> None:
-    path = lake.online / CONFIG
-    part = path.with_suffix(".yaml.part")
-    part.touch(mode=0o600)  # it may hold a password
-    part.write_text(json.dumps(config, indent=1))
-    os.replace(part, path)
+    # It may hold a password.
+    write_atomically(lake.online / CONFIG, json.dumps(config, indent=1), private=True)
 
 
 def _named_in(config: dict[str, Any]) -> str:

@@ -1,11 +1,11 @@
 """The prediction log as who moves it to a table reads it: each record once, a stretch at a time."""
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from data_contracts.atomic_write import write_atomically
 from data_contracts.lake import Lake
 from data_contracts.predictions import SUFFIX, log_records
 
@@ -91,6 +91,5 @@ class PredictionLogReader:
     def _note(self) -> None:
         if not self._notes.parent.exists():
             return
-        part = self._notes.with_suffix(".part")
-        part.write_text(json.dumps({name: asdict(each) for name, each in self.files.items()}))
-        os.replace(part, self._notes)
+        said = {name: asdict(each) for name, each in self.files.items()}
+        write_atomically(self._notes, json.dumps(said))

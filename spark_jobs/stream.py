@@ -75,7 +75,7 @@ class MicroBatches:
         self._use_case = use_case
         self._lake = lake
         self.online = OnlineStates(use_case, lake)
-        self._start = BatchStart(use_case.contract, lake, SystemClock())
+        self._start = BatchStart(use_case, lake, SystemClock())
         self._keeper = ViewKeeper(spark, use_case, lake, self.online)
         if not begun or not self._keeper.live():
             self._keeper.begin()
@@ -101,7 +101,7 @@ class MicroBatches:
     def _take(self, raw: DataFrame, seq: int) -> None:
         if self._writer is None:
             seen = seen_events(self._spark, self._lake, below_seq=seq)
-            dimensions = PinnedDimensions(self._use_case, self._lake)
+            dimensions = PinnedDimensions(self._use_case, self._lake, self._start)
             self._writer = BatchWriter(self._keeper.live, self.online, self, seen, dimensions)
         begun = self._start.of(seq)
         gate = with_verdict(begun.contract)

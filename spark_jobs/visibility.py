@@ -5,6 +5,8 @@ from a landed file or a replay that had arrived before the lake's first note cam
 for it the use case assumes a lag. The backlog of a topic or a collector could be read by nobody.
 """
 
+import json
+import os
 import time
 from dataclasses import dataclass
 
@@ -15,7 +17,6 @@ from data_contracts.clock import duration
 from data_contracts.lake import Lake
 from data_contracts.landing import COLLECTED
 from data_contracts.use_case import UseCase
-from spark_jobs.batch_notes import note_batch
 from spark_jobs.events import arrival
 
 _LOG = "visible_at.jsonl"
@@ -35,7 +36,13 @@ class Visibility:
 def note_visible(lake: Lake, seq: int) -> None:
     """Note that all states of batch `seq` are written now; of a batch that comes again the first
     note counts."""
-    note_batch(lake.stream / _LOG, seq, "visible_at", time.time_ns() // 1000)
+    lake.stream.mkdir(parents=True, exist_ok=True)
+    note = json.dumps({"seq": seq, "visible_at": time.time_ns() // 1000})
+    with open(lake.stream / _LOG, "a", encoding="utf-8") as log:
+        # A note that a kill cut short ends at the next one's line break.
+        log.write(f"\n{note}\n" if log.tell() else f"{note}\n")
+        log.flush()
+        os.fsync(log.fileno())
 
 
 def visible_at(spark: SparkSession, lake: Lake) -> DataFrame:

@@ -1,10 +1,11 @@
 """The time under which states are written: a store may drop writes that do not advance."""
 
 import json
-import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from data_contracts.atomic_write import write_atomically
 
 
 class WriteClock:
@@ -17,8 +18,5 @@ class WriteClock:
     def tick(self) -> datetime:
         """The next write time, strictly later than the last, also after a restart."""
         self._last = max(time.time_ns() // 1000, self._last + 1)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        part = self._path.with_suffix(".part")
-        part.write_text(json.dumps({"last": self._last}))
-        os.replace(part, self._path)
+        write_atomically(self._path, json.dumps({"last": self._last}))
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._last)

@@ -1,12 +1,12 @@
 """Stage report: the results of all stages on one page, as JSON and HTML in the root folder."""
 
 import json
-import os
 from typing import Any
 
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
 from dagster_project.stages.report_page import page
+from data_contracts.atomic_write import write_atomically
 from data_contracts.results import read_result, write_result
 from data_contracts.views import digests_of
 
@@ -41,8 +41,8 @@ def write_report(deployment: Deployment) -> dict[str, Any]:
         "json": str(root / "report.json"),
         "html": str(root / "report.html"),
     }
-    _write(root / "report.json", json.dumps({**summary, "stages": found}, indent=1))
-    _write(root / "report.html", page(summary, found))
+    write_atomically(root / "report.json", json.dumps({**summary, "stages": found}, indent=1))
+    write_atomically(root / "report.html", page(summary, found))
     write_result(deployment.lake, "report", summary)
     return summary
 
@@ -193,9 +193,3 @@ def _problems(found: dict[str, Any]) -> list[str]:
         or found["outcomes"]["requests"] < served["requests"] - served["errors"],
     }
     return [name for name, wrong in checks.items() if wrong]
-
-
-def _write(path: Any, text: str) -> None:
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(text, "utf-8")
-    os.replace(part, path)

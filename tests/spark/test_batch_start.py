@@ -10,7 +10,8 @@ from data_contracts.clock import DAY, HOUR, ReplayClock, SystemClock
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase, load_use_case
 from spark_jobs.admission import Row
-from spark_jobs.batch_start import BatchStart, Begun
+from spark_jobs.batch_start import BatchStart, Begun, last_begun
+from spark_jobs.dimensions import NONE
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.schemas import RAW
 from spark_jobs.stream import MicroBatches
@@ -80,12 +81,14 @@ def test_a_batch_that_died_between_its_tables_leaves_each_record_in_one_whatever
 def test_what_a_batch_began_with_is_read_back_whole_under_another_clock_and_contract(
     clicks: UseCase, lake: Lake, name: str
 ) -> None:
-    noted = load_use_case(name).contract
-    narrow = replace(noted, fields={**noted.fields}, max_future_skew=1, retention=2)
-    begun = Begun(3, NOON, narrow)
-    assert begun == BatchStart(narrow, lake, ReplayClock(NOON)).of(3)
-    later = BatchStart(noted, lake, ReplayClock(NOON + HOUR))
-    assert [begun, Begun(4, NOON + HOUR, noted)] == [later.of(3), later.of(4)]
+    wide = load_use_case(name)
+    narrow = replace(wide.contract, max_future_skew=1, retention=2)
+    dimensions = {dimension.name: NONE for dimension in wide.declared.dimensions}
+    begun = Begun(3, NOON, narrow, dimensions)
+    assert begun == BatchStart(replace(wide, contract=narrow), lake, ReplayClock(NOON)).of(3)
+    later = BatchStart(wide, lake, ReplayClock(NOON + HOUR))
+    assert begun == later.of(3)
+    assert Begun(4, NOON + HOUR, wide.contract, dimensions) == later.of(4) == last_begun(lake)
 
 
 def test_a_batch_that_began_with_another_type_of_field_is_refused_by_name(
@@ -93,8 +96,8 @@ def test_a_batch_that_began_with_another_type_of_field_is_refused_by_name(
 ) -> None:
     fields = dict(clicks.contract.fields)
     fields["position"] = replace(fields["position"], type="string")
-    BatchStart(clicks.contract, lake, SystemClock()).of(7)
-    changed = replace(clicks.contract, fields=fields)
+    BatchStart(clicks, lake, SystemClock()).of(7)
+    changed = replace(clicks, contract=replace(clicks.contract, fields=fields))
     with pytest.raises(ValueError, match=r"begun\.json: batch 7 began .* position as integer: run"):
         BatchStart(changed, lake, SystemClock()).of(7)
     assert 8 == BatchStart(changed, lake, SystemClock()).of(8).seq

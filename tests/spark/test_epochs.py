@@ -147,19 +147,23 @@ def test_a_checkpoint_that_is_there_is_not_given_up(
         begin_epoch(spark, clicks, undisturbed)
 
 
-def test_a_checkpoint_older_than_the_tables_is_refused_before_a_record_is_skipped(
-    spark: SparkSession, clicks: UseCase, undisturbed: Lake, tmp_path: Path
+@pytest.mark.parametrize("died", [False, True])
+def test_an_older_checkpoint_is_refused_before_a_record_is_skipped(
+    spark: SparkSession, clicks: UseCase, undisturbed: Lake, tmp_path: Path, died: bool
 ) -> None:
-    """Its next batch would bear a seq that the tables hold, with another line in it."""
+    """Its next batch would bear a seq that the tables hold, or only the online store, where the
+    last batch died before its appends, with another line in it."""
     lake = copy_of(undisturbed, tmp_path / "root")
+    if died:
+        for name in TABLES:
+            DeltaTable.forPath(spark, str(getattr(lake, name))).delete("seq = 2")
     for log in ("offsets", "commits"):
         for name in ("1", ".1.crc"):
             (checkpoint_of(lake) / log / name).unlink()
     to_file(lake.landing / "http-1.jsonl", [impression("new", NOON + HOUR)])
     before = recorded(spark, lake)
-    said = (
-        r"has planned batches up to 1, and \S+events holds batch 2: restore the newest checkpoint"
-    )
+    holder = r"begun\.json" if died else "events"
+    said = rf"up to 1, and \S+/{holder} holds batch 2: restore the newest checkpoint"
     with pytest.raises(ValueError, match=f"{said}, or move this one away and start .*--new-epoch"):
         ingest_available(spark, clicks, lake)
     topic = replace(lake, kafka=KafkaTopic("127.0.0.1:1", "shop"))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts.clock import HOUR, parse_time
+from data_contracts.clock import HOUR, SystemClock, parse_time
 from data_contracts.dimension import (
     AsOf,
     Dimension,
@@ -21,7 +21,8 @@ from data_contracts.dimension import (
 from data_contracts.lake import Lake
 from data_contracts.oracle_dimension import oracle_attributes
 from data_contracts.use_case import UseCase, load_use_case
-from spark_jobs.attributes import PinnedDimensions, begun_with
+from spark_jobs.attributes import PinnedDimensions
+from spark_jobs.batch_start import BatchStart, last_begun
 from spark_jobs.dimensions import Loaded, load_dimension, newest_version, stored_rows
 
 WORLD = load_use_case("world")
@@ -171,16 +172,7 @@ def test_a_version_that_is_gone_and_a_table_of_another_key_are_named(
         stored_rows(lake, replace(ITEM, key="user_id"), 0)
 
 
-def test_of_the_notes_of_a_batch_the_first_counts_and_a_torn_one_does_not(lake: Lake) -> None:
-    lake.stream.mkdir(parents=True)
-    (lake.stream / "dimensions.jsonl").write_text(
-        '{"seq": 1, "versions": {"item": 0}}\n{"seq": 2, "ver\n'
-        '{"seq": 2, "versions": {"item": 3}}\n\n{"seq": 1, "versions": {"item": 3}}\n'
-    )
-    assert {1: {"item": 0}, 2: {"item": 3}} == begun_with(lake)
-
-
-def test_a_batch_that_comes_again_finds_its_note_and_those_before_it_are_gone(
+def test_a_batch_that_comes_again_reads_the_version_that_it_began_with(
     lake: Lake, tmp_path: Path
 ) -> None:
     path = tmp_path / "items.jsonl"
@@ -189,10 +181,14 @@ def test_a_batch_that_comes_again_finds_its_note_and_those_before_it_are_gone(
     lacking = pa.array([None], pa.string())
     events = pa.table({"item_id": ["i1"], "category": lacking, "event_time": times})
     load(lake, path, row % ("01T00:00:00Z", "c1"))
-    pinned = PinnedDimensions(WORLD, lake)
+    start = BatchStart(WORLD, lake, SystemClock())
+    pinned = PinnedDimensions(WORLD, lake, start)
     assert [["c1"]] * 2 == [pinned.fill(events, seq)["category"].to_pylist() for seq in (1, 2)]
     load(lake, path, row % ("02T00:00:00Z", "c2"))
-    for writer in (pinned, PinnedDimensions(WORLD, lake)):
+    restarted = PinnedDimensions(WORLD, lake, BatchStart(WORLD, lake, SystemClock()))
+    for writer in (pinned, restarted):
         assert ["c1"] == writer.fill(events, 2)["category"].to_pylist()
     assert ["c2"] == pinned.fill(events, 3)["category"].to_pylist()
-    assert {3: {"item": 1}} == begun_with(lake)
+    begun = last_begun(lake)
+    assert begun is not None
+    assert {"item": 1} == begun.dimensions
