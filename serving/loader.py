@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_contracts.bundle import GRAPH, BundleRefused, Manifest, open_bundle
+from data_contracts.clearance import clear
 from data_contracts.declared_inputs import inputs_of
 from data_contracts.lake import Lake
 from data_contracts.rollout import Target
-from data_contracts.stages import CHAMPION
+from data_contracts.stages import CHAMPION, MoveRefused
 from data_contracts.use_case import UseCase
 from serving.registry import Registry
 
@@ -41,9 +42,24 @@ def registered_champion(use_case: UseCase, lake: Lake) -> Target:
     number = registry.aliases(use_case.name).get(CHAMPION)
     if number is None:
         raise BundleRefused(
-            f"model {use_case.name}: no version has the alias {CHAMPION}: run `headrace train`"
+            f"model {use_case.name}: no version has the alias {CHAMPION}: "
+            f"{_why_none(registry, use_case)}"
         )
     return registry.version(use_case.name, number)
+
+
+def _why_none(registry: Registry, use_case: UseCase) -> str:
+    """What keeps the newest version from being the champion, and the mend."""
+    newest = registry.newest(use_case.name)
+    if newest is None:
+        return "run `headrace train`"
+    promote = f"`headrace models promote {newest} --to {CHAMPION}`"
+    decided = registry.decided(use_case.name, newest)
+    try:
+        clear(use_case.declared, newest, CHAMPION, None, decided, registered=True)
+    except MoveRefused as refused:
+        return f"{refused} ({promote} with --by and --reason)"
+    return f"version {newest} passed its gates: run {promote}"
 
 
 def load(use_case: UseCase, lake: Lake, target: Target) -> Bundle:

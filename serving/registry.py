@@ -57,6 +57,11 @@ class Registry:
             )
         return Target(number, digest)
 
+    def newest(self, name: str) -> str | None:
+        """The highest version of model `name`; None where nothing is registered."""
+        found = self._client.search_model_versions(f"name = '{name}'")
+        return max((str(version.version) for version in found), key=int, default=None)
+
     def decided(self, name: str, number: str) -> Mapping[str, Any] | None:
         """The decision under which a version was registered, as `Decision.as_dict` gave it;
         NotRegistered, or BundleRefused where the tag does not hold one."""
