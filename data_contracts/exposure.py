@@ -99,7 +99,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Exposure:
     """The needs of every required gate that a release judges on traffic."""
 
     needs: tuple[Need, ...]
@@ -139,7 +139,7 @@ def plan(
     rollout: Rollout,
     maturing_days: float,
     power: float = POWER,
-) -> Plan:
+) -> Exposure:
     """When each enforced, required gate passes with probability `power` a candidate that is equal.
 
     `maturing_days`: until an impression's label is known. Dwell times and the time between looks
@@ -164,7 +164,7 @@ def plan(
         days = max((need.days for need in step), default=0.0)
         spent += days
         gained += days * share * (1 - share) * traffic.impressions_per_day
-    return Plan(tuple(needs), max_days)
+    return Exposure(tuple(needs), max_days)
 
 
 def _shadow(

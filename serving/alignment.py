@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 
-from data_contracts.exposure import Plan as Exposure
+from data_contracts.exposure import Exposure
 from data_contracts.ledger import INTENT
 from data_contracts.moves import Moves, Override
 from data_contracts.registered import Registry

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from data_contracts.clock import Clock
-from data_contracts.exposure import Plan as Exposure
+from data_contracts.exposure import Exposure
 from data_contracts.gates import Decision
 from data_contracts.moves import Moves, Override
 from data_contracts.registered import Registry

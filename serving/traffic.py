@@ -7,7 +7,7 @@ import numpy as np
 
 from data_contracts.clock import DAY, HOUR
 from data_contracts.evidence import log_losses
-from data_contracts.exposure import Plan, Traffic, plan
+from data_contracts.exposure import Exposure, Traffic, plan
 from data_contracts.lake import Lake
 from data_contracts.sequences import LEAST_UNITS, paired_gap
 from data_contracts.use_case import UseCase
@@ -20,7 +20,7 @@ class Unmeasured(ValueError):
     """Outcomes that do not tell the traffic yet."""
 
 
-def needs(use_case: UseCase, seen: Traffic) -> Plan:
+def needs(use_case: UseCase, seen: Traffic) -> Exposure:
     """What each gate of the use case's releases needs at this traffic; ValueError for one that
     never passes."""
     declared = use_case.declared
@@ -28,7 +28,7 @@ def needs(use_case: UseCase, seen: Traffic) -> Plan:
     return plan(gates.rules, seen, gates.alpha, gates.max_days, declared.rollout, maturing)
 
 
-def expected(use_case: UseCase, lake: Lake) -> Plan | None:
+def expected(use_case: UseCase, lake: Lake) -> Exposure | None:
     """What a release that begins now needs; None where no outcomes tell the traffic yet.
 
     Who is new shows after two whole days of outcomes: before them all users are taken for new, so

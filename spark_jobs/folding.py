@@ -24,7 +24,7 @@ from data_contracts.windows import Lifetime
 from spark_jobs.materialize import load_packed, merged_states, packed_and_later
 from spark_jobs.schemas import TILES
 from spark_jobs.tables import exists, load, replace
-from spark_jobs.tiles import FIRST_DAY
+from spark_jobs.tiles import FIRST_DAY, own_rows
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,14 @@ def fold_tiles(
     registry = ViewRegistry(lake)
     for group in kept_up(use_case, lake):
         day = horizon(group, as_of)
-        own = f"`group` = '{group.name}' AND digest = '{group.digest}'"
-        behind = load(spark, lake.tiles).where(f"{own} AND day < '{day}'").count()
+        behind = load(spark, lake.tiles).where(f"{own_rows(group)} AND day < '{day}'").count()
         if not behind:
             continue
         if forgets_nothing(group):
             bases += _fold(spark, use_case, lake, group, day, seq, as_of)
         if (view := registry.views().get(view_name(group))) is not None:
             registry.change(view, tiles_from=max(day, view.tiles_from))
-        DeltaTable.forPath(spark, str(lake.tiles)).delete(f"{own} AND day < '{day}'")
+        DeltaTable.forPath(spark, str(lake.tiles)).delete(f"{own_rows(group)} AND day < '{day}'")
         deleted += behind
     return FoldedTiles(deleted, bases)
 
@@ -99,7 +98,6 @@ def _fold(
     packed, later = packed_and_later(spark, use_case, lake, group, seq, FIRST_DAY, day)
     states = merged_states(group, packed, later.where(sf.col("day") < day).toArrow(), seq, as_of)
     rows = pa.Table.from_pylist(base_rows(group, states, day))
-    mine = f"`group` = '{group.name}' AND digest = '{group.digest}'"
     first = not exists(spark, lake.tile_bases)
-    replace(spark.createDataFrame(rows, TILES), lake.tile_bases, None if first else mine)
+    replace(spark.createDataFrame(rows, TILES), lake.tile_bases, None if first else own_rows(group))
     return len(states)

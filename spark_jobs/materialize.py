@@ -29,6 +29,7 @@ from spark_jobs.online_store import check_place, move
 from spark_jobs.rebuilt_states import keep_rebuilt, rebuilt_file
 from spark_jobs.schemas import TILES
 from spark_jobs.tables import exists, load, newest_seq
+from spark_jobs.tiles import own_rows
 from spark_jobs.view_keeper import tend_until_done
 
 
@@ -176,10 +177,10 @@ def load_packed(
     """The rows of `TILES` at `path` that are of the group as declared now, of every key or of `of`;
     none without a table."""
     every = load(spark, path) if exists(spark, path) else spark.createDataFrame([], TILES)
-    own = (sf.col("group") == group.name) & (sf.col("digest") == group.digest)
+    own = every.where(own_rows(group)).where(span)
     if of is not None:
-        own = own & (sf.col("key") == of)
-    held = every.where(own & sf.expr(span)).select(TILES.names).toArrow()
+        own = own.where(sf.col("key") == of)
+    held = own.select(TILES.names).toArrow()
     return held.cast(to_arrow_schema(TILES))
 
 

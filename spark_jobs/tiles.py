@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -110,6 +110,11 @@ def _build(spark: SparkSession, use_case: UseCase, lake: Lake, days: Stale) -> N
     return commit_days(spark, lake, pack_days(spark, use_case, lake, days))
 
 
+def own_rows(group: FeatureGroup) -> str:
+    """The predicate of a group's rows of `TILES`, as it is declared now."""
+    return f"(`group` = '{group.name}' AND digest = '{group.digest}')"
+
+
 def stale_days(
     spark: SparkSession,
     use_case: UseCase,
@@ -153,9 +158,8 @@ def pack_days(spark: SparkSession, use_case: UseCase, lake: Lake, stale: Stale) 
     events = load_events(spark, use_case, lake).where(sf.col("seq") <= seq)
     days = events.transform(with_day).where(sf.col("day").isin(list(stale.days)))
     every = [_tiles_of(group, days, seq) for group in stale.groups]
-    views = [f"`group` = '{group.name}' AND digest = '{group.digest}'" for group in stale.groups]
     names = ", ".join(f"'{day}'" for day in stale.days)
-    where = f"({' OR '.join(views)}) AND day IN ({names})"
+    where = f"({' OR '.join(map(own_rows, stale.groups))}) AND day IN ({names})"
     return PackedDays(seq, where, reduce(DataFrame.unionByName, every))
 
 
@@ -186,8 +190,7 @@ def _tile_count(
     if not exists(spark, lake.tiles):
         return 0
     tiles = load(spark, lake.tiles).where(sf.col("day").between(first, last))
-    kept = [(sf.col("group") == g.name) & (sf.col("digest") == g.digest) for g in groups]
-    return tiles.where(reduce(Column.__or__, kept, sf.lit(False))).count()
+    return tiles.where(" OR ".join(map(own_rows, groups)) or "false").count()
 
 
 def _tiles_of(group: FeatureGroup, days: DataFrame, seq: int) -> DataFrame:

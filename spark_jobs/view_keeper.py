@@ -6,7 +6,6 @@ from functools import partial
 
 from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as sf
 
 from data_contracts.features import FeatureGroup
 from data_contracts.lake import Lake
@@ -22,6 +21,7 @@ from spark_jobs.lease import LeaseHeld
 from spark_jobs.online_store import refuse_eviction
 from spark_jobs.rebuilt_states import loaded_at, loading, rebuilt_file
 from spark_jobs.tables import BUSY, exists
+from spark_jobs.tiles import own_rows
 
 POLL_S = 0.5
 """How often the writer is looked at while it works."""
@@ -95,11 +95,10 @@ class ViewKeeper:
         return True
 
     def _drop(self, view: View) -> bool:
-        own = (sf.col("group") == view.group.name) & (sf.col("digest") == view.group.digest)
         for path in (self._lake.tiles, self._lake.tile_bases):
             if exists(self._spark, path):
                 try:
-                    DeltaTable.forPath(self._spark, str(path)).delete(own)
+                    DeltaTable.forPath(self._spark, str(path)).delete(own_rows(view.group))
                 except BUSY:
                     return True
         self.online.drop(view.group)

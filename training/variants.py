@@ -35,7 +35,7 @@ MOST_ROWS = 50_000
 
 
 @dataclass(frozen=True)
-class Plan:
+class Trials:
     """What is made and how long it is measured."""
 
     names: tuple[str, ...] = VARIANTS
@@ -57,7 +57,7 @@ def measure_variants(
     use_case: UseCase,
     lake: Lake,
     version: Version,
-    plan: Plan = Plan(),
+    trials: Trials = Trials(),
     report: OnProgress = silent,
 ) -> dict[str, Any]:
     """Make, measure and judge the variants of a version; those offered are kept beside its bundle.
@@ -67,7 +67,7 @@ def measure_variants(
     of other inputs than the version's.
     """
     registry, gates = Registry(lake), use_case.declared.gates
-    budget = gates.max_latency_ms if plan.budget_ms is None else plan.budget_ms
+    budget = gates.max_latency_ms if trials.budget_ms is None else trials.budget_ms
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
         bundle = registry.download(version, home)
@@ -75,15 +75,15 @@ def measure_variants(
         check_declared(use_case, manifest)
         report("read", 0.0)
         dataset = read_dataset(use_case, lake)
-        held, users = _held_out(dataset, plan.least_rows)
+        held, users = _held_out(dataset, trials.least_rows)
         np.savez(home / "rows.npz", ids=held.ids, dense=held.dense)
         first = Job(
-            "onnx", str(bundle), str(home / "rows.npz"), str(home / f"{OWN}.npy"), plan.calls,
+            "onnx", str(bundle), str(home / "rows.npz"), str(home / f"{OWN}.npy"), trials.calls,
             str(use_case.folder), str(bundle), version.digest,
         )  # fmt: skip
         report("make", 0.0)
-        made, reasons = make(plan.names, first, _sample(use_case, dataset), home)
-        reasons |= run_in_turn(made, plan.runs, report)
+        made, reasons = make(trials.names, first, _sample(use_case, dataset), home)
+        reasons |= run_in_turn(made, trials.runs, report)
         scores = {name: np.load(each.job.scores) for name, each in made.items()}
         own = scores[OWN][0]
         figures = {
@@ -93,7 +93,7 @@ def measure_variants(
         offered: list[str] = []
         for name in list(made)[1:]:
             margins = gates.variant_margin, gates.variant_ece_margin
-            why = refusal(figures[name], figures[OWN], *margins, plan.least_rows)
+            why = refusal(figures[name], figures[OWN], *margins, trials.least_rows)
             if why is None:
                 offered.append(name)
             else:
@@ -114,7 +114,7 @@ def measure_variants(
         "version": version.version,
         "rows": len(held.labels),
         "sizes": list(SIZES),
-        "runs": plan.runs,
+        "runs": trials.runs,
         "budget_ms": budget,
         "margin": gates.variant_margin,
         "ece_margin": gates.variant_ece_margin,
@@ -123,7 +123,7 @@ def measure_variants(
         "variants": [
             {"name": name, "offered": name in offered, "digest": digests.get(name),
              "reason": reasons.get(name), **rows.get(name, {})}
-            for name in (OWN, *plan.names)
+            for name in (OWN, *trials.names)
         ],
     }  # fmt: skip
 

@@ -50,11 +50,11 @@ def parity(
     """Prove the engines equal on a log: lateness, duplicates, replays, kills, paused backfills."""
 
     def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.parity import Plan, prove_parity
+        from dagster_project.stages.parity import ProofSize, prove_parity
 
         spark = min(spark_schedules, schedules)
-        plan = Plan(schedules, seed, spark, min(Plan.killed, spark))
-        found = prove_parity(deployment, plan)
+        size = ProofSize(schedules, seed, spark, min(ProofSize.killed, spark))
+        found = prove_parity(deployment, size)
         if not found["holds"]:
             if json:
                 show(found, json)

@@ -31,10 +31,10 @@ def variants(
 
     def work(deployment: Deployment) -> dict[str, Any]:
         from dagster_project.stages.variants import variants_of
-        from training.variants import VARIANTS, Plan
+        from training.variants import VARIANTS, Trials
 
         names = tuple(only.split(",")) if only else VARIANTS
-        return variants_of(deployment, version, Plan(names, budget_ms, runs))
+        return variants_of(deployment, version, Trials(names, budget_ms, runs))
 
     run(work, Deployment(use_case, root), json, debug, _show)
 

@@ -4,7 +4,7 @@ import dagster as dg
 
 from dagster_project.partitions import deployment
 from dagster_project.stages.maintenance import maintain_lake
-from dagster_project.stages.parity import Plan, prove_parity
+from dagster_project.stages.parity import ProofSize, prove_parity
 
 
 @dg.op
@@ -30,7 +30,7 @@ maintain_on_schedule = dg.ScheduleDefinition(
 @dg.op
 def prove_all(context: dg.OpExecutionContext) -> None:
     """The proof that `headrace parity` runs, with its certificate; fails on a mismatch."""
-    found = prove_parity(deployment(), Plan())
+    found = prove_parity(deployment(), ProofSize())
     if not found["holds"]:
         raise dg.Failure("the engines differ", {"certificate": dg.JsonMetadataValue(found)})
     context.log.info(f"{found['compared']} values compared")

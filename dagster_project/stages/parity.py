@@ -26,7 +26,7 @@ from training.code_version import code_version
 
 
 @dataclass(frozen=True)
-class Plan:
+class ProofSize:
     """How much is to be proven."""
 
     schedules: int = 200
@@ -37,19 +37,19 @@ class Plan:
     """Of these, how many kill a writer by signal."""
 
 
-LOOP = Plan(schedules=5, spark_schedules=0, killed=0)
+LOOP = ProofSize(schedules=5, spark_schedules=0, killed=0)
 """What every run of the loop proves, on the first `LOOP_EVENTS` imported events."""
 LOOP_EVENTS = 20_000
 
 
-def prove_imported(deployment: Deployment, plan: Plan = LOOP) -> dict[str, Any]:
+def prove_imported(deployment: Deployment, size: ProofSize = LOOP) -> dict[str, Any]:
     """A short proof in memory, on events as they were imported; no certificate is made of it."""
-    reporter().stage(f"{plan.schedules} schedules in memory")
+    reporter().stage(f"{size.schedules} schedules in memory")
     days = sorted(deployment.lake.imported.glob("*.jsonl"))
     lines = (line for day in days for line in day.read_text("utf-8").splitlines())
     raw = [json.loads(line) for line in islice(lines, LOOP_EVENTS)]
     use_case = deployment.use_case
-    proof = prove(use_case, read_log(use_case, raw), plan.schedules, plan.seed)
+    proof = prove(use_case, read_log(use_case, raw), size.schedules, size.seed)
     said = proof.certificate()
     names = ("log_events", "schedules", "engines", "compared", "mismatches", "non_default_share")
     found = {name: said[name] for name in (*names, "boundary_share", "counterexample")}
@@ -77,28 +77,28 @@ def as_served(use_case: UseCase, lake: Lake, group: FeatureGroup) -> ReadFeature
     return served
 
 
-def prove_parity(deployment: Deployment, plan: Plan) -> dict[str, Any]:
+def prove_parity(deployment: Deployment, size: ProofSize) -> dict[str, Any]:
     """Run the proof and keep its certificate, which says whether it holds and of which code it is;
     returns it."""
     report, use_case, code = reporter(), deployment.use_case, code_version()
     report.stage(f"read {deployment.raw_log.name}")
     rows = canonical_events(use_case, deployment.raw_log)
     log = read_log(use_case, [event for events in rows for _, event in events])
-    report.stage(f"{plan.schedules} schedules over {len(log.events):,} events")
+    report.stage(f"{size.schedules} schedules over {len(log.events):,} events")
 
     def tell(done: int) -> None:
         # A line a tenth where there is no terminal, and one when the real parts begin.
-        mark = done * 10 // plan.schedules > (done - 1) * 10 // plan.schedules
-        mark = mark or done == plan.schedules - plan.spark_schedules
+        mark = done * 10 // size.schedules > (done - 1) * 10 // size.schedules
+        mark = mark or done == size.schedules - size.spark_schedules
         say = report.figures if mark else report.detail
-        say(f"{done} of {plan.schedules}")
+        say(f"{done} of {size.schedules}")
 
     with TemporaryDirectory(prefix="headrace-parity-") as folder:
         real = None
-        if plan.spark_schedules:
-            parts = (plan.spark_schedules, plan.killed)
+        if size.spark_schedules:
+            parts = (size.spark_schedules, size.killed)
             real = RealParts(deployment.spark, Path(folder), *parts, as_served)
-        proof: Proof = prove(use_case, log, plan.schedules, plan.seed, real, tell)
+        proof: Proof = prove(use_case, log, size.schedules, size.seed, real, tell)
     certificate = {**proof.certificate(), "code": code}
     write_result(deployment.lake, "parity_certificate", certificate)
     return certificate

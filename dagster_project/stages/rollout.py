@@ -7,8 +7,7 @@ from typing import Any
 
 from dagster_project.deployment import Deployment
 from data_contracts.clock import SystemClock, format_time
-from data_contracts.exposure import Plan as Exposure
-from data_contracts.exposure import Traffic
+from data_contracts.exposure import Exposure, Traffic
 from data_contracts.rollout import START, check_asked
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import CHALLENGER

@@ -23,13 +23,13 @@ from training.data import TrainingData, read_dataset
 from training.export import export_bundle
 from training.fit import fit
 from training.registry import Registry, Version
-from training.variants import Plan, measure_variants
+from training.variants import Trials, measure_variants
 
 DECLARED = 'Categorical("user_id", 512)'
 WIDER = 'Categorical("user_id", 20_000, dim=8)'
 """A table that is most of the graph, as those of real logs are."""
 FORMS = ("fp16_embeddings", "pruned_by_frequency", "int8_static", "gpu_bf16")
-SMALL = Plan(FORMS, None, 1, 4, 256)
+SMALL = Trials(FORMS, None, 1, 4, 256)
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def test_wrong_use_is_told_by_name(registered: Registered) -> None:
 @pytest.mark.full
 def test_the_compiled_module_is_measured_and_never_kept(registered: Registered) -> None:
     use_case, lake, version = registered.use_case, registered.lake, registered.version
-    plan = replace(SMALL, names=("aot_inductor",))
-    found = measure_variants(with_margin(use_case, 1.0), lake, version, plan)
+    trials = replace(SMALL, names=("aot_inductor",))
+    found = measure_variants(with_margin(use_case, 1.0), lake, version, trials)
     (_, compiled) = found["variants"]
     assert not compiled["offered"] and compiled["alone"] < 1e-4
     assert abs(compiled["above_fp32"]["value"]) < 1e-6

@@ -164,7 +164,7 @@ def test_a_fold_that_dies_before_old_tiles_are_gone_counts_no_event_twice(
 
     with monkeypatch.context() as patch:
         patch.setattr(DeltaTable, "delete", dies)
-        with pytest.raises(RuntimeError, match="killed before `group` = 'user'"):
+        with pytest.raises(RuntimeError, match=r"killed before \(`group` = 'user'"):
             fold_tiles(spark, use_case, lake, *seq_and_as_of(spark, lake))
     assert 3 == load(spark, lake.tile_bases).count()
     assert day_of(NOON - 3 * DAY) > min(tile["day"] for tile in load(spark, lake.tiles).collect())

@@ -9,8 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from dagster_project.commands.plan import plan as command
-from data_contracts.exposure import Plan as Exposure
-from data_contracts.exposure import Traffic, plan, weights
+from data_contracts.exposure import Exposure, Traffic, plan, weights
 from data_contracts.gate_rules import DEFAULTS, Rule, effective
 from data_contracts.gates import sequence_check
 from data_contracts.release import NOTHING, Evidence, judged
