@@ -25,7 +25,6 @@ from data_contracts.ledger import (
     written,
 )
 from data_contracts.ledger_store import LedgerStore
-from data_contracts.registered import NotRegistered, Registry
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import (
     CHALLENGER,
@@ -40,6 +39,7 @@ from data_contracts.stages import (
     stage_of,
 )
 from data_contracts.use_case import UseCase
+from data_contracts.version_registry import NotRegistered, VersionRegistry
 
 _PATIENCE_S = 5.0
 """How long a mover waits for another one to be done."""
@@ -65,7 +65,7 @@ class Moves:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: VersionRegistry,
         lake: Lake,
         use_case: UseCase,
         actor: str = "",
@@ -253,13 +253,14 @@ class Moves:
         return not rows or (rows[-1].stamp == stamp and aliases_after(rows) == aliases)
 
     def _at_once(self) -> tuple[str | None, list[Row], dict[str, str]]:
-        """(stamp, ledger, the registry's aliases) with no row stamped between the readings."""
-        stamp = self._registry.stamp(self._model)
+        """(stamp, ledger, the registry's aliases) with nothing moved between the readings."""
+        now = self._registry.standing(self._model)
         for _ in range(_READINGS):
-            before, rows, aliases = stamp, self.history(), self._found()
-            stamp = self._registry.stamp(self._model)
-            if stamp == before:
-                return stamp, rows, aliases
+            before, rows = now, self.history()
+            now = self._registry.standing(self._model)
+            if now == before:
+                aliases, stamp = now
+                return stamp, rows, kept(aliases)
         raise MoveRefused(f"model {self._model}: is moved while it is read: try again")
 
     def _recover(self, rows: list[Row]) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from data_contracts.exposure import Exposure
 from data_contracts.ledger import INTENT
 from data_contracts.moves import Moves, Override
-from data_contracts.registered import Registry
 from data_contracts.rollout import START, Plan, Target, adopted, led_to, moves
 from data_contracts.rollout_store import Overtaken, Request, RolloutStore
 from data_contracts.stages import CHAMPION, SHADOW, MoveRefused
 from data_contracts.use_case import UseCase
+from data_contracts.version_registry import VersionRegistry
 from serving.headroom import NoRoom, Replicas
 from serving.plans import Plans
 
@@ -33,7 +33,7 @@ class Alignment:
         self,
         use_case: UseCase,
         store: RolloutStore,
-        registry: Registry,
+        registry: VersionRegistry,
         moves: Moves,
         plans: Plans,
         replicas: Replicas,

@@ -39,20 +39,21 @@ class Bundle:
 def registered_champion(use_case: UseCase, lake: Lake) -> Target:
     """The version under the alias `champion`; BundleRefused where there is none."""
     registry = Registry(lake)
-    number = registry.aliases(use_case.name).get(CHAMPION)
-    if number is None:
+    champion = registry.champion(use_case.name)
+    if champion is None:
         raise BundleRefused(
             f"model {use_case.name}: no version has the alias {CHAMPION}: "
             f"{_why_none(registry, use_case)}"
         )
-    return registry.version(use_case.name, number)
+    return Target(champion.version, champion.digest)
 
 
 def _why_none(registry: Registry, use_case: UseCase) -> str:
     """What keeps the newest version from being the champion, and the mend."""
-    newest = registry.newest(use_case.name)
-    if newest is None:
+    versions = registry.versions(use_case.name)
+    if not versions:
         return "run `headrace train`"
+    newest = versions[0].version
     promote = f"`headrace models promote {newest} --to {CHAMPION}`"
     decided = registry.decided(use_case.name, newest)
     try:
@@ -97,7 +98,8 @@ def _fetch(use_case: UseCase, lake: Lake, target: Target, kept: Path) -> None:
     part = lake.bundles / f".{target.digest[:16]}-{secrets.token_hex(6)}"
     part.mkdir(parents=True)
     try:
-        found = Registry(lake).download(use_case.name, target.version, part)
+        registry = Registry(lake)
+        found = registry.download(registry.version(use_case.name, target.version), part)
         open_bundle(found, target.digest)
         try:
             os.rename(found, kept)

@@ -9,12 +9,12 @@ from data_contracts.clock import Clock
 from data_contracts.exposure import Exposure
 from data_contracts.gates import Decision
 from data_contracts.moves import Moves, Override
-from data_contracts.registered import Registry
 from data_contracts.release import judged
 from data_contracts.rollout import ACTIONS, START, Plan, advanced, ended, held, returned
 from data_contracts.rollout_store import Overtaken, Report, Request, RolloutStore
 from data_contracts.stages import MoveRefused
 from data_contracts.use_case import UseCase
+from data_contracts.version_registry import VersionRegistry
 from serving.alignment import Alignment
 from serving.headroom import Replicas
 from serving.looks import Look, Looks
@@ -40,7 +40,7 @@ class Controller:
         self,
         use_case: UseCase,
         store: RolloutStore,
-        registry: Registry,
+        registry: VersionRegistry,
         moves: Moves,
         look: Look,
         tuned: Callable[[], dict[str, float]],

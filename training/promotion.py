@@ -28,12 +28,13 @@ from data_contracts.gates import (
     worst_part,
 )
 from data_contracts.use_case import UseCase
+from data_contracts.version_registry import Version
 from data_contracts.views import digests_of, joint_digest
 from training.batches import Rows
 from training.engine import CALLS, Engine, latency_ms
 from training.evaluate import Held
 from training.export import verify_golden
-from training.registry import Registry, Version
+from training.registry import Registry
 from training.rivals import Incomparable
 
 LATENCY_ROWS = 21

@@ -1,4 +1,4 @@
-"""The model registry and the run log: MLflow's only file on this side."""
+"""Runs and versions as training writes them: MLflow's only file on this side."""
 
 import hashlib
 import json
@@ -7,7 +7,6 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,51 +16,31 @@ from data_contracts.bundle import Manifest, open_bundle
 from data_contracts.file_lock import locked
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
-from data_contracts.registered import NotRegistered
-from data_contracts.stages import CHAMPION
+from data_contracts.version_registry import (
+    BUNDLE,
+    BUNDLE_DIGEST,
+    CONTINUED,
+    VARIANTS,
+    Version,
+    VersionRegistry,
+)
 from data_contracts.views import joint_digest
 from training.code_version import code_version, environment, environment_digest
 from training.run_record import RunRecord
 
-BUNDLE = "bundle"
-"""Artifact path of a run under which its bundle lies."""
 SCHEMA = "MLmodel"
 """Artifact of a run, beside its bundle: the signature, where MLflow's page of a version looks."""
-VARIANTS = "variants"
-"""Artifact path of a run under which variants of its bundle lie, each in a folder of its name."""
 _VARIANT = "variant."
 """What the tag with a variant's digest begins with."""
-BUNDLE_DIGEST = "bundle_sha256"
-"""Tag of a model version: the digest of its bundle's manifest."""
 CERTIFICATE = "parity_certificate.json"
 """Artifact of a run: the proof that the engines agree on its features."""
-CONTINUED = "continued_from"
-"""Tag of a run and its version: the number of the version whose weights the fit began with, or
-`none`."""
 _COPIED = ("simulated", CONTINUED)
 """Tags of a run that its version has too."""
-_STAMP = "ledger_head"
-"""Tag of a registered model: the last row of its ledger."""
 _AT_ONCE = 1000
 """Most figures that MLflow takes at once."""
 
 
-@dataclass(frozen=True)
-class Version:
-    """A registered model version."""
-
-    name: str
-    version: str
-    run_id: str
-    digest: str
-    """Digest of the bundle's manifest, to open the bundle with."""
-    model: str
-    verdict: str
-    continued_from: str | None
-    """The version whose weights its fit began with, `none`, or None where nobody noted it."""
-
-
-class Registry:
+class Registry(VersionRegistry):
     """Runs and versions of a lake; nothing is sent anywhere, no folder but the lake's is used."""
 
     def __init__(self, lake: Lake) -> None:
@@ -75,7 +54,7 @@ class Registry:
         self._artifacts = lake.mlflow_artifacts.as_uri()
         # The first to open it makes its tables, which two at once cannot.
         with locked(lake.mlflow_lock):
-            self._client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+            super().__init__(MlflowClient(lake.mlflow_uri, lake.mlflow_uri))
 
     def log_run(self, record: RunRecord, folder: Path, bundle: Path) -> str:
         """Record a training, every file in `folder` and its bundle; returns the run id."""
@@ -158,53 +137,6 @@ class Registry:
         self._client.set_terminated(run_id)
         return str(created.version)
 
-    def set_alias(self, name: str, alias: str, version: str | None) -> None:
-        """Point `alias` of model `name` at `version`, or delete it; only `Moves` asks."""
-        if version is None:
-            self._client.delete_registered_model_alias(name, alias)
-        else:
-            self._client.set_registered_model_alias(name, alias, version)
-
-    def stamp(self, name: str) -> str | None:
-        """What `set_stamp` wrote last; None before that."""
-        found = self._model(name)
-        return found.tags.get(_STAMP) if found else None
-
-    def set_stamp(self, name: str, stamp: str) -> None:
-        """Write the last row of a model's ledger beside its versions."""
-        self._client.set_registered_model_tag(name, _STAMP, stamp)
-
-    def aliases(self, name: str) -> dict[str, str]:
-        """Alias -> version of model `name`, read at once; empty when nothing is registered."""
-        found = self._model(name)
-        return {alias: str(version) for alias, version in found.aliases.items()} if found else {}
-
-    def champion(self, name: str) -> Version | None:
-        """The version under the alias `champion`, or None."""
-        number = self.aliases(name).get(CHAMPION)
-        return None if number is None else self.version(name, number)
-
-    def version(self, name: str, number: str) -> Version:
-        """One version of model `name`; NotRegistered where there is none of that number."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return _version(self._client.get_model_version(name, number))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            raise NotRegistered(f"model {name} version {number}: is not registered") from None
-
-    def versions(self, name: str) -> list[Version]:
-        """All versions of model `name`, newest first."""
-        found = self._client.search_model_versions(f"name = '{name}'")
-        return [_version(each) for each in sorted(found, key=lambda v: -int(v.version))]
-
-    def decided(self, name: str, number: str) -> dict[str, Any] | None:
-        """The decision under which a version was registered, as `Decision.as_dict` gave it."""
-        tags = self._client.get_model_version(name, number).tags
-        return json.loads(tags["decision"]) if "decision" in tags else None
-
     def manifest(self, version: Version) -> Manifest:
         """What a version's bundle, verified, says of itself."""
         with tempfile.TemporaryDirectory() as home:
@@ -235,13 +167,6 @@ class Registry:
             )
         return True
 
-    def download(self, version: Version, folder: Path, variant: str | None = None) -> Path:
-        """Copy a version's bundle, or a variant's, below `folder`, unverified; returns where it
-        lies."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = f"{VARIANTS}/{variant}" if variant else BUNDLE
-        return Path(self._client.download_artifacts(version.run_id, path, str(folder)))
-
     def keep_variants(self, version: Version, offered: Mapping[str, tuple[Path, str]]) -> None:
         """Keep sealed variants, name -> (folder, digest), under `variants/` beside a version's
         bundle, their digests as tags; a variant that is not offered any more loses its tag."""
@@ -257,34 +182,11 @@ class Registry:
         tags = self._client.get_model_version(version.name, version.version).tags
         return {k.removeprefix(_VARIANT): v for k, v in tags.items() if k.startswith(_VARIANT)}
 
-    def _model(self, name: str) -> Any:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self._client.get_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
-
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return found.experiment_id
         return self._client.create_experiment(name, f"{self._artifacts}/{name}")
-
-
-def _version(found: Any) -> Version:
-    tags: Mapping[str, str] = found.tags
-    return Version(
-        name=found.name,
-        version=str(found.version),
-        run_id=found.run_id,
-        digest=tags.get(BUNDLE_DIGEST, ""),
-        model=tags.get("model", ""),
-        verdict=tags.get("verdict", ""),
-        continued_from=tags.get(CONTINUED),
-    )
 
 
 def _figures(record: RunRecord, now: int) -> list[Any]:

@@ -20,11 +20,12 @@ from data_contracts.evidence import (
 )
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
+from data_contracts.version_registry import Version
 from training.batches import Rows, evenly, joined
 from training.data import Dataset, read_dataset
 from training.offers import LEAST_ROWS, LEAST_RUNS, Figures, pick, refusal
 from training.progress import OnProgress, silent
-from training.registry import Registry, Version
+from training.registry import Registry
 from training.variant_graphs import Sample
 from training.variant_process import SIZES, Job
 from training.variant_runs import OWN, VARIANTS, Made, make, run_in_turn

@@ -8,7 +8,8 @@ from data_contracts.ledger import INTENT, Row, settled
 from data_contracts.ledger_store import LedgerStore
 from data_contracts.moves import Moves, Override
 from data_contracts.stages import UNSTAGED, stage_of
-from training.registry import Registry, Version
+from data_contracts.version_registry import Version
+from training.registry import Registry
 
 
 def list_versions(deployment: Deployment) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
+from data_contracts.rollout import Target
 from serving.loader import load
 from serving.registry import Registry
 from spark_jobs.engine import open_graph
@@ -24,7 +25,8 @@ def score_rows(
         held = ", ".join(aliases) or "there is none: run `headrace train`"
         raise ValueError(f"--version {version}: no such alias: give a number or one of {held}")
     reporter().stage(f"load version {number}")
-    bundle = load(use_case, lake, registry.version(use_case.name, number))
+    target = Target(number, registry.version(use_case.name, number).digest)
+    bundle = load(use_case, lake, target)
     graph = open_graph(bundle.folder, bundle.digest)
     reporter().stage(f"score {table.name}")
     return score_table(deployment.spark, use_case, lake, graph, number, table, time, out)

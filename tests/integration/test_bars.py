@@ -115,7 +115,7 @@ def test_aliases_follow_the_plan_that_came_while_the_registry_was_asked(
     release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overridden(release)
-    first_call(monkeypatch, Served, "stamp", lambda: abort(release))
+    first_call(monkeypatch, Served, "standing", lambda: abort(release))
     release.controller.align()
     moved = LedgerStore(release.lake.ledger).rows("clicks")
     assert ["shadow", None] == [row.said["to"] for row in moved if row.kind == INTENT]

@@ -192,7 +192,7 @@ def test_a_rollback_waits_for_no_registry_and_returns_to_the_champion_that_was_s
         for action in ("advance", "rollback"):
             release.store.ask("now", "ada", action, None, "a test", True)
         with monkeypatch.context() as noted:
-            for name in ("aliases", "version", "decided", "stamp", "download", "_model"):
+            for name in ("aliases", "version", "decided", "stamp", "download", "standing"):
                 noted.setattr(Registry, name, lambda *_, name=name: called.append(name))
             release.controller.tick()
     assert [] == called

@@ -14,6 +14,7 @@ from dagster_project.commands.models import register
 from data_contracts.bundle import GRAPH, open_bundle
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase, load_use_case
+from data_contracts.version_registry import Version
 from serving.loader import Bundle
 from serving.scorer import Model
 from tests.integration.sampled import training_set
@@ -22,7 +23,7 @@ from training.chosen import Chosen
 from training.data import TrainingData, read_dataset
 from training.export import export_bundle
 from training.fit import fit
-from training.registry import Registry, Version
+from training.registry import Registry
 from training.variants import Trials, measure_variants
 
 DECLARED = 'Categorical("user_id", 512)'
