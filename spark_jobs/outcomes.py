@@ -88,7 +88,10 @@ def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Coll
     taken = [*log.files.values()]
     answered = [(at, version) for each in taken for version, at in each.versions.items()]
     if not answered:
-        raise ValueError(f"{lake.prediction_log}: no prediction yet: run `headrace replay`")
+        raise ValueError(
+            f"{lake.prediction_log}: no prediction yet: ask the server of `headrace serve`, or run "
+            "`headrace replay`"
+        )
     predictions = with_shadow(spark, lake, load(spark, lake.predictions))
     labelled = with_labels(use_case, predictions, load_events(spark, use_case, lake)).persist()
     try:

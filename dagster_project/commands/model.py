@@ -74,9 +74,10 @@ def report(
         from dagster_project.stages.drift import watch_drift
         from dagster_project.stages.events import conserved
         from dagster_project.stages.outcomes import join_outcomes, value_policies
-        from dagster_project.stages.report import check_stages, write_report
+        from dagster_project.stages.report import write_report
+        from data_contracts.results import read_result
 
-        check_stages(deployment, before="outcomes")
+        read_result(deployment.lake, "model")
         for stage in (conserved, join_outcomes, value_policies, watch_drift):
             stage(deployment)
         found = write_report(deployment)

@@ -10,17 +10,12 @@ from data_contracts.atomic_write import write_atomically
 from data_contracts.results import read_result, write_result
 from data_contracts.views import digests_of
 
+NEEDED = ("model", "conservation", "outcomes", "drift")
+"""Without their results there is no report; a lake that is fed and asked by others has no more."""
 STAGES = ("raw_log", "events", "tiles", "training_set", "online_state", "model", "predictions",
           "conservation", "outcomes", "drift", "off_policy", "exploration", "proof",
           "parity_certificate")  # fmt: skip
 PROOFS = {"engines == oracle": "proof", "certificate": "parity_certificate"}
-OPTIONAL = {"off_policy", "exploration", *PROOFS.values()}
-
-
-def check_stages(deployment: Deployment, before: str) -> None:
-    """Raise ValueError naming the command of a stage ahead of `before` that has not run."""
-    for stage in STAGES[: STAGES.index(before)]:
-        read_result(deployment.lake, stage)
 
 
 def write_report(deployment: Deployment) -> dict[str, Any]:
@@ -57,7 +52,7 @@ def stage_results(deployment: Deployment) -> dict[str, Any]:
         try:
             found[stage] = read_result(deployment.lake, stage)
         except ValueError:
-            if stage not in OPTIONAL:
+            if stage in NEEDED:
                 raise
     digests = digests_of(deployment.use_case.groups)
     if found.get("parity_certificate", {}).get("feature_digests") != digests:
@@ -68,8 +63,7 @@ def stage_results(deployment: Deployment) -> dict[str, Any]:
 def summary_rows(found: dict[str, Any]) -> list[list[str]]:
     """(what, figure, note) rows of the closing table."""
     counts, parity = found["conservation"], found["outcomes"]["parity"]
-    model, served = found["model"], found["predictions"]
-    live, state = found["outcomes"]["metrics"], found["online_state"]
+    model, live = found["model"], found["outcomes"]["metrics"]
     offline = model["metrics"][model["model"]]
     waiting = f", {counts['waiting']:,} waiting" if counts["waiting"] else ""
     expired = f", {counts['expired']:,} expired" if counts["expired"] else ""
@@ -81,11 +75,7 @@ def summary_rows(found: dict[str, Any]) -> list[list[str]]:
             f"{counts['conflicts']:,} conflicts, {counts['quarantined']:,} quarantined"
             f"{expired}{waiting}",
         ],
-        [
-            "stream == backfill",
-            f"{state['mismatches']} of {state['compared']:,} differ",
-            "state written by the stream against the rebuild from tiles",
-        ],
+        *_rebuilt(found),
         *_proofs(found),
         [
             "served == recomputed",
@@ -106,13 +96,14 @@ def summary_rows(found: dict[str, Any]) -> list[list[str]]:
     for name, text in (("log_loss", "log loss"), ("auc", "AUC"),
                        ("calibration_error", "calibration error")):  # fmt: skip
         rows.append([text, f"offline {interval(offline[name])}", f"live {interval(live[name])}"])
-    rows.append(
-        [
-            "requests",
-            f"{served['requests']:,}, {served['errors']} failed",
-            f"p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms",
-        ]
-    )
+    if served := found.get("predictions"):
+        rows.append(
+            [
+                "requests",
+                f"{served['requests']:,}, {served['errors']} failed",
+                f"p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms",
+            ]
+        )
     rows.append(
         [
             "drift",
@@ -141,6 +132,19 @@ def summary_rows(found: dict[str, Any]) -> list[list[str]]:
             ]
         )
     return rows  # fmt: skip
+
+
+def _rebuilt(found: dict[str, Any]) -> list[list[str]]:
+    """What the last `materialize` compared; none that has not run."""
+    return [
+        [
+            "stream == backfill",
+            f"{state['mismatches']} of {state['compared']:,} differ",
+            "state written by the stream against the rebuild from tiles",
+        ]
+        for state in [found.get("online_state")]
+        if state
+    ]
 
 
 def _proofs(found: dict[str, Any]) -> list[list[str]]:
@@ -172,10 +176,11 @@ def interval(estimate: dict[str, Any], digits: int = 4) -> str:
 
 
 def _problems(found: dict[str, Any]) -> list[str]:
-    served = found["predictions"]
+    outcomes = found["outcomes"]
+    replayed, state = found.get("predictions"), found.get("online_state")
     checks = {
         "conservation does not hold": not found["conservation"]["holds"],
-        "stream and backfill differ": found["online_state"]["mismatches"] > 0,
+        "stream and backfill differ": state is not None and state["mismatches"] > 0,
         "engines differ from the oracle": any(
             found[stage]["mismatches"] for stage in PROOFS.values() if stage in found
         ),
@@ -184,12 +189,15 @@ def _problems(found: dict[str, Any]) -> list[str]:
             for stage in PROOFS.values()
             if stage in found
         ),
-        "served features differ": found["outcomes"]["parity"]["mismatches"] > 0,
-        "nothing of stream and backfill was compared": found["online_state"]["compared"] == 0,
-        "the online store failed while serving": found["outcomes"]["store_failures"] > 0,
-        "no served value was compared": found["outcomes"]["parity"]["compared"] == 0,
-        "requests failed": found["predictions"]["errors"] > 0,
-        "predictions missing from the log": found["outcomes"]["gaps"] > 0
-        or found["outcomes"]["requests"] < served["requests"] - served["errors"],
+        "served features differ": outcomes["parity"]["mismatches"] > 0,
+        "nothing of stream and backfill was compared": state is not None and state["compared"] == 0,
+        "the online store failed while serving": outcomes["store_failures"] > 0,
+        "no served value was compared": outcomes["parity"]["compared"] == 0,
+        "requests failed": replayed is not None and replayed["errors"] > 0,
+        "predictions missing from the log": outcomes["gaps"] > 0
+        or (
+            replayed is not None
+            and outcomes["requests"] < replayed["requests"] - replayed["errors"]
+        ),
     }
     return [name for name, wrong in checks.items() if wrong]

@@ -281,5 +281,5 @@ def test_a_log_without_a_prediction_says_what_to_run(
     lake = Lake(tmp_path, clicks.name)
     lake.prediction_log.mkdir(parents=True)
     (lake.prediction_log / f"replica-boot{SUFFIX}").touch()
-    with pytest.raises(ValueError, match="no prediction yet: run `headrace replay`"):
+    with pytest.raises(ValueError, match=r"no prediction yet: ask .* or run `headrace replay`"):
         collect_outcomes(spark, clicks, lake)

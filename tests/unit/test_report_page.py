@@ -7,7 +7,7 @@ import pytest
 from dagster_project.commands.demo import closing_table
 from dagster_project.commands.rollout import history, status
 from dagster_project.deployment import Deployment
-from dagster_project.stages.report import OPTIONAL, STAGES, stage_results
+from dagster_project.stages.report import NEEDED, stage_results, write_report
 from dagster_project.stages.report_page import page
 from data_contracts.lake import Lake
 from data_contracts.results import write_result
@@ -90,11 +90,41 @@ def test_a_certificate_is_reported_for_the_definitions_that_it_is_of(
     tmp_path: Path, current: bool
 ) -> None:
     deployment = Deployment("clicks", tmp_path)
-    for stage in STAGES:
-        if stage not in OPTIONAL:
-            write_result(deployment.lake, stage, {})
+    for stage in NEEDED:
+        write_result(deployment.lake, stage, {})
     digests = digests_of(deployment.use_case.groups)
     if not current:
         digests |= {"user_clicks_1h": "0" * 32}
     write_result(deployment.lake, "parity_certificate", {"feature_digests": digests})
     assert current == ("parity_certificate" in stage_results(deployment))
+
+
+def test_a_lake_that_others_feed_and_ask_is_reported_without_a_replay(tmp_path: Path) -> None:
+    deployment = Deployment("clicks", tmp_path)
+    figures = {"value": 0.5, "low": None, "high": None, "n": 9}
+    metrics = dict.fromkeys(("log_loss", "auc", "calibration_error"), figures)
+    results = found(0.95, 0.95)
+    results["model"] |= {
+        "name": "clicks", "version": "1", "alias": "champion", "metrics": {"fm": metrics},
+        "decision": {"checks": [], "verdict": "pass", "advice": "pass"},
+    }  # fmt: skip
+    results["outcomes"] |= {
+        "metrics": metrics, "versions": {"1": 3}, "last_version": "1", "late": 0, "gaps": 0,
+        "requests": 3, "store_failures": 0,
+        "parity": {"mismatches": 0, "compared": 7, "non_default": 5, "lagging": 0},
+    }  # fmt: skip
+    results["drift"] |= {"share": 0.25}
+    results["conservation"] = {
+        "records": 9, "events": 9, "duplicates": 0, "conflicts": 0, "quarantined": 0,
+        "expired": 0, "waiting": 0, "holds": True,
+    }  # fmt: skip
+    for stage, result in results.items():
+        write_result(deployment.lake, stage, result)
+    assert ([], True) == tuple(write_report(deployment)[name] for name in ("problems", "sound"))
+    shown = (tmp_path / "report.html").read_text()
+    assert "Everything checked holds." in shown and "stream == backfill" not in shown
+    write_result(deployment.lake, "predictions", {"requests": 4, "errors": 0, "p50_ms": 1.0,
+                                                  "p99_ms": 2.0})  # fmt: skip
+    write_result(deployment.lake, "online_state", {"mismatches": 0, "compared": 0})
+    missing = ["nothing of stream and backfill was compared", "predictions missing from the log"]
+    assert missing == write_report(deployment)["problems"]
