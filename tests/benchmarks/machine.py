@@ -22,7 +22,7 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
         "versions": {"python": platform.python_version()} | {n: version(n) for n in LIBRARIES},
         "commit": commit.stdout.strip(),
         "load_before": round(os.getloadavg()[0], 2),

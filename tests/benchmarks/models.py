@@ -79,7 +79,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--models", type=_named(MODELS), default=list(MODELS))
     parser.add_argument("--data", type=_named(tuple(TASKS)), default=list(TASKS))
     parser.add_argument("--events", type=size, default=size("200k"), help="Of the world's log.")
-    parser.add_argument("--deskdrop", type=Path, default=LOG, help="The Deskdrop log.")
+    parser.add_argument("--deskdrop", type=Path, help="The Deskdrop log.")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()))
     return parser.parse_args()
@@ -104,9 +104,13 @@ def obd(home: Path, options: argparse.Namespace) -> Iterator[Task]:
 
 def deskdrop(home: Path, options: argparse.Namespace) -> Iterator[Task]:
     """Deskdrop's log, which is not part of the project."""
-    if not options.deskdrop.exists():
-        sys.exit(f"headrace: {options.deskdrop}: no such log: name it with --deskdrop or leave out")
-    use_case, dataset, users, _ = _prepared(str(DESKDROP), home, options.deskdrop)
+    log = options.deskdrop or LOG
+    if not log.exists():
+        if options.deskdrop:
+            sys.exit(f"headrace: {log}: no such log: name a folder that holds it")
+        print("deskdrop: left out: name its log with --deskdrop", file=sys.stderr)
+        return
+    use_case, dataset, users, _ = _prepared(str(DESKDROP), home, log)
     yield Task("deskdrop", use_case.model, dataset, users)
 
 
