@@ -19,7 +19,7 @@ class Slice:
     Without any, each value is a part.
     """
     most: int = 20
-    """Of parts by value: the most frequent ones, and `other`."""
+    """Of parts by value: as many of the most frequent ones, and one for the others."""
 
     def parts(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """Name -> bool[n] of each part that holds a row."""
@@ -34,12 +34,13 @@ class Slice:
             masks = {name: place == i for i, name in enumerate(names)}
             masks[f"{self.by} unknown"] = place == -1
         else:
-            found, inverse, counts = np.unique(
-                values.astype(str), return_inverse=True, return_counts=True
-            )
-            kept = np.argsort(-counts, kind="stable")[: self.most]
-            masks = {f"{self.by} = {found[i]}": inverse == i for i in kept}
-            masks[f"{self.by} = other"] = ~np.isin(inverse, kept)
+            unknown = np.array([value is None or value != value for value in values.tolist()], bool)
+            texts = np.where(unknown, "", values.astype(str))
+            found, counts = np.unique(texts[~unknown], return_counts=True)
+            kept = found[np.argsort(-counts, kind="stable")[: self.most]]
+            masks = {f"{self.by} = {text}": ~unknown & (texts == text) for text in kept}
+            masks[f"{self.by} beyond the {self.most}"] = ~unknown & ~np.isin(texts, kept)
+            masks[f"{self.by} unknown"] = unknown
         return {name: mask for name, mask in masks.items() if mask.any()}
 
 

@@ -143,11 +143,17 @@ def plan(
     """When each enforced, required gate passes with probability `power` a candidate that is equal.
 
     `maturing_days`: until an impression's label is known. Dwell times and the time between looks
-    are not counted. Raises ValueError for a required sequence without a margin, which an equal
-    candidate never passes, and for a gate that needs more users than ever come.
+    are not counted. Raises ValueError for a stage without such a gate, which nothing ends, and for
+    a gate that needs more users than ever come.
     """
     traffic.check()
     on = [r for r in rules if r.stage != "offline" and (r.level, r.mode) == COUNTS]
+    for stage in ("shadow", "canary"):
+        if not any(rule.stage == stage for rule in on):
+            raise ValueError(
+                f"release plan: no gate of the {stage} is required and enforced: nothing ends it "
+                "but an override: declare one so"
+            )
     tuned = {
         rule.check: _weight(rule, traffic, alpha_of(rule.check, rules, alpha), power)
         for rule in on
@@ -238,11 +244,6 @@ def weights(rules: Sequence[RuleInForce], traffic: Traffic, alpha: float) -> dic
 
 def _weight(rule: RuleInForce, traffic: Traffic, alpha: float, power: float) -> float:
     """Weight at which the sequence's end and the noise of the estimate fit into the margin."""
-    if not rule.margin:
-        raise ValueError(
-            f"gate {rule.check!r}: required without a margin: a candidate that is as good never "
-            "passes: declare one"
-        )
     rate = traffic.rate
     if rule.check == CTR:
         deviation, level = sqrt(rate * (1 - rate) * traffic.design_effect), rate

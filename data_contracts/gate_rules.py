@@ -142,6 +142,14 @@ def check_rules(changed: Iterable[Rule]) -> None:
                 raise ValueError(f"{name}: {number} {value:g}: {judged}: leave it out")
             if value is not None and not value >= 0:
                 raise ValueError(f"{name}: {number} {value:g}: must not be below 0")
+        if rule.margin == 0 and KIND_OF[rule.check] == "sequence":
+            raise ValueError(
+                f"{name}: margin 0: a candidate that is as good never passes: declare one above 0"
+            )
+        if rule.least is not None and (rule.stage, rule.check) == ("offline", "latency p99"):
+            raise ValueError(
+                f"{name}: least {rule.least}: is measured by calls of its own: leave it out"
+            )
         if rule.limit is not None and not rule.limit > ABOVE.get(rule.check, -1.0):
             raise ValueError(
                 f"{name}: limit {rule.limit:g}: must be above {ABOVE[rule.check]:g}, "

@@ -108,7 +108,7 @@ def recompute(decided: Mapping[str, Any]) -> Decision:
             raise ValueError(f"check {name!r}: no evidence of kind {kind!r} to make it again from")
         try:
             checks.append(_made(name, kind, evidence, raw["level"], raw["mode"]))
-        except (KeyError, TypeError, ArithmeticError) as error:
+        except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
             raise ValueError(f"check {name!r}: its evidence is damaged: {error!r}") from error
     return Decision(decided["stage"], tuple(checks))
 

@@ -89,7 +89,7 @@ def stands(decided: Mapping[str, Any]) -> bool:
     """Whether a decision, as read from JSON, is what its own evidence leads to."""
     try:
         return json.loads(written(recompute(decided).as_dict())) == decided
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

@@ -56,6 +56,7 @@ class ModelSpec:
             raise ValueError(f"model: schedule {self.schedule!r}: {' or '.join(SCHEDULES)}")
         if not 0 < self.negative_rate <= 1:
             raise ValueError(f"model: negative_rate {self.negative_rate}: above 0, at most 1")
+        self._check_sizes()
         self._check_devices()
         for column in self.categorical:
             if column.min_count < 1 or (column.dim is not None and column.dim < 1):
@@ -78,6 +79,27 @@ class ModelSpec:
         sides |= {number.field for number in self.numeric}
         if unknown := set(self.item) - sides:
             raise ValueError(f"model: item {sorted(unknown)}: name inputs or feature groups")
+
+    def _check_sizes(self) -> None:
+        least = {"max_epochs": 1, "patience": 1, "batch_size": 1, "cross_layers": 0}
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                raise ValueError(f"model: {name} {getattr(self, name)}: at least {smallest}")
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"model: hidden {self.hidden}: name the width of each layer")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"model: dropout {self.dropout}: at least 0, below 1")
+        if not self.learning_rate > 0 or not self.weight_decay >= 0:
+            raise ValueError(
+                f"model: learning_rate {self.learning_rate}, weight_decay {self.weight_decay}: "
+                "above 0, at least 0"
+            )
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise ValueError(
+                f"model: gradient_clip {self.gradient_clip}: above 0, or None to clip nothing"
+            )
+        if self.embedding_dim is not None and self.embedding_dim < 1:
+            raise ValueError(f"model: embedding_dim {self.embedding_dim}: at least 1")
 
     def _check_devices(self) -> None:
         for name, known in (("precision", PRECISIONS), ("accelerator", ACCELERATORS)):

@@ -1,6 +1,7 @@
 """Every move of a model version from stage to stage: gated, in the ledger, whole after a crash."""
 
 import json
+import os
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -60,6 +61,14 @@ class Override:
                 raise ValueError(f"override: no {field}: who answers for this move, and why?")
 
 
+def _user() -> str:
+    """Who runs this process: a name, or in a container without one the number."""
+    try:
+        return getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
 class Moves:
     """The moves of one model. One process of a machine moves it at a time."""
 
@@ -80,7 +89,7 @@ class Moves:
         self._lock = lake.ledger.with_name(f"{use_case.name}.lock")
         self._model = use_case.name
         self._declared = use_case.declared
-        self._actor = actor or getuser()
+        self._actor = actor
         self._clock = clock or SystemClock()
         self._patience_s = patience_s
         self._sound: list[Row] = []
@@ -315,7 +324,7 @@ class Moves:
         self, rows: list[Row], kind: str, body: Mapping[str, Any], actor: str | None = None
     ) -> Row:
         now = format_time(self._clock.now())
-        row = follow(rows, self._model, kind, now, actor or self._actor, body)
+        row = follow(rows, self._model, kind, now, actor or self._actor or _user(), body)
         self._store.append(row)
         rows.append(row)
         self._registry.set_stamp(self._model, row.stamp)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from data_contracts.clearance import AGAINST
 from data_contracts.gate_rules import RuleInForce
 from data_contracts.gates import (
     Check,
@@ -55,10 +56,8 @@ def judged(
     Before the `last` share of a canary its sequences only need to show no harm. An open breaker
     fails at every stage, and without the outcomes none passes.
     """
-    champion = plan.champion.version
-    title = f"{plan.stage} {plan.share} against champion {champion}"
-    if seen.lost:
-        title += f", without {len(seen.lost)} h whose records were lost"
+    lost = f", without {len(seen.lost)} h whose records were lost," if seen.lost else ""
+    title = f"{plan.stage} {plan.share}{lost} {AGAINST}{plan.champion.version}"
     checks = [_broken(seen.broken)] if seen.broken else []
     if seen.unread:
         checks.append(made(_ALWAYS, "outcomes", "absent", {"absent": True, "reason": seen.unread}))
@@ -79,13 +78,13 @@ def _service(rules: Mapping[str, RuleInForce], seen: Evidence) -> list[Check]:
     """Of the answers themselves: errors, latency and scores beside the champion's."""
     ours, theirs = seen.candidate, seen.champion
     counted = (Failures(arm.failed_requests, arm.asked) for arm in (ours, theirs))
-    ratios = {
-        "latency p99": _over(ours.quantile_ms(0.99), theirs.quantile_ms(0.99)),
-        "score shift": _ratio(ours.mean_score, theirs.mean_score),
+    figures = {
+        "latency p99": (ours.quantile_ms(0.99), theirs.quantile_ms(0.99), False),
+        "score shift": (ours.mean_score, theirs.mean_score, True),
     }
     found = [
         failures_check(rules["errors"], *counted),
-        *(limit_check(rules[name], name, value, ours.asked) for name, value in ratios.items()),
+        *(_beside(rules[name], *pair, ours.asked) for name, pair in figures.items()),
     ]
     return [check for check in found if check.mode != "off"]
 
@@ -120,11 +119,11 @@ def _broken(broken: Mapping[str, str]) -> Check:
     return made(_ALWAYS, "breaker", "fact", evidence)
 
 
-def _over(value: float, other: float) -> float:
-    return value / other if other > 0 else float("nan")
-
-
-def _ratio(value: float, other: float) -> float:
-    """How many times the greater is the smaller one."""
-    found = _over(value, other)
-    return max(found, 1 / found) if found > 0 else found
+def _beside(rule: RuleInForce, value: float, champion: float, either: bool, n: int) -> Check:
+    """A figure as a multiple of the champion's, or with `either` the greater of the two as one of
+    the smaller; nothing is judged where the champion has none, and to have none beside it fails."""
+    if not champion > 0:
+        reason = {"absent": True, "reason": "the champion has no figure to compare with"}
+        return made(rule, rule.check, "absent", reason)
+    times = value / champion if value > 0 else float("nan")
+    return limit_check(rule, rule.check, max(times, 1 / times) if either else times, n)

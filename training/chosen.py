@@ -60,9 +60,7 @@ def read_chosen(folder: Path) -> Chosen:
             own[name] = tuple(kind(**each) for each in own[name])
         return Chosen(ModelSpec(**own), found)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise NoSpec(
-            f"{folder}: no {SPEC} that can be read ({error!r}): train with --no-warm-start"
-        ) from error
+        raise NoSpec(f"{folder}: no {SPEC} that can be read ({error!r})") from error
 
 
 def _values(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,11 @@ def requested_champion(registry: Registry, use_case: UseCase, model: str, home: 
         )
     folder = registry.download(champion, home)
     check_same_inputs(open_bundle(folder, champion.digest), use_case)
-    return Continued(champion.version, folder, read_chosen(folder).under(use_case.model))
+    try:
+        chosen = read_chosen(folder).under(use_case.model)
+    except NoSpec as why:
+        raise NoSpec(f"{why}: train with --no-warm-start") from None
+    return Continued(champion.version, folder, chosen)
 
 
 def declared_champion(

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +74,7 @@ class Registry(VersionRegistry):
             **({"notes": "; ".join(record.notes)} if record.notes else {}),
             **_code_tags(),
         }
-        figures = _figures(record, run.info.start_time)
-        for at in range(0, len(figures), _AT_ONCE):
-            self._client.log_batch(run_id, figures[at : at + _AT_ONCE])
+        self._log_figures(run_id, _figures(record, run.info.start_time))
         self._client.log_batch(
             run_id,
             [],
@@ -106,12 +104,10 @@ class Registry(VersionRegistry):
             run = self._client.create_run(home, run_name=name, tags=tags).info
             figures = [("validation", validation, 0)]
             figures += [("validation.curve", loss, epoch) for epoch, loss in enumerate(curve)]
-            assert len(figures) <= _AT_ONCE
-            self._client.log_batch(
-                run.run_id,
-                [Metric(key, value, run.start_time, step) for key, value, step in figures],
-                [Param(choice, str(value)) for choice, value in choices.items()],
-            )
+            told = [Metric(key, value, run.start_time, step) for key, value, step in figures]
+            self._log_figures(run.run_id, told)
+            params = [Param(choice, str(value)) for choice, value in choices.items()]
+            self._client.log_batch(run.run_id, [], params)
             self._client.set_terminated(run.run_id)
 
     def register(self, name: str, run_id: str, digest: str, decision: Decision) -> str:
@@ -167,20 +163,27 @@ class Registry(VersionRegistry):
             )
         return True
 
-    def keep_variants(self, version: Version, offered: Mapping[str, tuple[Path, str]]) -> None:
+    def keep_variants(
+        self, version: Version, offered: Mapping[str, tuple[Path, str]], measured: Collection[str]
+    ) -> None:
         """Keep sealed variants, name -> (folder, digest), under `variants/` beside a version's
-        bundle, their digests as tags; a variant that is not offered any more loses its tag."""
+        bundle, their digests as tags; what was `measured` and is not offered any more loses its
+        tag."""
         number = version.name, version.version
         for name, (folder, digest) in offered.items():
             self._client.log_artifacts(version.run_id, str(folder), f"{VARIANTS}/{name}")
             self._client.set_model_version_tag(*number, f"{_VARIANT}{name}", digest)
-        for name in self.variants(version).keys() - offered.keys():
+        for name in self.variants(version).keys() & {*measured} - offered.keys():
             self._client.delete_model_version_tag(*number, f"{_VARIANT}{name}")
 
     def variants(self, version: Version) -> dict[str, str]:
         """Variant -> digest of its bundle, of those kept beside a version's own."""
         tags = self._client.get_model_version(version.name, version.version).tags
         return {k.removeprefix(_VARIANT): v for k, v in tags.items() if k.startswith(_VARIANT)}
+
+    def _log_figures(self, run_id: str, figures: Sequence[Any]) -> None:
+        for at in range(0, len(figures), _AT_ONCE):
+            self._client.log_batch(run_id, figures[at : at + _AT_ONCE])
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)

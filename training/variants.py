@@ -103,9 +103,8 @@ def measure_variants(
         digests = {
             name: _seal(made[name].folder, manifest, name, figures[name]) for name in offered
         }
-        registry.keep_variants(
-            version, {name: (made[name].folder, digest) for name, digest in digests.items()}
-        )
+        kept = {name: (made[name].folder, digest) for name, digest in digests.items()}
+        registry.keep_variants(version, kept, trials.names)
         rows = {
             name: _row(each, figures[name], scores[name][0], held.labels)
             for name, each in made.items()

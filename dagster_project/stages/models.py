@@ -45,7 +45,8 @@ def compare_versions(deployment: Deployment, first: str, second: str) -> dict[st
     figures = [m.metrics.get(v.model, {}) for m, v in zip(manifests, (one, other), strict=True)]
     digests = [dict(manifest.feature_digests) for manifest in manifests]
     differ = sorted(k for k in {*digests[0], *digests[1]} if digests[0].get(k) != digests[1].get(k))
-    same = len({registry.dataset(each) for each in (one, other)}) == 1
+    datasets = {registry.dataset(each) for each in (one, other)}
+    same = len(datasets) == 1 and "" not in datasets
     return {
         "versions": [first, second],
         "models": [one.model, other.model],

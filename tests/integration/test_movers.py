@@ -171,13 +171,9 @@ class Disturbed(Registry):
             else:
                 self.moves.promote("3", "shadow", ADA)
 
-    def stamp(self, name: str) -> str | None:
+    def standing(self, name: str) -> tuple[dict[str, str], str | None]:
         self._answer()
-        return super().stamp(name)
-
-    def aliases(self, name: str) -> dict[str, str]:
-        self._answer()
-        return super().aliases(name)
+        return super().standing(name)
 
 
 def test_a_sound_move_between_two_readings_is_no_fault(lake: Lake) -> None:

@@ -174,9 +174,13 @@ def test_a_release_that_could_not_end_is_refused_naming_its_longest_gate() -> No
         planned(advisory, replace(slow, requests_per_day=5_000)).check()
 
 
-def test_a_required_sequence_without_a_margin_is_refused() -> None:
-    with pytest.raises(ValueError, match="'CTR': required without a margin"):
-        planned(effective([Rule("CTR", "canary", margin=0.0)]))
+def test_a_stage_whose_gates_do_not_count_is_refused_since_nothing_ends_it() -> None:
+    for changed in ({"mode": "dry_run"}, {"mode": "off"}, {"level": "advisory"}):
+        with pytest.raises(ValueError, match="no gate of the shadow is required and enforced"):
+            planned(effective([Rule("paired log loss", "shadow", **changed)]))
+    canary = ("errors", "latency p99", "score shift", "sample ratio", "CTR")
+    with pytest.raises(ValueError, match="no gate of the canary is required and enforced"):
+        planned(effective([Rule(name, "canary", "advisory") for name in canary]))
 
 
 @pytest.mark.parametrize(

@@ -244,6 +244,10 @@ def test_an_edited_verdict_or_figure_does_not_survive_being_made_again() -> None
         ({"evidence": {}}, "no evidence of kind 'same'"),
         ({"kind": "guess"}, "no evidence of kind 'guess'"),
         ({"evidence": {"found": 3}}, "its evidence is damaged"),
+        (
+            {"kind": "slices", "evidence": {"margin": 0, "parts": [1], "least": 0}},
+            "its evidence is damaged",
+        ),
     ],
 )
 def test_a_check_without_its_evidence_cannot_be_made_again(edit: dict[str, Any], said: str) -> None:
@@ -285,6 +289,8 @@ def test_a_stage_asks_for_every_required_check_and_leaves_out_what_is_off() -> N
             [Rule("golden rows", "offline", least=9)],
             "least 9: is judged by no number: leave it out",
         ),
+        ([Rule("latency p99", "offline", least=9)], "least 9: is measured by calls of its own"),
+        ([Rule("CTR", "canary", "advisory", margin=0.0)], "margin 0: a candidate that is as good"),
         ([Rule("CTR", "canary", limit=0.1)], "limit 0.1: is judged by margin and least: leave"),
         ([Rule("errors", "canary", margin=0.1)], "margin 0.1: is judged by limit and least: leave"),
     ],
@@ -319,7 +325,7 @@ def test_every_check_with_a_sample_is_judged_from_least_on() -> None:
         better = declared(Rule("better than champion", "offline", margin=0.01, least=least))
         calibration = declared(Rule("calibration", "offline", least=least))
         slices = declared(Rule("worst slice", "offline", margin=0.01, least=least))
-        latency = declared(Rule("latency p99", "offline", least=least))
+        latency = declared(Rule("latency p99", "canary", least=least))
         ratio = declared(Rule("sample ratio", "canary", least=least))
         labels, scores = rows(3000)
         whole = np.ones(3000, bool)

@@ -183,16 +183,17 @@ def test_a_ratio_is_of_sums_and_its_interval_over_groups() -> None:
 def test_slices_cut_by_value_and_by_edges() -> None:
     declared = Evaluation(slices=(Slice("device", most=1), Slice("age", edges=(2, 5))))
     columns = {
-        "device": np.array(["web", "app", "web", None], object),
-        "age": np.array([1, 2, None, 7], object),
+        "device": np.array(["other", "app", "other", None, "None"], object),
+        "age": np.array([1, 2, None, 7, float("nan")], object),
     }
     assert {
-        "device = web": [0, 2],
-        "device = other": [1, 3],
+        "device = other": [0, 2],
+        "device beyond the 1": [1, 4],
+        "device unknown": [3],
         "age < 2": [0],
         "2 <= age < 5": [1],
         "age >= 5": [3],
-        "age unknown": [2],
+        "age unknown": [2, 4],
     } == {name: np.flatnonzero(mask).tolist() for name, mask in cut(declared, columns).items()}
 
 
