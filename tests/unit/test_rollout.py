@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_contracts.clearance import clear
 from data_contracts.gate_rules import DEFAULTS
 from data_contracts.ledger import stands
 from data_contracts.release import NOTHING, Evidence, judged
@@ -36,6 +37,7 @@ from data_contracts.sequences import Split, Sums
 from data_contracts.splits import splits
 from data_contracts.stages import MoveRefused, demoted, promoted
 from data_contracts.tally import UNEXPOSED, Tally, edge_ms, summed
+from data_contracts.use_case import load_use_case
 
 ONE, TWO, THREE = (Target(str(n), f"{n}" * 64) for n in (1, 2, 3))
 TUNED = {"CTR": 10_000.0, "paired log loss": 10_000.0}
@@ -324,6 +326,13 @@ def test_every_check_of_a_canary_can_end_it(
     assert stands(json.loads(json.dumps(decision.as_dict())))
     told = {check.name: check.verdict for check in decision.checks}
     assert name is None or verdict == told[name]
+
+
+def test_hours_whose_records_were_lost_are_told_and_stand_in_no_move_s_way() -> None:
+    seen = replace(SOUND, lost=(7,))
+    decided = judged(canary(5_000), DEFAULTS, 0.05, seen, last=True).as_dict()
+    assert ", without 1 h whose records were lost, against champion 1" in decided["stage"]
+    clear(load_use_case("clicks").declared, "2", "champion", "1", decided, registered=False)
 
 
 def test_before_the_last_share_users_only_need_to_show_no_harm() -> None:
