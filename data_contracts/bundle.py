@@ -17,7 +17,7 @@ GRAPH = "model.onnx"
 GOLDEN = "golden.json"
 TOWERS = "towers.onnx"
 """Of two towers: the same inputs, outputs `user` and `item`, whose inner product is the logit."""
-FORMAT = 3
+FORMAT = 4
 KINDS = (".json", ".npz", ".onnx")
 """What members may be: read without running or unpickling anything (`.npz` with no objects)."""
 LOGIT_TOLERANCE = 1e-4
@@ -76,6 +76,9 @@ class Manifest:
     """How many golden rows it holds, at least 1."""
     metrics: Mapping[str, Any]
     members: Mapping[str, Member]
+    fitted_until: int = 0
+    """µs: the query time of the newest row that its weights were fitted on or chosen by; 0 where
+    there was none."""
 
     def digest(self) -> str:
         """sha256 of the manifest's canonical JSON: the tag under which a version is registered."""

@@ -48,6 +48,12 @@ class Basis:
         return self.continued.version if self.continued else None
 
     @property
+    def fitted_until(self) -> int:
+        """µs: the newest query time of the rows that the weights know."""
+        before = self.continued.fitted_until if self.continued else 0
+        return max(before, self.dataset.fitted_until)
+
+    @property
     def test(self) -> Rows:
         """The rows that the version is judged on."""
         return self.dataset.splits["test"]

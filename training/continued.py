@@ -10,6 +10,7 @@ from training.data import Dataset, TrainingData
 from training.fit import epoch_zero
 from training.models.names import TREES
 from training.registry import Registry
+from training.rivals import known_rows
 from training.warm import NotContinued, check_same_inputs
 
 
@@ -22,11 +23,16 @@ class Continued:
     """Of its opened bundle."""
     chosen: Chosen
     """What was found for it, under today's declaration."""
+    fitted_until: int
+    """µs: the newest query time of the rows that it knows."""
 
 
-def requested_champion(registry: Registry, use_case: UseCase, model: str, home: Path) -> Continued:
+def requested_champion(
+    registry: Registry, use_case: UseCase, model: str, home: Path, dataset: Dataset
+) -> Continued:
     """The champion, its bundle opened below `home`. ValueError where it is no `model`, NotContinued
-    or NoSpec where it takes other inputs or does not say by which spec it was fitted."""
+    or NoSpec where it takes other inputs, knows rows by which the fit will be judged, or does not
+    say by which spec it was fitted."""
     champion = registry.champion(use_case.name)
     if champion is None or champion.model != model:
         raise ValueError(
@@ -34,12 +40,15 @@ def requested_champion(registry: Registry, use_case: UseCase, model: str, home: 
             f"{champion.model if champion else 'none yet'}, not {model}: train without it"
         )
     folder = registry.download(champion, home)
-    check_same_inputs(open_bundle(folder, champion.digest), use_case)
+    manifest = open_bundle(folder, champion.digest)
+    check_same_inputs(manifest, use_case)
+    if known := known_rows(manifest, dataset):
+        raise NotContinued(f"champion: {known}: train with --no-warm-start")
     try:
         chosen = read_chosen(folder).under(use_case.model)
     except NoSpec as why:
         raise NoSpec(f"{why}: train with --no-warm-start") from None
-    return Continued(champion.version, folder, chosen)
+    return Continued(champion.version, folder, chosen, manifest.fitted_until)
 
 
 def declared_champion(
@@ -53,7 +62,7 @@ def declared_champion(
     if champion.model != model:
         return f"champion: is {champion.model}, not {model}"
     try:
-        found = requested_champion(registry, use_case, model, home)
+        found = requested_champion(registry, use_case, model, home, dataset)
         spec = found.chosen.spec
         epoch_zero(model, spec, TrainingData(dataset, spec), found.folder)
     except (OtherFormat, NoSpec, NotContinued) as why:

@@ -22,6 +22,7 @@ from training.batches import InOrder, Rows, Shuffled, room
 from training.statistics import Seen, observe
 
 SPLITS = ("train", "validation", "test")
+END_OF_TIME = np.iinfo(np.int64).max
 AT_ONCE = 65_536
 """Rows that are decoded and encoded at once."""
 
@@ -44,6 +45,10 @@ class Dataset:
     """Split -> int64[n]: whose each row is, where the use case names the users it is judged by."""
     built_from: BuiltFrom = field(default_factory=BuiltFrom)
     """The tables and the definitions that gave its values."""
+    fitted_until: int = 0
+    """µs: the newest query time of what is fitted on or chosen by."""
+    judged_from: int = END_OF_TIME
+    """µs: the oldest query time of the test rows."""
 
     def seen(self, spec: ModelSpec) -> Seen:
         """What the training rows hold."""
@@ -99,7 +104,16 @@ def read_dataset(use_case: UseCase, lake: Lake) -> Dataset:
                 content.update(getattr(window, name).tobytes())
     users = {split: part["owner"].to_numpy() for split, part in ordered.items() if judged}
     digest = content.hexdigest()
-    return Dataset(splits, table.version(), digest, use_case.item_columns, users, built)
+    until = max(_at(ordered[split], -1) for split in ("train", "validation"))
+    since = _at(ordered["test"], 0)
+    return Dataset(
+        splits, table.version(), digest, use_case.item_columns, users, built, until, since
+    )
+
+
+def _at(rows: pa.Table, place: int) -> int:
+    """µs: the query time of a row."""
+    return int(rows["q"][place].cast(pa.timestamp("us", "UTC")).value)
 
 
 def _owners(users: pa.ChunkedArray) -> np.ndarray:

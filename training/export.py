@@ -76,12 +76,14 @@ def export_bundle(
     folder: Path,
     built: BuiltFrom,
     chosen: Chosen,
+    fitted_until: int = 0,
 ) -> Manifest:
     """Write and seal the bundle of `model` in the empty `folder`.
 
     `rows` are real rows, from which the golden ones are taken at even distances; `built` is the
     origin of the training set that the model was fit on, and holds every feature it takes; `chosen`
-    is what it was fitted by, of which trees keep nothing.
+    is what it was fitted by, of which trees keep nothing; `fitted_until` (µs) is the newest query
+    time of the rows that it knows.
     """
     folder.mkdir(parents=True, exist_ok=True)
     widths = rows.ids.shape[1], rows.dense.shape[1]
@@ -112,6 +114,7 @@ def export_bundle(
             "contract_digest": built.declared["contract"],
             "golden_rows": len(golden.ids),
             "metrics": metrics,
+            "fitted_until": fitted_until,
         },
     )
 

@@ -15,7 +15,6 @@ from data_contracts.bundle import (
     check_inputs,
     open_bundle,
 )
-from data_contracts.declared_inputs import differing_input
 from data_contracts.evidence import bootstrap, effective_users, predicted_over_observed
 from data_contracts.gate_rules import BETTER, RuleInForce
 from data_contracts.gates import (
@@ -54,8 +53,8 @@ def decide(
     """Judge the bundle in `folder` by its own scores of the test rows.
 
     `baselines`: name -> float[n] scores of the same rows that it should beat; `held`: whose rows
-    they are, and of which slices; `rival_rows`: the same rows as a champion takes them that has
-    other inputs. Where it raises Incomparable, whether the version is better cannot be judged.
+    they are, and of which slices; `rival_rows`: the same rows as the champion takes them. Where it
+    raises Incomparable, whether the version is better cannot be judged.
     """
     manifest = open_bundle(folder, manifest.digest())
     engine = Engine(folder)
@@ -76,7 +75,7 @@ def decide(
     if champion is not None:
         stage, name = f"against champion {champion.version}", f"{BETTER} {champion.version}"
         try:
-            theirs = _champion_scores(registry, champion, manifest, test, rival_rows)
+            theirs = _champion_scores(registry, champion, rival_rows)
         except Incomparable as why:
             checks.append(_incomparable(rules[BETTER], name, len(scores), f"the champion {why}"))
         else:
@@ -98,11 +97,7 @@ def decide(
 
 
 def _champion_scores(
-    registry: Registry,
-    champion: Version,
-    manifest: Manifest,
-    test: Rows,
-    rival_rows: Callable[[Manifest], Rows],
+    registry: Registry, champion: Version, rival_rows: Callable[[Manifest], Rows]
 ) -> np.ndarray:
     """float[n]: the champion's scores of the test rows, in its own columns and encoding."""
     with tempfile.TemporaryDirectory() as home:
@@ -111,8 +106,7 @@ def _champion_scores(
             theirs = open_bundle(folder, champion.digest)
         except OtherFormat as other:
             raise Incomparable(f"is of an older bundle format ({other})") from other
-        rows = rival_rows(theirs) if differing_input(theirs, manifest) else test
-        return _score(theirs, Engine(folder), rows)
+        return _score(theirs, Engine(folder), rival_rows(theirs))
 
 
 def _score(manifest: Manifest, engine: Engine, rows: Rows) -> np.ndarray:

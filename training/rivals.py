@@ -3,6 +3,7 @@
 import numpy as np
 
 from data_contracts.bundle import Manifest
+from data_contracts.clock import format_time
 from data_contracts.encoding import (
     HOUR_OF_DAY,
     Categorical,
@@ -14,12 +15,20 @@ from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from data_contracts.views import digests_of
 from training.batches import Rows
-from training.data import AT_ONCE
+from training.data import AT_ONCE, Dataset
 from training.evaluate import read_split
 
 
 class Incomparable(ValueError):
     """A version whose inputs the test rows do not hold."""
+
+
+def known_rows(manifest: Manifest, dataset: Dataset) -> str | None:
+    """That a version was fitted on rows which the dataset judges by; None where it was not."""
+    if manifest.fitted_until < dataset.judged_from:
+        return None
+    until, since = (format_time(at) for at in (manifest.fitted_until, dataset.judged_from))
+    return f"was fitted on rows up to {until}, and the test rows begin at {since}"
 
 
 def rival_rows(

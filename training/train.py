@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from data_contracts.bundle import Manifest
+from data_contracts.declared_inputs import differing_input
 from data_contracts.evidence import Estimate
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
@@ -32,7 +33,7 @@ from training.promotion import decide
 from training.recorded import recorded, write_evaluation
 from training.registry import CERTIFICATE, Registry
 from training.retrieval import open_towers
-from training.rivals import rival_rows
+from training.rivals import Incomparable, known_rows, rival_rows
 from training.run_record import RunRecord
 from training.search import Search, search
 from training.states import STATE, state_folder
@@ -178,7 +179,7 @@ def _begin(
 ) -> Continued | None:
     """What the fit goes on from, its bundle below `home`."""
     if choices.warm_start:
-        return requested_champion(registry, use_case, model, home)
+        return requested_champion(registry, use_case, model, home, dataset)
     if choices.search or choices.warm_start is False:
         return None
     found = declared_champion(registry, use_case, model, home, dataset)
@@ -217,7 +218,7 @@ def _judged_bundle(
     use_case, dataset, test, bundle = basis.use_case, basis.dataset, basis.test, home / _BUNDLE
     manifest = export_bundle(
         use_case, basis.model, own.model, test, plain(shown.metrics), bundle,
-        dataset.built_from, basis.chosen,
+        dataset.built_from, basis.chosen, basis.fitted_until,
     )  # fmt: skip
     verify_graph(manifest, Engine(bundle), own.model, test)
     if basis.model == TWO_TOWER:
@@ -226,6 +227,10 @@ def _judged_bundle(
     baselines = {name: each for name, each in shown.scores.items() if name != basis.model}
 
     def rival(theirs: Manifest) -> Rows:
+        if known := known_rows(theirs, dataset):
+            raise Incomparable(known)
+        if differing_input(theirs, manifest) is None:
+            return test
         return rival_rows(use_case, basis.lake, dataset.delta_version, theirs, test.labels)
 
     decision = decide(

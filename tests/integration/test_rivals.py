@@ -1,8 +1,10 @@
 """A version and a champion that take other inputs, on the same rows."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +17,12 @@ from data_contracts.use_case import load_use_case
 from tests.integration.sampled import training_set
 from tests.training_table import write_rows
 from training.batches import Rows
-from training.data import read_dataset
+from training.data import Dataset, read_dataset
 from training.engine import Engine
 from training.evaluate import read_held
 from training.registry import Registry
-from training.train import train
+from training.train import Choices, train
+from training.warm import NotContinued
 
 NAME = "clicks"
 
@@ -59,6 +62,29 @@ def test_a_champion_of_an_older_bundle_format_stays_and_can_be_trained_beside(
     assert "cannot judge" == check.verdict
     assert f"format {FORMAT}, this reader knows {FORMAT + 1}: run `headrace" in check.value
     assert "challenger" == found.alias
+
+
+def test_a_champion_that_knows_the_test_rows_is_neither_a_rival_nor_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where older history came in since, which moves the border of the test back."""
+    use_case, lake = load_use_case(NAME), Lake(tmp_path, NAME)
+    write_rows(use_case, lake, training_set(use_case, every=6))
+    assert "champion" == train(use_case, lake, model="logistic").alias
+
+    def moved_back(*given: Any) -> Dataset:
+        found = read_dataset(*given)
+        assert found.fitted_until < found.judged_from
+        return replace(found, judged_from=found.fitted_until)
+
+    monkeypatch.setattr("training.train.read_dataset", moved_back)
+    found = train(use_case, lake, model="logistic")
+    check = next(c for c in found.decision.checks if c.name == "better than champion 1")
+    known = "champion:? was fitted on rows up to 2019-.*, and the test rows begin at 2019-"
+    assert "cannot judge" == check.verdict and re.search(known, check.value)
+    assert "challenger" == found.alias
+    with pytest.raises(NotContinued, match=f"{known}.*: train with --no-warm-start"):
+        train(use_case, lake, model="logistic", choices=Choices(warm_start=True))
 
 
 def without_items(model: ModelSpec) -> ModelSpec:

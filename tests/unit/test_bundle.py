@@ -151,7 +151,7 @@ def test_a_folder_without_a_manifest_is_refused(folder: Path) -> None:
         open_bundle(folder, "")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"1", b"\xff", b'{"format": 3}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"1", b"\xff", b'{"format": 4}'])
 def test_a_manifest_that_is_none_is_refused(folder: Path, content: bytes) -> None:
     (folder / MANIFEST).write_bytes(content)
     with pytest.raises(BundleRefused, match="not a bundle manifest"):
@@ -182,7 +182,7 @@ def test_a_bundle_without_graph_or_golden_rows_is_refused(folder: Path, name: st
 @pytest.mark.usefixtures("sealed")
 def test_a_bundle_of_another_format_is_refused_by_its_number(folder: Path) -> None:
     digest = rewrite(folder, lambda m: m.update(format=2, a_lost_word=True))
-    with pytest.raises(BundleRefused, match="format 2, this reader knows 3: run `headrace train`"):
+    with pytest.raises(BundleRefused, match="format 2, this reader knows 4: run `headrace train`"):
         open_bundle(folder, digest)
 
 
