@@ -96,7 +96,8 @@ def run(
     """Run `work` with progress on standard error and its result on standard output.
 
     `present` shows the result to people in place of a plain table. Of a simulated use case the
-    first line, or an entry of the JSON, says that it is.
+    first line, or an entry of the JSON, says that it is. One that names `problems` is shown, and is
+    a failure.
     """
     errors = Console(stderr=True)
     try:
@@ -109,7 +110,7 @@ def run(
     try:
         if as_json:
             found = work(deployment)
-            result = {**label, **found} if found else found
+            result = {**label, **found} if found else {}
         else:
             if label:
                 Console().print(f"{deployment.use_case.title}: of no real user or item")
@@ -119,6 +120,8 @@ def run(
             present(dict(result))
         elif result:
             show(result, as_json)
+        if problems := result.get("problems"):
+            raise JobFailed(f"not sound: {'; '.join(problems)}")
     except KeyboardInterrupt:
         errors.print("headrace: interrupted", style="bold")
         raise typer.Exit(INTERRUPTED) from None

@@ -36,6 +36,7 @@ def test_a_certificate_is_of_these_definitions_and_holds(name: str, reference: s
     declared = digests_of(use_case.groups)
     assert declared == found["feature_digests"], "prove these definitions: `headrace parity`"
     assert (200, 0, True) == (found["schedules"], found["mismatches"], found["holds"])
+    assert "false" == found["code"]["dirty"], "prove it anew on a commit"
     assert (
         100_000 <= found["compared"] == sum(each["compared"] for each in found["features"].values())
     )
