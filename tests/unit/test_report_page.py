@@ -3,7 +3,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+from dagster_project.cli import run
 from dagster_project.commands.demo import closing_table
 from dagster_project.commands.rollout import history, status
 from dagster_project.deployment import Deployment
@@ -128,3 +130,15 @@ def test_a_lake_that_others_feed_and_ask_is_reported_without_a_replay(tmp_path: 
     write_result(deployment.lake, "online_state", {"mismatches": 0, "compared": 0})
     missing = ["nothing of stream and backfill was compared", "predictions missing from the log"]
     assert missing == write_report(deployment)["problems"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_result_that_is_not_sound_is_shown_and_is_a_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    summary = {**SUMMARY, "html": "report.html", "problems": ["served features differ"]}
+    with pytest.raises(typer.Exit) as ended:
+        run(lambda _: summary, Deployment("clicks", tmp_path), as_json, False, closing_table)
+    said = capsys.readouterr()
+    assert 1 == ended.value.exit_code and "clicks" in said.out
+    assert "headrace: not sound: served features differ\n" == said.err.splitlines(True)[-1]
