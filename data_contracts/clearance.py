@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from data_contracts.gate_rules import BETTER, Stage
+from data_contracts.gate_rules import BETTER, Stage, counts
 from data_contracts.gates import unanswered
 from data_contracts.stages import CANARY, CHAMPION, SHADOW, MoveRefused
 from data_contracts.use_case import Declaration
@@ -65,7 +65,7 @@ def _not_passed(decided: Mapping[str, Any]) -> str:
     checks = ", ".join(
         f"{check['name']} ({check['verdict']})"
         for check in decided["checks"]
-        if check["verdict"] != "pass" and (check["level"], check["mode"]) == ("required", "enforce")
+        if check["verdict"] != "pass" and counts(check["level"], check["mode"])
     )
     return checks or "nothing was judged"
 

@@ -14,7 +14,6 @@ from data_contracts.sequences import LEAST_UNITS, boundary
 CTR, RATIO, WEIGHED = "CTR", "sample ratio", ("CTR", "paired log loss")
 SERVICE = ("errors", "latency p99", "score shift")
 """Checks that count requests."""
-COUNTS = ("required", "enforce")
 POWER = 0.9
 """Chance of an equal candidate to have passed by the time that is told."""
 APART = 0.4
@@ -147,7 +146,7 @@ def plan(
     a gate that needs more users than ever come.
     """
     traffic.check()
-    on = [r for r in rules if r.stage != "offline" and (r.level, r.mode) == COUNTS]
+    on = [rule for rule in rules if rule.stage != "offline" and rule.counts]
     for stage in ("shadow", "canary"):
         if not any(rule.stage == stage for rule in on):
             raise ValueError(

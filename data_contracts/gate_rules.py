@@ -20,6 +20,11 @@ NUMBERS = ("margin", "limit", "least")
 """Fields of a rule that come from the default where they are not given."""
 
 
+def counts(level: str, mode: str) -> bool:
+    """Whether a move needs such a check passed."""
+    return (level, mode) == ("required", "enforce")
+
+
 @dataclass(frozen=True)
 class Rule:
     """One gate of a stage, as declared: a number that is not given is that of `DEFAULTS`."""
@@ -40,6 +45,11 @@ class Rule:
     least: int | None = None
     """Sample below which nothing is judged: held-out rows (of the worst slice: of each part), for
     errors, latency and scores requests, for the sample ratio units, else impressions."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether a move needs its check passed."""
+        return counts(self.level, self.mode)
 
     def covers(self, check: str) -> bool:
         """Whether the check of this name is under this rule."""

@@ -22,6 +22,7 @@ from data_contracts.gate_rules import (
     RuleInForce,
     Stage,
     alpha_of,
+    counts,
 )
 from data_contracts.judging import KINDS, Evidence, Interval, Verdict
 from data_contracts.sequences import Failures, Split, Sums
@@ -51,7 +52,7 @@ class Check:
     @property
     def counts(self) -> bool:
         """Whether a move needs this check passed."""
-        return self.level == "required" and self.mode == "enforce"
+        return counts(self.level, self.mode)
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def unanswered(decided: Mapping[str, Any], rules: Iterable[RuleInForce], stage: 
         rule.check
         for rule in rules
         if rule.stage == stage
-        and (rule.level, rule.mode) == ("required", "enforce")
+        and rule.counts
         and not any(_answers(check, rule) for check in decided["checks"])
     ]
 

@@ -1,7 +1,7 @@
 """What a label is: which events are rows, what makes a row positive, and until when."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from data_contracts.clock import duration
 from data_contracts.contract import Contract
@@ -21,9 +21,9 @@ class Label:
     match: Mapping[str, str]
     """Row field -> field of the positive event, e.g. `{"event_id": "impression_id"}`."""
     within: str
-    first_per: tuple[str, ...] = field(default=())
+    first_per: tuple[str, ...] = ()
     """Keep only the earliest row (ties by event_id) of each combination of these fields."""
-    complete_by: tuple[str, ...] = field(default=())
+    complete_by: tuple[str, ...] = ()
     """Further event types that come the way the positives come, such as a heartbeat of the tracker:
     where positives are rare, they too show how far the log has them."""
 

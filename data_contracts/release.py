@@ -82,11 +82,10 @@ def _service(rules: Mapping[str, RuleInForce], seen: Evidence) -> list[Check]:
         "latency p99": (ours.quantile_ms(0.99), theirs.quantile_ms(0.99), False),
         "score shift": (ours.mean_score, theirs.mean_score, True),
     }
-    found = [
+    return [
         failures_check(rules["errors"], *counted),
         *(_beside(rules[name], *pair, ours.asked) for name, pair in figures.items()),
     ]
-    return [check for check in found if check.mode != "off"]
 
 
 def _traffic(

@@ -8,6 +8,7 @@ from typing import Any
 
 from data_contracts.clock import parse_time
 from data_contracts.exposure import POWER
+from data_contracts.gate_rules import counts
 from data_contracts.sequences import LEAST_UNITS, Sums, boundary
 
 _FAR = 1e6
@@ -44,8 +45,7 @@ def remaining(looks: Sequence[Mapping[str, Any]]) -> list[Remaining]:
     before = {check["name"]: check for check in first["decision"]["checks"]}
     found: list[Remaining] = []
     for check in last["decision"]["checks"]:
-        counts = (check["level"], check["mode"]) == ("required", "enforce")
-        if not counts or check["verdict"] != "cannot judge":
+        if not counts(check["level"], check["mode"]) or check["verdict"] != "cannot judge":
             continue
         done, then = _done(check), _done(before.get(check["name"], {}))
         needed = {name: most for name, most in _needed(check).items() if done[name] < most}

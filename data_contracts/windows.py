@@ -183,7 +183,7 @@ class Session:
         return floor(q - duration(self.within), self.hop), q
 
     def tile_start(self, times: np.ndarray) -> np.ndarray:
-        """Every event begins a segment of its own; `sessions.join` joins them."""
+        """Every event begins a segment of its own; `sessions` joins them."""
         return times
 
 

@@ -97,10 +97,6 @@ class Keys:
         self._stamp = (-1, -1, -1)
         self._keys: list[Key] = []
 
-    def check(self, headers: Mapping[str, str]) -> frozenset[Role]:
-        """The roles of the key in `Authorization: Bearer` or `X-API-Key`; Problem 401 if none."""
-        return self.caller(headers).roles
-
     def caller(self, headers: Mapping[str, str]) -> Caller:
         """Whose key is in `Authorization: Bearer` or `X-API-Key`; Problem 401 if nobody's."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -134,10 +130,6 @@ class Keys:
 
 class OpenAccess:
     """Stands in for `Keys` where authentication is turned off: everyone has every role."""
-
-    def check(self, headers: Mapping[str, str]) -> frozenset[Role]:
-        """All roles."""
-        return ROLES
 
     def caller(self, headers: Mapping[str, str]) -> Caller:
         """Somebody with all roles and no limits."""

@@ -38,7 +38,7 @@ def add_release_page(app: FastAPI, sessions: Sessions, keys: Access) -> None:
     @app.post("/release/session", status_code=204, include_in_schema=False)
     async def login(request: Request) -> Response:
         asked = validate(Login, await read_json(request, _LOGIN_BYTES))
-        demand(keys().check({"x-api-key": asked.key}), "operate", "rollout")
+        demand(keys().caller({"x-api-key": asked.key}).roles, "operate", "rollout")
         cookie = sessions.begin(key_digest(asked.key), request.url.scheme == "https")
         return Response(status_code=HTTPStatus.NO_CONTENT, headers={"set-cookie": cookie})
 

@@ -44,7 +44,7 @@ def root_app(settings: Settings, probe: Probe) -> FastAPI:
     @app.get("/metrics")
     def metrics(request: Request) -> Response:
         """The counts of all replicas as one, in Prometheus' text format."""
-        roles = keys.check(request.headers)
+        roles = keys.caller(request.headers).roles
         if "operate" not in roles:
             demand(roles, "metrics", "metrics")
         return Response(exposition(store, use_case.name, time.time()), media_type=CONTENT_TYPE)

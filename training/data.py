@@ -60,7 +60,8 @@ class Dataset:
 def read_dataset(use_case: UseCase, lake: Lake) -> Dataset:
     """The newest version of `lake.training_set`; NoTrainingData when it cannot be trained on.
 
-    Only times, ids and splits of the rows are in memory at once; see `training.batches.room`.
+    Only times, ids, splits and users of the rows are in memory at once; see
+    `training.batches.room`.
     """
     mend = f"run `headrace backfill --use-case {use_case.name}`"
     try:
@@ -79,41 +80,44 @@ def read_dataset(use_case: UseCase, lake: Lake) -> Dataset:
         )
     built = _built_from(use_case, lake, table, mend)
     source = table.to_pyarrow_dataset()
+    owners = [_owners(source.to_table(columns=[name])[name]) for name in judged]
     keys = source.to_table(columns=["q", "event_id", "split"])
-    keys = keys.append_column("row", pa.array(np.arange(keys.num_rows)))
-    for name in judged:
-        owner = source.to_table(columns=[name])[name]
-        keys = keys.append_column("owner", pa.array(_owners(owner)))
-    keys = keys.sort_by([("q", "ascending"), ("event_id", "ascending")])
-    ordered = {split: keys.filter(pc.field("split") == split) for split in SPLITS}
-    for split, part in ordered.items():
-        if not part.num_rows:
+    ordered = _in_order(keys)
+    for split, rows in ordered.items():
+        if not len(rows):
             raise NoTrainingData(
                 f"{lake.training_set}: split {split!r} holds no row: ingest more of the log, "
                 f"then {mend}"
             )
     splits = _fill(use_case, lake, source, list(wanted), keys.num_rows, ordered)
     content = blake2b(digest_size=16)
-    for split, part in ordered.items():
-        content.update(f"{split}:{part.num_rows}\n".encode())
-        for number, chunk in enumerate(part.select(["event_id"]).to_batches(AT_ONCE)):
-            ids = "\n".join(chunk["event_id"].to_pylist())
-            content.update(("\n" * (number > 0) + ids).encode())
+    for split, rows in ordered.items():
+        content.update(f"{split}:{len(rows)}\n".encode())
+        ids = keys["event_id"].take(pa.array(rows))
+        for begin in range(0, len(rows), AT_ONCE):
+            some = "\n".join(ids[begin : begin + AT_ONCE].to_pylist())
+            content.update(("\n" * (begin > 0) + some).encode())
         for name in ("ids", "dense", "labels"):
             for window in splits[split].windows():
                 content.update(getattr(window, name).tobytes())
-    users = {split: part["owner"].to_numpy() for split, part in ordered.items() if judged}
+    users = {split: owner[rows] for split, rows in ordered.items() for owner in owners}
     digest = content.hexdigest()
-    until = max(_at(ordered[split], -1) for split in ("train", "validation"))
-    since = _at(ordered["test"], 0)
+    times = keys["q"].cast(pa.timestamp("us", "UTC"))
+    until = max(times[int(ordered[split][-1])].value for split in ("train", "validation"))
+    since = times[int(ordered["test"][0])].value
     return Dataset(
         splits, table.version(), digest, use_case.item_columns, users, built, until, since
     )
 
 
-def _at(rows: pa.Table, place: int) -> int:
-    """µs: the query time of a row."""
-    return int(rows["q"][place].cast(pa.timestamp("us", "UTC")).value)
+def _in_order(keys: pa.Table) -> dict[str, np.ndarray]:
+    """Split -> int64[n]: its rows' places in the table, by time, then id."""
+    by_time = pc.SortOptions([("q", "ascending"), ("event_id", "ascending")])
+    order = pc.call_function("sort_indices", [keys], by_time).to_numpy().astype(np.int64)
+    known = pc.SetLookupOptions(pa.array(SPLITS))
+    found = pc.call_function("index_in", [keys["split"]], known)
+    codes = pc.fill_null(found, -1).to_numpy()[order]
+    return {split: order[codes == code] for code, split in enumerate(SPLITS)}
 
 
 def _owners(users: pa.ChunkedArray) -> np.ndarray:
@@ -145,16 +149,16 @@ def _fill(
     source: pds.Dataset,
     columns: list[str],
     total: int,
-    ordered: Mapping[str, pa.Table],
+    ordered: Mapping[str, np.ndarray],
 ) -> dict[str, Rows]:
-    """Each split's rows, encoded a record batch at a time, at their places in order of time."""
+    """Each split's rows, whose places in the source are `ordered`, encoded a record batch at a time
+    and put in that order."""
     model = use_case.model
     widths = len(model.categorical), len(use_case.feature_names) + len(model.numeric)
     place = np.full(total, -1, np.int64)
     owner = np.full(total, -1, np.int8)
     splits: dict[str, Rows] = {}
-    for code, (split, part) in enumerate(ordered.items()):
-        at = part["row"].to_numpy()
+    for code, (split, at) in enumerate(ordered.items()):
         place[at], owner[at] = np.arange(len(at)), code
         splits[split] = Rows(
             room(lake.home, (len(at), widths[0]), np.int64),

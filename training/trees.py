@@ -115,7 +115,7 @@ def fit_trees(spec: ModelSpec, data: TrainingData, on_epoch: OnEpoch | None = No
         callbacks=[
             lightgbm.record_evaluation(losses),
             tell,
-            _StopLate("validation", PATIENCE),
+            lightgbm.early_stopping(PATIENCE, verbose=False),
         ],
     )
     both = (losses[name]["binary_logloss"] for name in ("train", "validation"))
@@ -129,23 +129,6 @@ def fit_trees(spec: ModelSpec, data: TrainingData, on_epoch: OnEpoch | None = No
     if better_untrained(model, none, data.dataset):
         return Fitted(none, curve, start)
     return Fitted(model, curve, best)
-
-
-class _StopLate:
-    """Ends training after `patience` rounds without a lower loss on one set."""
-
-    order = 30
-
-    def __init__(self, name: str, patience: int) -> None:
-        self.name, self.patience = name, patience
-        self.lowest, self.at = math.inf, 0
-
-    def __call__(self, env: Any) -> None:
-        loss = next(entry[2] for entry in env.evaluation_result_list if entry[0] == self.name)
-        if loss < self.lowest:
-            self.lowest, self.at = loss, env.iteration
-        elif env.iteration - self.at >= self.patience:
-            raise lightgbm.callback.EarlyStopException(self.at, env.evaluation_result_list)
 
 
 def _columns(ids: np.ndarray, dense: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -18,6 +19,12 @@ from spark_jobs.tables import exists, load
 NOON = parse_time("2019-11-26T12:00:00Z")
 ARRIVAL = parse_time("2019-12-01T00:00:00Z")
 """When the files of the tests landed."""
+
+
+def copy_of(lake: Lake, root: Path) -> Lake:
+    """The lake once more, below `root`, with its checkpoint and online state."""
+    copytree(lake.root, root)
+    return Lake(root, lake.use_case)
 
 
 def impression(name: str, at: int, user: str = "u1", item: str = "i1", **more: Any) -> dict:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from shutil import copytree, rmtree
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from spark_jobs.conservation import conservation
 from spark_jobs.epochs import begin_epoch
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.stream import ingest_available
-from tests.spark.lakes import ARRIVAL, NOON, impression, land_at, rows_of, to_file
+from tests.spark.lakes import ARRIVAL, NOON, copy_of, impression, land_at, rows_of, to_file
 
 FIRST = [impression(f"a{i}", NOON + i * SECOND, user=f"u{i % 3}") for i in range(6)]
 THEN: list[dict[str, Any] | bytes] = [
@@ -56,11 +56,6 @@ def lost(undisturbed: Lake, tmp_path: Path) -> Lake:
     lake = copy_of(undisturbed, tmp_path / "root")
     rmtree(checkpoint_of(lake))
     return lake
-
-
-def copy_of(lake: Lake, root: Path) -> Lake:
-    copytree(lake.root, root)
-    return Lake(root, lake.use_case)
 
 
 def recorded(spark: SparkSession, lake: Lake) -> dict[str, list[dict[str, Any]]]:

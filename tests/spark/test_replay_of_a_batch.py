@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copytree
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from spark_jobs.materialize import materialize
 from spark_jobs.stream import ingest_available
 from spark_jobs.tiles import backfill_tiles
 from tests.spark.dying_writer import BEHIND_IT, IN_A_BATCH
-from tests.spark.lakes import ARRIVAL, NOON, click, impression, land_at, to_file
+from tests.spark.lakes import ARRIVAL, NOON, click, copy_of, impression, land_at, to_file
 
 REPOSITORY = Path(__file__).parents[2]
 KEYS = {
@@ -88,11 +87,6 @@ def dead(begun: Lake, undisturbed: Lake, tmp_path_factory: pytest.TempPathFactor
         copy_of(undisturbed, folder / place)
     kill(folder, *IN_A_BATCH, *BEHIND_IT)
     return folder
-
-
-def copy_of(lake: Lake, root: Path) -> Lake:
-    copytree(lake.root, root)
-    return Lake(root, lake.use_case)
 
 
 def kill(folder: Path, *places: str, use_case: str = "clicks") -> None:

@@ -22,8 +22,8 @@ def bearer(key: str) -> dict[str, str]:
 
 def test_a_key_gives_the_roles_it_was_made_with(path: Path) -> None:
     key = create_key(path, ["predict", "events"], "shop")
-    assert frozenset({"predict", "events"}) == Keys(path).check(bearer(key))
-    assert frozenset({"predict", "events"}) == Keys(path).check({"x-api-key": key})
+    assert frozenset({"predict", "events"}) == Keys(path).caller(bearer(key)).roles
+    assert frozenset({"predict", "events"}) == Keys(path).caller({"x-api-key": key}).roles
 
 
 def test_the_file_holds_no_key_and_is_for_its_owner_alone(path: Path) -> None:
@@ -39,50 +39,50 @@ def test_the_file_holds_no_key_and_is_for_its_owner_alone(path: Path) -> None:
 def test_without_a_known_key_nobody_gets_in(path: Path, headers: dict[str, str]) -> None:
     create_key(path, ["predict"], "shop")
     with pytest.raises(Problem) as refused:
-        Keys(path).check(headers)
+        Keys(path).caller(headers)
     assert HTTPStatus.UNAUTHORIZED == refused.value.status
 
 
 def test_without_a_file_nobody_gets_in(path: Path) -> None:
     with pytest.raises(Problem, match="unknown API key"):
-        Keys(path).check(bearer("hr_any"))
+        Keys(path).caller(bearer("hr_any"))
 
 
 def test_a_key_made_or_removed_later_counts_at_once(path: Path) -> None:
     first = create_key(path, ["predict"], "first")
     keys = Keys(path)
-    keys.check(bearer(first))
+    keys.caller(bearer(first))
     second = create_key(path, ["events"], "second")
-    assert frozenset({"events"}) == keys.check(bearer(second))
+    assert frozenset({"events"}) == keys.caller(bearer(second)).roles
     stored = json.loads(path.read_text())
     path.write_text(json.dumps({"keys": [k for k in stored["keys"] if k["name"] != "first"]}))
     with pytest.raises(Problem):
-        keys.check(bearer(first))
+        keys.caller(bearer(first))
 
 
 def test_a_key_that_is_revoked_in_the_moment_it_was_made_is_gone(path: Path) -> None:
     keys, key = Keys(path), create_key(path, ["operate"], "first")
     made = path.stat().st_mtime_ns
-    assert frozenset({"operate"}) == keys.check(bearer(key))
+    assert frozenset({"operate"}) == keys.caller(bearer(key)).roles
     revoke_key(path, "first")
     os.utime(path, ns=(made, made))
     with pytest.raises(Problem, match="unknown API key"):
-        keys.check(bearer(key))
+        keys.caller(bearer(key))
 
 
 def test_a_key_of_the_same_name_replaces_the_old_one(path: Path) -> None:
     old = create_key(path, ["predict"], "shop")
     new = create_key(path, ["predict"], "shop")
-    Keys(path).check(bearer(new))
+    Keys(path).caller(bearer(new))
     with pytest.raises(Problem):
-        Keys(path).check(bearer(old))
+        Keys(path).caller(bearer(old))
 
 
 def test_keys_made_at_the_same_time_are_all_kept(path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda i: create_key(path, ["predict"], f"k{i}"), range(16)))
     keys = Keys(path)
-    assert 16 == len([keys.check(bearer(key)) for key in made])
+    assert 16 == len([keys.caller(bearer(key)).roles for key in made])
 
 
 @pytest.mark.parametrize("roles", [[], ["admin"]])
@@ -94,7 +94,7 @@ def test_roles_that_do_not_exist_are_refused(path: Path, roles: list[str]) -> No
 def test_a_damaged_file_is_named(path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(ValueError, match=r"keys\.json: not a file of API keys"):
-        Keys(path).check(bearer("hr_any"))
+        Keys(path).caller(bearer("hr_any"))
 
 
 def test_a_missing_role_is_forbidden_by_name() -> None:
