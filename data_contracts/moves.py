@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from getpass import getuser
 from typing import Any
 
@@ -26,6 +26,7 @@ from data_contracts.ledger import (
     written,
 )
 from data_contracts.ledger_store import LedgerStore
+from data_contracts.override import Override
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import (
     CHALLENGER,
@@ -46,19 +47,6 @@ _PATIENCE_S = 5.0
 """How long a mover waits for another one to be done."""
 _READINGS = 5
 """How often ledger and registry are read for once without a move in between."""
-
-
-@dataclass(frozen=True)
-class Override:
-    """Who answers for a move that no gate passed, and why."""
-
-    name: str
-    reason: str
-
-    def __post_init__(self) -> None:
-        for field, text in asdict(self).items():
-            if not text.strip():
-                raise ValueError(f"override: no {field}: who answers for this move, and why?")
 
 
 def _user() -> str:

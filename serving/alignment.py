@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 from data_contracts.exposure import Exposure
 from data_contracts.ledger import INTENT
-from data_contracts.moves import Moves, Override
+from data_contracts.moves import Moves
+from data_contracts.override import Override
 from data_contracts.rollout import START, Plan, Target, adopted, led_to, moves
 from data_contracts.rollout_store import Overtaken, Request, RolloutStore
 from data_contracts.stages import CHAMPION, SHADOW, MoveRefused

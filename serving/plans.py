@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from data_contracts.clock import Clock, format_time
 from data_contracts.gates import Decision
-from data_contracts.moves import Moves, Override
+from data_contracts.moves import Moves
+from data_contracts.override import Override
 from data_contracts.rollout import Plan
 from data_contracts.rollout_store import RolloutStore
 

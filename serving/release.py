@@ -8,7 +8,8 @@ from typing import Any
 from data_contracts.clock import Clock
 from data_contracts.exposure import Exposure
 from data_contracts.gates import Decision
-from data_contracts.moves import Moves, Override
+from data_contracts.moves import Moves
+from data_contracts.override import Override
 from data_contracts.release import judged
 from data_contracts.rollout import ACTIONS, START, Plan, advanced, ended, held, returned
 from data_contracts.rollout_store import Overtaken, Report, Request, RolloutStore

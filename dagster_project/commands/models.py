@@ -105,7 +105,7 @@ def promote(
 
     def work(deployment: Deployment) -> dict[str, Any]:
         from dagster_project.stages.models import promote_version
-        from data_contracts.moves import Override
+        from data_contracts.override import Override
 
         override = Override(by, reason) if by is not None and reason is not None else None
         return promote_version(deployment, version, to, override, seen)
@@ -126,7 +126,7 @@ def demote(
 
     def work(deployment: Deployment) -> dict[str, Any]:
         from dagster_project.stages.models import demote_version
-        from data_contracts.moves import Override
+        from data_contracts.override import Override
 
         return demote_version(deployment, version, Override(by, reason))
 

@@ -6,7 +6,8 @@ from typing import Any
 from dagster_project.deployment import Deployment
 from data_contracts.ledger import INTENT, Row, settled
 from data_contracts.ledger_store import LedgerStore
-from data_contracts.moves import Moves, Override
+from data_contracts.moves import Moves
+from data_contracts.override import Override
 from data_contracts.stages import UNSTAGED, stage_of
 from data_contracts.version_registry import Version
 from training.registry import Registry

@@ -15,7 +15,8 @@ from typing import Any
 
 from data_contracts.lake import Lake
 from data_contracts.ledger_store import LedgerStore
-from data_contracts.moves import Moves, Override
+from data_contracts.moves import Moves
+from data_contracts.override import Override
 from data_contracts.rollout import Plan, Target
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.use_case import load_use_case

@@ -7,7 +7,8 @@ from mlflow import MlflowClient
 
 from data_contracts.gates import Decision
 from data_contracts.lake import Lake
-from data_contracts.moves import Moves, Override
+from data_contracts.moves import Moves
+from data_contracts.override import Override
 from data_contracts.use_case import load_use_case
 from tests.decisions import answered
 from training.registry import Registry

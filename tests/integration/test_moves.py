@@ -11,7 +11,8 @@ from mlflow import MlflowClient
 from data_contracts.gate_rules import Rule, RuleInForce
 from data_contracts.gates import Decision, made
 from data_contracts.lake import Lake
-from data_contracts.moves import Moves, Override
+from data_contracts.moves import Moves
+from data_contracts.override import Override
 from data_contracts.rollout import Rollout
 from data_contracts.stages import MoveRefused
 from tests.decisions import answered

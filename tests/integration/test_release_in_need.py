@@ -10,7 +10,8 @@ from mlflow import MlflowClient
 
 from data_contracts.clock import SystemClock, format_time
 from data_contracts.ledger import INTENT
-from data_contracts.moves import Moves, Override
+from data_contracts.moves import Moves
+from data_contracts.override import Override
 from data_contracts.release import Evidence
 from data_contracts.rollout import Plan, held
 from data_contracts.rollout_store import Report

@@ -10,7 +10,8 @@ import pytest
 from mlflow import MlflowClient
 
 from data_contracts.ledger import fails, stands
-from data_contracts.moves import Moves, Override
+from data_contracts.moves import Moves
+from data_contracts.override import Override
 from data_contracts.release import Evidence
 from data_contracts.rollout import Plan, bucket, salt
 from data_contracts.rollout_store import Report
