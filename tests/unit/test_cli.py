@@ -44,7 +44,7 @@ def test_a_failed_job_is_exit_code_1_and_one_line_with_the_mend(tmp_path: Path):
     done = headrace("report", "--json", "--root", str(tmp_path))
     assert 1 == done.returncode
     assert 1 == len(done.stderr.strip().splitlines())
-    assert "headrace import" in done.stderr
+    assert "headrace train" in done.stderr
     assert "Traceback" not in done.stderr
 
 
