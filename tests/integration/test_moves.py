@@ -1,6 +1,7 @@
 """Moves through MLflow's registry and the ledger: gates, overrides, faults."""
 
 import json
+import os
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,22 @@ def test_a_passed_gate_leads_to_champion_and_a_demotion_back(lake: Lake) -> None
         said["action"],
         said["override"],
     )
+
+
+def test_a_user_without_a_name_looks_and_moves_under_a_number(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container: `getuser` asks these variables, then for the name of the uid."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    moves = Moves(Registry(lake), lake, CLICKS)
+    assert [] == moves.verify()
+    assert f"uid {os.getuid()}" == moves.promote("2", "champion").actor
 
 
 def test_a_version_that_failed_its_gate_moves_only_by_an_override(lake: Lake) -> None:

@@ -117,6 +117,16 @@ def test_an_embedding_is_as_wide_as_it_or_the_model_or_the_rule_says() -> None:
     [
         ({"schedule": "linear"}, "model: schedule 'linear': constant or cosine"),
         ({"negative_rate": 0.0}, "model: negative_rate 0.0: above 0, at most 1"),
+        ({"max_epochs": 0}, "model: max_epochs 0: at least 1"),
+        ({"batch_size": 0}, "model: batch_size 0: at least 1"),
+        ({"hidden": ()}, "model: hidden (): name the width of each layer"),
+        ({"dropout": 1.0}, "model: dropout 1.0: at least 0, below 1"),
+        (
+            {"learning_rate": 0.0, "weight_decay": 0.0},
+            "model: learning_rate 0.0, weight_decay 0.0: above 0, at least 0",
+        ),
+        ({"gradient_clip": 0.0}, "model: gradient_clip 0.0: above 0, or None to clip nothing"),
+        ({"embedding_dim": 0}, "model: embedding_dim 0: at least 1"),
         ({"precision": "fp16"}, "model: precision 'fp16': 32-true or bf16-mixed or 16-mixed"),
         ({"precision": "16-mixed"}, "model: precision '16-mixed' on a cpu: bf16-mixed or 32-true"),
         ({"accelerator": "cuda"}, "model: accelerator 'cuda': cpu or gpu"),
