@@ -74,11 +74,11 @@ class Manifest:
     """`Contract.digest` of the contract by which its rows were taken."""
     golden_rows: int
     """How many golden rows it holds, at least 1."""
-    metrics: Mapping[str, Any]
-    members: Mapping[str, Member]
-    fitted_until: int = 0
+    fitted_until: int
     """µs: the query time of the newest row that its weights were fitted on or chosen by; 0 where
     there was none."""
+    metrics: Mapping[str, Any]
+    members: Mapping[str, Member]
 
     def digest(self) -> str:
         """sha256 of the manifest's canonical JSON: the tag under which a version is registered."""

@@ -76,7 +76,7 @@ def export_bundle(
     folder: Path,
     built: BuiltFrom,
     chosen: Chosen,
-    fitted_until: int = 0,
+    fitted_until: int,
 ) -> Manifest:
     """Write and seal the bundle of `model` in the empty `folder`.
 

@@ -13,7 +13,7 @@ from data_contracts.bundle import FORMAT, open_bundle
 from data_contracts.gates import better_than
 from data_contracts.lake import Lake
 from data_contracts.model_spec import ModelSpec
-from data_contracts.use_case import load_use_case
+from data_contracts.use_case import UseCase, load_use_case
 from tests.integration.sampled import training_set
 from tests.training_table import write_rows
 from training.batches import Rows
@@ -53,9 +53,7 @@ def test_a_version_with_a_feature_more_is_compared_with_the_champion_on_the_same
 def test_a_champion_of_an_older_bundle_format_stays_and_can_be_trained_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use_case, lake = load_use_case(NAME), Lake(tmp_path, NAME)
-    write_rows(use_case, lake, training_set(use_case, every=6))
-    assert "champion" == train(use_case, lake, model="logistic").alias
+    use_case, lake = with_champion(tmp_path)
     monkeypatch.setattr("data_contracts.bundle.FORMAT", FORMAT + 1)
     found = train(use_case, lake, model="logistic")
     check = next(c for c in found.decision.checks if c.name == "better than champion 1")
@@ -68,9 +66,7 @@ def test_a_champion_that_knows_the_test_rows_is_neither_a_rival_nor_a_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where older history came in since, which moves the border of the test back."""
-    use_case, lake = load_use_case(NAME), Lake(tmp_path, NAME)
-    write_rows(use_case, lake, training_set(use_case, every=6))
-    assert "champion" == train(use_case, lake, model="logistic").alias
+    use_case, lake = with_champion(tmp_path)
 
     def moved_back(*given: Any) -> Dataset:
         found = read_dataset(*given)
@@ -85,6 +81,14 @@ def test_a_champion_that_knows_the_test_rows_is_neither_a_rival_nor_a_start(
     assert "challenger" == found.alias
     with pytest.raises(NotContinued, match=f"{known}.*: train with --no-warm-start"):
         train(use_case, lake, model="logistic", choices=Choices(warm_start=True))
+
+
+def with_champion(root: Path) -> tuple[UseCase, Lake]:
+    """A lake whose first version is champion."""
+    use_case, lake = load_use_case(NAME), Lake(root, NAME)
+    write_rows(use_case, lake, training_set(use_case, every=6))
+    assert "champion" == train(use_case, lake, model="logistic").alias
+    return use_case, lake
 
 
 def without_items(model: ModelSpec) -> ModelSpec:

@@ -55,8 +55,9 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
     model = fit("dcn_v2", spec, TrainingData(dataset, spec)).model
     rows = dataset.splits["test"]
     manifest = export_bundle(
-        use_case, "dcn_v2", model, rows, {}, home / "bundle", dataset.built_from, found
-    )
+        use_case, "dcn_v2", model, rows, {}, home / "bundle", dataset.built_from, found,
+        dataset.fitted_until,
+    )  # fmt: skip
     registry = Registry(lake)
     client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
     experiment = client.create_experiment(use_case.name, lake.mlflow_artifacts.as_uri())

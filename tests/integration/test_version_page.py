@@ -23,7 +23,7 @@ def test_the_page_of_a_version_is_given_its_schema_and_nothing_to_load(tmp_path:
             "use_case": "clicks", "model": "logistic", "features": ("a", "b"),
             "categorical": (("item_id", 40),), "numeric": (("position", 2.0),),
             "feature_digests": {"a": "1", "b": "2"}, "contract_version": "1",
-            "contract_digest": "c", "golden_rows": 1, "metrics": {},
+            "contract_digest": "c", "golden_rows": 1, "fitted_until": 0, "metrics": {},
         },
     )  # fmt: skip
     registry = Registry(lake)

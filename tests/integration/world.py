@@ -137,6 +137,7 @@ def export(use_case: UseCase, folder: Path, seed: int = 3, most: float = 1e7) ->
         "contract_version": use_case.contract.version,
         "contract_digest": use_case.contract.digest,
         "golden_rows": len(ids),
+        "fitted_until": 0,
         "metrics": {},
     }
     return seal(folder, said)

@@ -33,6 +33,7 @@ ABOUT: dict[str, Any] = {
     "contract_version": "1.0.0",
     "contract_digest": "ef",
     "golden_rows": 2,
+    "fitted_until": 0,
     "metrics": {"auc": {"value": 0.7, "low": None}},
 }
 

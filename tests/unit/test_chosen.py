@@ -37,7 +37,7 @@ def test_the_module_of_a_found_spec_is_made_again_and_gone_on_from(tmp_path: Pat
     assert replace(CLICKS.model, **FOUND) == chosen.spec
     dataset = replace(data(rows, rows, chosen.spec).dataset, item=CLICKS.item_columns)
     model = build_model("dcn_v2", chosen.spec, dataset.seen(chosen.spec)).eval()
-    parts = CLICKS, "dcn_v2", model, rows, {}, tmp_path, built_from(CLICKS, {}), chosen
+    parts = CLICKS, "dcn_v2", model, rows, {}, tmp_path, built_from(CLICKS, {}), chosen, 0
     manifest = open_bundle(tmp_path, export_bundle(*parts).digest())
     assert SPEC in manifest.members
     again = restored(CLICKS, manifest, tmp_path)

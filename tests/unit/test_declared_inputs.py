@@ -18,7 +18,7 @@ KINDS: tuple[Kind, ...] = ("features", "categorical", "numeric")
 def manifest_of(inputs: Inputs) -> Manifest:
     return Manifest(
         3, "clicks", "dcn_v2", inputs.features, inputs.categorical, inputs.numeric,
-        inputs.feature_digests, "1", "c", 1, {}, {},
+        inputs.feature_digests, "1", "c", 1, 0, {}, {},
     )  # fmt: skip
 
 

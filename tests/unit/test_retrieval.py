@@ -91,7 +91,7 @@ def test_only_a_bundle_of_two_towers_has_vectors(tmp_path: Path) -> None:
     seen = replace(data(some, some, spec).dataset, item=CLICKS.item_columns).seen(spec)
     model = build_model("two_tower", spec, seen).eval()
     built, chosen = built_from(CLICKS, {}), Chosen(spec, {})
-    sealed = export_bundle(CLICKS, "two_tower", model, some, {}, tmp_path, built, chosen)
+    sealed = export_bundle(CLICKS, "two_tower", model, some, {}, tmp_path, built, chosen, 0)
     manifest = open_bundle(tmp_path, sealed.digest())
     assert {"golden.json", "model.onnx", "spec.json", TOWERS, "weights.npz"} == set(
         manifest.members

@@ -32,7 +32,7 @@ def root_of_the_feature(folder: Path, golden: list[float]) -> Bundle:
     said = {
         "use_case": "t", "model": "root", "features": ("x",), "categorical": (("c", 4),),
         "numeric": (), "feature_digests": {"x": "ab"}, "contract_version": "1",
-        "contract_digest": "c", "golden_rows": 2, "metrics": {},
+        "contract_digest": "c", "golden_rows": 2, "fitted_until": 0, "metrics": {},
     }  # fmt: skip
     manifest = seal(folder, said)
     return Bundle("t", "1", manifest.digest(), manifest, folder)
