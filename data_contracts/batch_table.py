@@ -4,15 +4,15 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
-from data_contracts.clock import format_time
+from data_contracts.clock import format_time, micros
 from data_contracts.contract import Contract
+from data_contracts.naming import naming
 
 _OWN = frozenset(("event_id", "event_type", "event_time", "arrived_at"))
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,8 @@ class BatchTable:
 
     def check(self, contract: Contract) -> None:
         """Raise ValueError naming table and field for a declaration that cannot be right."""
-        try:
+        with naming(f"batch table {self.name}"):
             self._check(contract)
-        except ValueError as error:
-            raise ValueError(f"batch table {self.name}: {error}") from error
 
     def _check(self, contract: Contract) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
@@ -79,10 +77,7 @@ class BatchTable:
 
 
 def _plain(value: Any) -> Any:
-    if not isinstance(value, datetime):
-        return value
-    aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-    return format_time((aware - _EPOCH) // timedelta(microseconds=1))
+    return format_time(micros(value)) if isinstance(value, datetime) else value
 
 
 def _json(value: Any) -> str:

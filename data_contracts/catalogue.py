@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from data_contracts.entries import Buckets, Registers
 from data_contracts.features import FeatureGroup
 from data_contracts.use_case import UseCase
 
@@ -50,13 +49,9 @@ def _of_group(group: FeatureGroup) -> list[Listed]:
         Listed(
             name=name, group=group.name, entity=",".join(group.key_fields),
             of=repr(made), window=window.label, type="float64",
-            kind="sketch" if _is_sketch(made) else "exact", default=float(default),
+            kind="sketch" if name in group.sketched else "exact", default=float(default),
             field=getattr(made, "field", ""), nulls=getattr(made, "nulls", ""),
             owner=group.owner, description=group.description,
         )
         for name, window, (_, made), default in rows
     ]  # fmt: skip
-
-
-def _is_sketch(made: object) -> bool:
-    return any(isinstance(part, Registers | Buckets) for part in getattr(made, "parts", ()))

@@ -64,7 +64,13 @@ def parse_time(text: str) -> int:
         raise ValueError(f"outside the years 1 to 9999 in UTC: {text!r}") from None
     except ValueError as error:
         raise ValueError(f"{error}: {text!r}") from None
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return micros(moment)
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds of `moment`, which is UTC where it has no zone."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (aware - _EPOCH) // timedelta(microseconds=1)
 
 
 def format_time(us: int) -> str:

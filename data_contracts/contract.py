@@ -16,6 +16,7 @@ from yaml import YAMLError
 
 from data_contracts.clock import duration
 from data_contracts.digest import digest_of
+from data_contracts.naming import naming
 
 FieldType = Literal["string", "integer", "number", "boolean", "timestamp"]
 
@@ -36,6 +37,15 @@ RESERVED = frozenset(
      "verdict", "arrived")
 )  # fmt: skip
 """Columns that tables hold beside an event's fields."""
+RESERVED_KEYS = frozenset(
+    ("prediction_id", "request_id", "model", "version", "unit", "arm", "epoch", "release",
+     "canary_bps", "fallback", "rank", "boost", "slot_propensity", "slate_propensity",
+     "temperature", "seed")
+)  # fmt: skip
+"""Columns that predictions hold beside their keys."""
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+"""What a column can be called in every store; ours that pass through begin with `_`."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,8 @@ def read_contract(path: Path) -> Contract:
     fields = {str(prop.name): _field(path, prop) for prop in properties}
     if len({name.lower() for name in fields}) != len(properties):
         raise ValueError(f"{path}: two properties share a name: tables do not tell case apart")
+    if strange := [name for name in fields if not _NAME.fullmatch(name)]:
+        raise ValueError(f"{path}: {strange}: a name is letters, digits and _: rename the field")
     for name, kind in REQUIRED_FIELDS.items():
         if name not in fields or fields[name].type != kind or not fields[name].required:
             raise ValueError(f"{path}: needs the required field {name} of logicalType {kind}")
@@ -133,10 +145,8 @@ def read_contract(path: Path) -> Contract:
 def _retention(path: Path, declared: Any) -> int | None:
     if declared is None:
         return None
-    try:
+    with naming(f"{path}: customProperties retention"):
         return duration(str(declared))
-    except ValueError as error:
-        raise ValueError(f"{path}: customProperties retention: {error}") from error
 
 
 def _field(path: Path, prop: SchemaProperty) -> Field:

@@ -9,13 +9,14 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-from data_contracts.clock import parse_time
+from data_contracts.clock import micros, parse_time
 from data_contracts.contract import REQUIRED_FIELDS, Contract
 from data_contracts.keys import Part
+from data_contracts.naming import naming
 from data_contracts.record import check_value
 
 DIMENSIONS = "dimensions"
@@ -25,7 +26,6 @@ VALID_FROM = "valid_from"
 """The column of a dimension's file and table that says from when on a row holds."""
 
 _OWN = frozenset((*REQUIRED_FIELDS, "arrived_at", VALID_FROM))
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,12 @@ class Dimension:
         """
         typed: dict[str, Any] = {}
         for name in (self.key, *self.attributes):
-            try:
+            with naming(name):
                 typed[name] = check_value(contract.fields[name], said.get(name))
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
         if typed[self.key] is None:
             raise ValueError(f"{self.key}: required")
-        try:
+        with naming(VALID_FROM):
             since = _micros(said.get(VALID_FROM))
-        except ValueError as error:
-            raise ValueError(f"{VALID_FROM}: {error}") from error
         return DimensionRow(typed[self.key], since, tuple(typed[n] for n in self.attributes))
 
     def held(self, columns: Mapping[str, Sequence[Any]]) -> Iterator[DimensionRow]:
@@ -76,10 +72,8 @@ class Dimension:
 
     def check(self, contract: Contract) -> None:
         """Raise ValueError naming dimension and field for a declaration that cannot be right."""
-        try:
+        with naming(f"dimension {self.name}"):
             self._check(contract)
-        except ValueError as error:
-            raise ValueError(f"dimension {self.name}: {error}") from error
 
     def _check(self, contract: Contract) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
@@ -155,5 +149,4 @@ def _micros(value: Any) -> int:
         return parse_time(value)
     if not isinstance(value, datetime):
         raise ValueError(f"{value!r:.64} is no time: give a timestamp or RFC 3339 text")
-    aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(microseconds=1)
+    return micros(value)

@@ -33,6 +33,7 @@ from data_contracts.definitions import from_json, to_json
 from data_contracts.derived import Derived, Rate
 from data_contracts.entries import Entries
 from data_contracts.features import FeatureGroup
+from data_contracts.naming import naming
 from data_contracts.windows import Lifetime, Session, Sliding, Tumbling, Window
 
 _COUNTS = (Count, DecayedCount, Distinct, ApproxDistinct)
@@ -45,24 +46,21 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 def check_group(group: FeatureGroup, contract: Contract) -> None:
     """Raise ValueError naming group and field for a declaration that cannot be right."""
-    try:
+    with naming(f"group {group.name}"):
         _check_form(group)
         _check_entity(group, contract)
         _check_windows(group)
         _check_ttl(group)
         _check_retention(group, contract)
         for name, aggregate in group.aggregates.items():
-            try:
+            with naming(f"aggregate {name}"):
                 _check_aggregate(aggregate)
                 for part in aggregate.parts:
                     _check_source(part, aggregate, contract, group.max_events)
-            except ValueError as error:
-                raise ValueError(f"aggregate {name}: {error}") from error
         _check_derived(group)
+        _check_features(group, contract)
         _check_record(group)
         _check_size(group)
-    except ValueError as error:
-        raise ValueError(f"group {group.name}: {error}") from error
 
 
 def _check_form(group: FeatureGroup) -> None:
@@ -77,21 +75,25 @@ def _check_form(group: FeatureGroup) -> None:
                 raise ValueError(
                     f"{what} {name!r}: a name is lower-case letters, digits and _: rename it"
                 )
+    if isinstance(cast(Any, group.windows), get_args(Window)):
+        raise ValueError(f'windows {group.windows!r}: give a tuple, e.g. (Sliding("1h"),)')
     _check_kinds("window", {repr(window): window for window in group.windows}, Window)
     _check_kinds("aggregate", group.aggregates, Aggregate)
     _check_kinds("derived", group.derived, Derived)
     for name, aggregate in group.aggregates.items():
-        try:
+        with naming(f"aggregate {name}"):
             normal(aggregate.where)
-        except ValueError as error:
-            raise ValueError(f"aggregate {name}: {error}") from error
         of = f"aggregate {name}: {getattr(aggregate, 'field', '')!r}"
+        _check_field(of, getattr(aggregate, "field", ""))
+        for option in ("scale", "cap", "k", "bits"):
+            number: Any = getattr(aggregate, option, 1)
+            if not isinstance(number, int):
+                raise ValueError(f"{of}: {option} {number!r}: give a whole number")
         nulls = getattr(aggregate, "nulls", "skip")
         if nulls not in get_args(Nulls):
             raise ValueError(f"{of}: nulls {nulls!r}: say one of {get_args(Nulls)}")
-        scale: Any = getattr(aggregate, "scale", 1)
-        if not isinstance(scale, int) or scale < 1:
-            raise ValueError(f"{of}: scale {scale!r}: give a whole number from 1 on")
+        if (scale := getattr(aggregate, "scale", 1)) < 1:
+            raise ValueError(f"{of}: scale {scale}: give a whole number from 1 on")
     for name, default in group.defaults.items():
         if not math.isfinite(default):
             raise ValueError(f"defaults: {name} {default!r}: give a finite number")
@@ -100,6 +102,13 @@ def _check_form(group: FeatureGroup) -> None:
             raise ValueError(f"defaults: {name}: a {kind} of nothing is 0: leave it out")
     if not group.max_events >= 1:
         raise ValueError(f"max_events {group.max_events} is below 1")
+
+
+def _check_field(of: str, field: Any) -> None:
+    if not isinstance(field, str):
+        raise ValueError(f"{of}: field {field!r}: name a field of the contract")
+    if field == TIME:
+        raise ValueError(f"{of}: is a time, not a number: SinceLast says how long ago one was")
 
 
 def _check_kinds(what: str, held: Any, known: Any) -> None:
@@ -165,10 +174,8 @@ def reach(window: Window) -> int | None:
 def _check_ttl(group: FeatureGroup) -> None:
     if not group.ttl:
         return
-    try:
+    with naming("ttl"):
         ttl = duration(group.ttl)
-    except ValueError as error:
-        raise ValueError(f"ttl: {error}") from error
     for window in group.windows:
         far = reach(window)
         if far is None:
@@ -224,7 +231,7 @@ def _check_source(part: object, aggregate: object, contract: Contract, events: i
             kind = "event types" if name == "event_type" else f"values of {name!r}"
             raise ValueError(f"{kind} {sorted(unknown)} are not declared")
     if source.field is None or source.field == TIME:
-        return
+        return  # Of no field: how many events there were, or when.
     if source.field not in contract.fields:
         raise ValueError(f"field {source.field!r} is not in the contract")
     field = contract.fields[source.field]
@@ -278,6 +285,17 @@ def _check_derived(group: FeatureGroup) -> None:
                 raise ValueError(
                     f"derived {name}: strength must be above 0, and both it and prior finite"
                 )
+
+
+def _check_features(group: FeatureGroup, contract: Contract) -> None:
+    made: dict[str, str] = {}
+    for feature, name, window in group.declared:
+        one = f"{name} over {window.label}"
+        if feature in made:
+            raise ValueError(f"feature {feature}: is {made[feature]}, and {one}: rename one")
+        if feature in contract.fields:
+            raise ValueError(f"feature {feature}: {contract.name} has a field of its name: rename")
+        made[feature] = one
 
 
 def _check_size(group: FeatureGroup) -> None:

@@ -1,6 +1,6 @@
 """A feature group: the one declaration that stream, backfill, training set and reader interpret."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -111,15 +111,18 @@ class FeatureGroup:
     @cached_property
     def features(self) -> Mapping[str, tuple[str, Window]]:
         """Feature -> the aggregate or derived feature and the window that it is of, in order."""
+        return {feature: (name, window) for feature, name, window in self.declared}
+
+    @property
+    def declared(self) -> Iterator[tuple[str, str, Window]]:
+        """(feature, the aggregate or derived feature, the window that it is of), in order."""
         values = [
             (name + out, name) for name, agg in self.aggregates.items() for out in agg.outputs
         ]
         values += [(name, name) for name in self.derived]
-        return {
-            f"{self.name}_{value}_{window.label}": (name, window)
-            for window in self.windows
-            for value, name in values
-        }
+        for window in self.windows:
+            for value, name in values:
+                yield f"{self.name}_{value}_{window.label}", name, window
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from data_contracts.clock import duration
 from data_contracts.contract import Contract
 from data_contracts.digest import digest_of
+from data_contracts.naming import naming
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,8 @@ class Label:
 
     def check(self, contract: Contract) -> None:
         """Raise ValueError naming the field when the label does not fit the contract."""
-        try:
+        with naming("label: within"):
             duration(self.within)
-        except ValueError as error:
-            raise ValueError(f"label: within: {error}") from error
         if not self.positive or not self.match:
             raise ValueError("label: `positive` and `match` must name what makes a row positive")
         if unknown := {self.on, *self.witnesses} - set(contract.event_types):

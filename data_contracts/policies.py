@@ -1,10 +1,12 @@
 """What a use case declares of the policies that made its log: which one is valued from which."""
 
+import csv
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_contracts.clock import parse_time
+from data_contracts.naming import naming
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,14 @@ class OffPolicy:
         """Raise ValueError naming what the contract or the use case's folder does not have."""
         if missing := {"policy", "propensity"} - set(fields):
             raise ValueError(f"off_policy: needs the fields {sorted(missing)} in the contract")
-        try:
+        with naming("off_policy: closed"):
             _ = parse_time(self.closed) if self.closed else None
-        except ValueError as error:
-            raise ValueError(f"off_policy: closed: {error}") from error
+        if unknown := set(self.action) - set(fields):
+            raise ValueError(f"off_policy: action {sorted(unknown)}: not in the contract")
         if not (folder / self.action_distribution).is_file():
             raise ValueError(f"off_policy: {self.action_distribution} is missing")
+        with open(folder / self.action_distribution, newline="") as lines:
+            held = set[str](csv.DictReader(lines).fieldnames or ())
+        if lacking := {*self.action, "probability"} - held:
+            told = f"off_policy: {self.action_distribution}: no column {sorted(lacking)}"
+            raise ValueError(f"{told}: its first line names the columns")

@@ -14,7 +14,7 @@ from typing import Any
 
 from data_contracts.batch_table import BatchTable
 from data_contracts.clock import DAY, duration
-from data_contracts.contract import Contract, read_contract
+from data_contracts.contract import RESERVED_KEYS, Contract, read_contract
 from data_contracts.dimension import Dimension, check_dimensions
 from data_contracts.encoding import HOUR_OF_DAY
 from data_contracts.evaluation import Evaluation
@@ -24,6 +24,7 @@ from data_contracts.features import FeatureGroup
 from data_contracts.gate_rules import Rule, RuleInForce, check_rules, effective
 from data_contracts.labels import Label
 from data_contracts.model_spec import ModelSpec
+from data_contracts.naming import naming
 from data_contracts.policies import OffPolicy
 from data_contracts.rollout import Rollout
 from data_contracts.rules import FILE, Rules
@@ -122,6 +123,9 @@ class Declaration:
     """Functions in the folder's `rules.py` that drop candidates or put them forward."""
     assumed_lag: str = ""
     """How long after its arrival an imported event would have been readable online, e.g. `5s`."""
+    fresh_within: str = ""
+    """How long ago, e.g. `1h`, the newest event may have arrived for Dagster to go on from the
+    events; any time where it is empty, as for a log that has ended."""
     vacuum_after: str = "7d"
     """How long files that no table names any more stay for the readers that still hold them."""
     batch_tables: tuple[BatchTable, ...] = ()
@@ -237,10 +241,8 @@ def load_use_case(reference: str) -> UseCase:
     if not isinstance(declared, Declaration):
         raise ValueError(f"{folder / 'use_case.py'}: must assign a Declaration to USE_CASE")
     use_case = UseCase(folder.name, folder, contract, declared)
-    try:
+    with naming(f"use case {folder.name}"):
         _check(use_case)
-    except ValueError as error:
-        raise ValueError(f"use case {folder.name}: {error}") from error
     return use_case
 
 
@@ -254,6 +256,8 @@ def _check(use_case: UseCase) -> None:
     contract, declared = use_case.contract, use_case.declared
     if not re.fullmatch(r"[a-z][a-z0-9_]*", use_case.name):
         raise ValueError("its folder's name must be lower-case letters, digits and _: rename it")
+    if taken := sorted(RESERVED_KEYS & {*use_case.entities, *use_case.identity}):
+        raise ValueError(f"entities {taken}: names of columns of predictions: rename the fields")
     for group in declared.groups:
         check_group(group, contract)
     names = [group.name for group in declared.groups]
@@ -294,18 +298,18 @@ def _check(use_case: UseCase) -> None:
         raise ValueError(
             f"retrain: {retrain.alarms} alarms of {retrain.windows} windows never ring"
         )
-    try:
+    if not 0 < retrain.drift_share <= 1:
+        raise ValueError(f"retrain: drift_share {retrain.drift_share} is not above 0 and up to 1")
+    if len(retrain.cron.split()) != 5:
+        raise ValueError(f"retrain: cron {retrain.cron!r}: give five fields, e.g. '0 3 * * *'")
+    with naming("retrain: cooldown"):
         duration(retrain.cooldown)
-    except ValueError as error:
-        raise ValueError(f"retrain: cooldown: {error}") from error
-    try:
+    with naming("assumed_lag"):
         _ = duration(declared.assumed_lag or "1s")
-    except ValueError as error:
-        raise ValueError(f"assumed_lag: {error}") from error
-    try:
+    with naming("fresh_within"):
+        _ = duration(declared.fresh_within or "1s")
+    with naming("vacuum_after"):
         check_vacuum(declared.vacuum_after)
-    except ValueError as error:
-        raise ValueError(f"vacuum_after: {error}") from error
     if declared.off_policy is not None:
         declared.off_policy.check(contract.fields, use_case.folder)
     if use_case.log is not None and not use_case.log.exists():

@@ -18,6 +18,7 @@ from data_contracts.use_case import UseCase
 from spark_jobs.batch_start import BatchStart
 from spark_jobs.columns import micros
 from spark_jobs.dimensions import NONE, newest_version, stored_rows
+from spark_jobs.given_columns import check_columns
 from spark_jobs.schemas import event_fields
 
 
@@ -70,11 +71,14 @@ def with_declared(
     use_case: UseCase, lake: Lake, rows: DataFrame, wanted: Sequence[str], time: str
 ) -> DataFrame:
     """`rows` with those of the `wanted` event fields that they lack, or hold as null, and a
-    dimension has, as of the column `time`; without the dimension's key they stay as they are."""
+    dimension has, as of the column `time`; without the dimension's key they stay as they are.
+    ValueError naming a column of a dimension that is of another type than its event field."""
     held, dimensions = set(rows.columns), use_case.declared.dimensions
     mine = [d for d in dimensions if d.key in held and {*d.attributes} & {*wanted}]
     if not mine or time not in held:
         return rows
+    given = [name for d in mine for name in (d.key, *d.attributes) if name in held]
+    check_columns(use_case.contract, rows, time, given, ())
     tables = {d.name: AsOf(stored_rows(lake, d, newest_version(lake, d))) for d in mine}
     fields = {field.name: field for field in event_fields(use_case.contract)}
     gained = [n for d in mine for n in d.attributes if n not in held]

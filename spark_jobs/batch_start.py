@@ -6,7 +6,7 @@ other keys. One is under way at a time: its note is enough.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class Begun:
     contract: Contract
     dimensions: Mapping[str, int]
     """Dimension -> the version of its table."""
+    declared: Mapping[str, Sequence[str]] | None = None
+    """Dimension -> its key and its attributes; None in the note of an older build."""
 
 
 def begun_file(lake: Lake) -> Path:
@@ -58,14 +60,19 @@ class BatchStart:
     def of(self, seq: int) -> Begun:
         """What batch `seq` began with; noted durably if it begins now.
 
-        ValueError where it began under a contract of fields that are not declared so any more.
+        ValueError where it began with fields or dimensions that are not declared so any more.
         """
         begun = self._last
         if begun is None or begun.seq != seq:
             versions = {d.name: newest_version(self._lake, d) for d in self._dimensions}
-            begun = Begun(seq, self._clock.now(), self._contract, versions)
+            begun = Begun(seq, self._clock.now(), self._contract, versions, self._declared())
             write_atomically(begun_file(self._lake), json.dumps(asdict(begun)))
             self._last = begun
+        if begun.declared not in (None, self._declared()):
+            raise ValueError(
+                f"{begun_file(self._lake)}: batch {seq} began with the dimensions {begun.declared} "
+                "(each its key and attributes): run this once with those, which ends the batch"
+            )
         declared = {name: field.type for name, field in self._contract.fields.items()}
         for name, field in begun.contract.fields.items():
             if declared.get(name) != field.type:
@@ -75,6 +82,9 @@ class BatchStart:
                     "batch"
                 )
         return begun
+
+    def _declared(self) -> dict[str, list[str]]:
+        return {d.name: [d.key, *d.attributes] for d in self._dimensions}
 
 
 def _contract(held: Mapping[str, Any]) -> Contract:

@@ -25,15 +25,15 @@ def label_rows(use_case: UseCase, events: DataFrame) -> DataFrame:
         order = Window.partitionBy(*label.first_per).orderBy("event_time", "event_id")
         rows = rows.withColumn("_n", sf.row_number().over(order)).where("_n = 1").drop("_n")
     outcomes = events.where(sf.col("event_type").isin(*label.witnesses))
-    complete_to = outcomes.agg(sf.max("event_time").alias("complete_to"))
+    complete_to = outcomes.agg(sf.max("event_time").alias("_complete_to"))
     within = sf.expr(f"INTERVAL {label.window} MICROSECOND")
-    settled = sf.col("event_time") + within <= sf.col("complete_to")
+    settled = sf.col("event_time") + within <= sf.col("_complete_to")
     return (
         rows.join(positives(use_case, events), "event_id", "left")
         .withColumn("label", sf.coalesce("label", sf.lit(0)))
         .crossJoin(complete_to)
         .withColumn("mature", sf.coalesce(settled, sf.lit(False)))
-        .drop("complete_to")
+        .drop("_complete_to")
     )
 
 

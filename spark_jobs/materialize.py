@@ -146,15 +146,15 @@ def packed_and_later(
     span = f"day >= '{max(first, folded)}' AND day < '{today}' AND seq <= {seq}"
     # Read once: the days that count as built are those of the very rows that are merged.
     tiles = load_packed(spark, lake.tiles, group, span, of)
-    days = tiles.group_by("day").aggregate([("seq", "max")]).rename_columns(["day", "built_seq"])
-    built = spark.createDataFrame(days, "day string, built_seq long")
+    days = tiles.group_by("day").aggregate([("seq", "max")]).rename_columns(["day", "_built_seq"])
+    built = spark.createDataFrame(days, "day string, _built_seq long")
     day, later_seq = sf.col("day"), sf.col("seq")
     events = load_events(spark, use_case, lake).where(later_seq <= seq)
     events = events.withColumn("key", key_column(group.key_fields)).where("key IS NOT NULL")
     if of is not None:
         events = events.where(sf.col("key") == of)
     events = events.transform(with_day).where(day >= first).join(sf.broadcast(built), "day", "left")
-    held = sf.when(day < folded, sf.lit(base_seq)).otherwise(sf.coalesce("built_seq", sf.lit(0)))
+    held = sf.when(day < folded, sf.lit(base_seq)).otherwise(sf.coalesce("_built_seq", sf.lit(0)))
     return pa.concat_tables([base, tiles]), events.where(later_seq > held)
 
 

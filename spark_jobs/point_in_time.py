@@ -22,7 +22,8 @@ NO_LIMIT = np.iinfo(np.int64).max
 BUCKETS_A_PARTITION = 16
 """Keys are worked on a bucket at a time, so that a task holds a part of its rows only."""
 
-_BUCKET, _KEY = "_bucket", "_key"
+INTERNAL = _BUCKET, _KEY = "_bucket", "_key"
+"""Columns that rows have on their way."""
 
 
 def at_query_times(group: FeatureGroup, events: DataFrame, queries: DataFrame) -> DataFrame:
@@ -45,7 +46,7 @@ def with_group(
     """`rows` with the group's features of the text `key` at the timestamp `q` beside them.
 
     A row sees the events of its key that the window law gives at `q`, with `seq` only those up to
-    its own, and where events have a column `known_at` only those known by `q`; a null key or time
+    its own, and where events have a column `_known_at` only those known by `q`; a null key or time
     gets the declared defaults.
     """
     filters, values = used_fields([group])
@@ -60,7 +61,7 @@ def with_group(
     )  # fmt: skip
     # Rows without a key are spread by their time; a salt must not be random.
     spread = sf.coalesce(key, moment.cast("string"))
-    asked = rows.select(_bucket(events, spread), key.alias(_KEY), *rows.columns)
+    asked = rows.select(_bucket(events, spread), key.alias(_KEY), "*")
     added = [StructField(name, DoubleType(), False) for name in group.feature_names]
 
     def kernel(facts: pa.Table, asked: pa.Table) -> pa.Table:

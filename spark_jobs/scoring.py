@@ -22,11 +22,11 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import Reading, View, ViewRegistry, joint_digest, reading
 from spark_jobs.attributes import with_declared
 from spark_jobs.columns import micros
-from spark_jobs.dataset import check_columns
 from spark_jobs.engine import Graph, engine
 from spark_jobs.events import load_events
+from spark_jobs.given_columns import check_columns
 from spark_jobs.keys import key_column
-from spark_jobs.point_in_time import with_group
+from spark_jobs.point_in_time import INTERNAL, with_group
 from spark_jobs.tables import newest_seq, read_rows, written_columns
 from spark_jobs.worker_errors import told_by_workers
 
@@ -88,7 +88,8 @@ def score_table(
     views += [View(view.group, "ready") for view in ViewRegistry(lake).views().values()]
     found = reading(features, views)
     names = {name for group in found.groups for name in group.feature_names}
-    check_columns(use_case.contract, rows, time, use_case.inputs, {*names, *SCORES.names})
+    taken = {*names, *SCORES.names, *INTERNAL}
+    check_columns(use_case.contract, rows, time, use_case.inputs, taken)
     seq = newest_seq(spark, lake.events)
     events = load_events(spark, use_case, lake).where(sf.col("seq") <= seq)
     filled = _with_features(events, rows, found, time)

@@ -30,6 +30,8 @@ def spark_session(log: Path, master: str = "local[2]", memory: str = "2g") -> Sp
         "spark.sql.session.timeZone": "UTC",
         # INT96, Spark's default, is read back as nanoseconds, which year 1 does not have.
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        # What pandas writes by default is read as a long, which `read_rows` makes a time again.
+        "spark.sql.legacy.parquet.nanosAsLong": "true",
         "spark.sql.shuffle.partitions": "2",
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.sql.execution.arrow.pyspark.enabled": "true",

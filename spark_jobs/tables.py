@@ -13,8 +13,10 @@ from delta.exceptions import (
 )
 from delta.tables import DeltaTable
 from deltalake.exceptions import DeltaError
+from pyarrow.dataset import dataset
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
 
 BUSY = (
     ConcurrentAppendException,
@@ -50,15 +52,22 @@ def version_of(spark: SparkSession, path: Path) -> int:
 def read_rows(spark: SparkSession, path: Path) -> tuple[DataFrame, int | None]:
     """The Delta table at `path` as it is now, with its version; else the parquet there, and None.
 
-    ValueError when it is neither.
+    Times in nanoseconds, as pandas writes them, are cut to the µs. ValueError when it is neither.
     """
     if exists(spark, path):
         version = version_of(spark, path)
         return load(spark, path, version), version
     try:
-        return spark.read.parquet(str(path)), None
-    except AnalysisException as error:
+        schema = dataset(str(path), format="parquet").schema
+        rows = spark.read.parquet(str(path))
+    except (AnalysisException, pa.ArrowInvalid, FileNotFoundError) as error:
         raise ValueError(f"{path}: neither a Delta table nor parquet: give one") from error
+    for field in schema:
+        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
+            moment = sf.timestamp_micros(sf.floor(sf.col(f"`{field.name}`") / 1000))
+            kind = "timestamp" if field.type.tz else "timestamp_ntz"
+            rows = rows.withColumn(field.name, moment.cast(kind))
+    return rows, None
 
 
 def written_columns(spark: SparkSession, path: Path) -> set[str] | None:

@@ -20,12 +20,12 @@ from data_contracts.use_case import UseCase
 from spark_jobs.events import arrival
 
 _LOG = "visible_at.jsonl"
-KNOWN_AT = "known_at"
+KNOWN_AT = "_known_at"
 
 
 @dataclass(frozen=True)
 class Visibility:
-    """Events, each with the column `known_at`, and how many of these times are assumed."""
+    """Events, each with the column `_known_at`, and how many of these times are assumed."""
 
     events: DataFrame
     recorded: int

@@ -140,6 +140,12 @@ def test_labels_in_a_delta_table_get_what_the_same_labels_in_parquet_get(
     taste = next(group for group in WORLD.groups if group.name == "taste")
     expected = [{**r, "category": category(r), **wanted(taste, events, r)} for r in ASKED]
     assert 7 == sum(row["taste_impressions_24h"] + row["taste_clicks_24h"] > 0 for row in expected)
+    pq.write_table(
+        table_of(ASKED).set_column(1, "item_id", pa.array(range(15))), tmp_path / "other"
+    )
+    asked = tmp_path / "other", tmp_path / "none", taste.feature_names
+    with pytest.raises(ValueError, match="column 'item_id' is bigint, string is needed: cast it"):
+        build_dataset(spark, WORLD, lake, *asked, "at")
     for name in ("labels.parquet", "labels"):
         out = tmp_path / f"out-{name}"
         build_dataset(spark, WORLD, lake, tmp_path / name, out, taste.feature_names, "at")

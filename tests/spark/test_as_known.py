@@ -78,7 +78,8 @@ def test_a_row_sees_what_could_be_read_by_its_time(
     found = pq.read_table(tmp_path / "out").sort_by("at")
     by_time = [expected[i] for i in sorted(range(len(asked)), key=asked.__getitem__)]
     assert by_time == [[row[name] for name in WANTED] for row in found.to_pylist()]
-    said = compared_as_known(spark, clicks, lake, spark.read.parquet(str(tmp_path / "out")), "at")
+    frame = spark.read.parquet(str(tmp_path / "out"))
+    said = compared_as_known(spark, clicks, lake, frame, "at", WANTED)
     assert (3, 30, "5s") == tuple(
         said[name] for name in ("events_recorded", "events_assumed", "assumed_lag")
     )
@@ -104,7 +105,7 @@ def test_the_backlog_of_a_topic_or_a_collector_is_known_from_the_first_batch_on(
     (began,) = noted(spark, lake).values()
     told = with_known_at(spark, silent, lake, load_events(spark, silent, lake))
     assert (30, 0) == (told.recorded, told.assumed)
-    known = told.events.select(sf.unix_micros("known_at")).distinct().collect()
+    known = told.events.select(sf.unix_micros("_known_at")).distinct().collect()
     assert [(began,)] == [tuple(row) for row in known]
 
 

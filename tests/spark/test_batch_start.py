@@ -84,11 +84,16 @@ def test_what_a_batch_began_with_is_read_back_whole_under_another_clock_and_cont
     wide = load_use_case(name)
     narrow = replace(wide.contract, max_future_skew=1, retention=2)
     dimensions = {dimension.name: NONE for dimension in wide.declared.dimensions}
-    begun = Begun(3, NOON, narrow, dimensions)
+    declared = {d.name: [d.key, *d.attributes] for d in wide.declared.dimensions}
+    begun = Begun(3, NOON, narrow, dimensions, declared)
     assert begun == BatchStart(replace(wide, contract=narrow), lake, ReplayClock(NOON)).of(3)
     later = BatchStart(wide, lake, ReplayClock(NOON + HOUR))
     assert begun == later.of(3)
-    assert Begun(4, NOON + HOUR, wide.contract, dimensions) == later.of(4) == last_begun(lake)
+    assert (
+        Begun(4, NOON + HOUR, wide.contract, dimensions, declared)
+        == later.of(4)
+        == last_begun(lake)
+    )
 
 
 def test_a_batch_that_began_with_another_type_of_field_is_refused_by_name(
@@ -99,6 +104,16 @@ def test_a_batch_that_began_with_another_type_of_field_is_refused_by_name(
     BatchStart(clicks, lake, SystemClock()).of(7)
     changed = replace(clicks, contract=replace(clicks.contract, fields=fields))
     with pytest.raises(ValueError, match=r"begun\.json: batch 7 began .* position as integer: run"):
+        BatchStart(changed, lake, SystemClock()).of(7)
+    assert 8 == BatchStart(changed, lake, SystemClock()).of(8).seq
+
+
+def test_a_batch_that_began_with_another_dimension_is_refused_by_name(lake: Lake) -> None:
+    world = load_use_case("world")
+    BatchStart(world, lake, SystemClock()).of(7)
+    changed = replace(world, declared=replace(world.declared, dimensions=()))
+    told = r"begun\.json: batch 7 began with the dimensions .*'item': .'item_id', 'category'"
+    with pytest.raises(ValueError, match=told):
         BatchStart(changed, lake, SystemClock()).of(7)
     assert 8 == BatchStart(changed, lake, SystemClock()).of(8).seq
 

@@ -34,6 +34,9 @@ ROWS = [
 ]
 
 
+WANTED = "item_impressions_1h"
+
+
 @pytest.fixture
 def ingested(spark: SparkSession, clicks: UseCase, lake: Lake, tmp_path: Path) -> Lake:
     land_at(lake, to_file(tmp_path / "log.jsonl", LOG))
@@ -84,6 +87,37 @@ def test_labels_that_cannot_be_joined_are_refused_by_name(
     with pytest.raises(ValueError, match=said):
         build_dataset(spark, clicks, ingested, labels, tmp_path / "out", features, time)
     assert not (tmp_path / "out").exists()
+
+
+def test_labels_as_pandas_writes_them_get_what_others_get(
+    spark: SparkSession, clicks: UseCase, ingested: Lake, labels: Path, tmp_path: Path
+) -> None:
+    """Times in nanoseconds; and a feature that is asked for twice."""
+    rows = pq.read_table(labels)
+    build_dataset(spark, clicks, ingested, labels, tmp_path / "out", [WANTED], "at")
+    expected = sorted(pq.read_table(tmp_path / "out").to_pylist(), key=str)
+    frame = rows.to_pandas().astype({"at": "datetime64[ns, UTC]"})
+    frame.to_parquet(tmp_path / "pandas")
+    assert "ns" == pq.read_schema(tmp_path / "pandas").field("at").type.unit
+    asked = tmp_path / "pandas", tmp_path / "other", [WANTED, WANTED]
+    build_dataset(spark, clicks, ingested, *asked, "at")
+    found = pq.read_table(tmp_path / "other")
+    assert [*rows.column_names, WANTED] == found.column_names
+    assert expected == sorted(found.to_pylist(), key=str)
+    frame.rename(columns={"bought": "label.bought"}).to_parquet(tmp_path / "dotted")
+    with pytest.raises(ValueError, match=r"columns .'label.bought'. have dots"):
+        build_dataset(spark, clicks, ingested, tmp_path / "dotted", tmp_path / "no", [], "at")
+
+
+def test_what_is_no_table_is_refused_by_its_path(
+    spark: SparkSession, clicks: UseCase, ingested: Lake, tmp_path: Path
+) -> None:
+    for path in (tmp_path / "labels.csv", tmp_path / "folder" / "labels.csv"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("user_id,at\nu0,2019-11-24T12:00:00Z\n")
+    for given in (tmp_path / "labels.csv", tmp_path / "folder"):
+        with pytest.raises(ValueError, match=f"{given}: neither a Delta table nor parquet"):
+            build_dataset(spark, clicks, ingested, given, tmp_path / "out", [WANTED], "at")
 
 
 def test_a_session_is_explained_by_its_own_chain(

@@ -70,6 +70,14 @@ BREACHES: dict[str, tuple[Any, str]] = {
         lambda d: d["schema"][0]["properties"].append({**field(d, "policy"), "name": "Policy"}),
         "two properties share a name: tables do not tell case apart",
     ),
+    "a field with a dot": (
+        lambda d: d["schema"][0]["properties"].append({**field(d, "policy"), "name": "user.tier"}),
+        r".'user.tier'.: a name is letters, digits and _: rename the field",
+    ),
+    "a field named like ours": (
+        lambda d: d["schema"][0]["properties"].append({**field(d, "policy"), "name": "_known_at"}),
+        "._known_at.*: a name is letters",
+    ),
     "a field twice": (
         lambda d: d["schema"][0]["properties"].append(field(d, "policy")),
         "two properties share a name",

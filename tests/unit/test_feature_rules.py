@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from data_contracts.aggregates import (
     Mean,
     Min,
     Quantile,
+    SinceLast,
     StdDev,
     Sum,
     TopK,
@@ -76,6 +78,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "aggregate x: 'position': nulls 'ignore': say one of .'skip', 'zero'.",
     ),
     "half a scale": ({"x": Mean("position", scale=1.5)}, "'position': scale 1.5: give a whole"),
+    "a cap that is no whole number": (
+        {"x": Distinct("item_id", cap=2.5)},
+        "'item_id': cap 2.5: give a whole number",
+    ),
+    "a mean of times": ({"x": Mean("event_time")}, "'event_time': is a time, not a number"),
+    "a sum of no field": ({"x": Sum(None)}, "field None: name a field of the contract"),
     "no aggregate": ({"x": "count"}, "aggregate x: 'count' is none of Count, "),
     "a name with a space": ({"n m": Count()}, "aggregate 'n m': a name is lower-case"),
     "no name": ({"": Count()}, "aggregate '': a name is lower-case"),
@@ -84,8 +92,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "feature user_y_1h: its record is another",
     ),
     "a number that JSON does not take": (
-        {"x": Distinct("item_id", cap=np.int64(3))},
-        "int64 is not JSON serializable: use plain numbers",
+        {"x": Quantile("position", rank=Fraction(1, 2))},
+        "Fraction is not JSON serializable: use plain numbers",
     ),
     "a filter by an unknown field": (
         {"x": Count(where={"shade": ("red",)})},
@@ -243,6 +251,20 @@ def test_a_window_above_the_retention_is_refused(window: Window, refused: bool) 
         ({"derived": {"d m": Difference("n", "n")}}, "derived 'd m': a name is lower-case"),
         ({"derived": {"d": Rate("n", "n", float("nan"), 1.0)}}, "derived d: strength must be"),
         ({"max_events": 0}, "max_events 0 is below 1"),
+        ({"windows": Sliding("1h")}, "windows Sliding.*: give a tuple, e.g. .Sliding"),
+        ({"windows": (Sliding(3600),)}, "expected string or bytes-like object, got 'int'"),
+        ({"defaults": {"n": "x"}}, "must be real number, not str"),
+        (
+            {
+                "aggregates": {"n": Count(), "n_last": SinceLast()},
+                "windows": (Sliding("1d"), Tumbling("1d")),
+            },
+            "feature user_n_last_1d: is n_last over 1d, and n over last_1d: rename one",
+        ),
+        (
+            {"aggregates": {"p": LastK("position", k=2), "p_1": Count()}},
+            "feature user_p_1_1h: is p over 1h, and p_1 over 1h: rename one",
+        ),
     ],
 )
 def test_a_form_that_no_engine_could_keep_is_refused(changes: Any, said: str) -> None:

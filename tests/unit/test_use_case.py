@@ -52,6 +52,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "two groups of one name": (user(name="item"), "each with its own name"),
     "an unknown key": (user(entity="visitor"), "group user: entity 'visitor'"),
     "a key that is no text": (user(entity="affinity"), "entity 'affinity' is a number: name a"),
+    "a key named like a column of predictions": (
+        user(entity="rank"),
+        "entities .'rank'.: names of columns of predictions: rename the fields",
+    ),
+    "groups that are no list": ({"groups": USER}, "'FeatureGroup' object is not iterable"),
     "a pair of the same": (user(entity=("user_id",) * 2), "name one field, or two different ones"),
     "a pair with an unknown part": (
         user(entity=("user_id", "visitor")),
@@ -187,6 +192,22 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "alarms that never ring": (
         {"retrain": replace(CLICKS.declared.retrain, alarms=4)},
         "retrain: 4 alarms of 3 windows",
+    ),
+    "a share of drift that never comes": (
+        {"retrain": replace(CLICKS.declared.retrain, drift_share=50)},
+        "retrain: drift_share 50 is not above 0 and up to 1",
+    ),
+    "a time that is no cron": (
+        {"retrain": replace(CLICKS.declared.retrain, cron="daily")},
+        "retrain: cron 'daily': give five fields",
+    ),
+    "an action that no event has": (
+        {"off_policy": OffPolicy("random", "bts", "actions.csv", action=("shelf",))},
+        "off_policy: action .'shelf'.: not in the contract",
+    ),
+    "a distribution without its columns": (
+        {"off_policy": OffPolicy("random", "bts", "use_case.py")},
+        "off_policy: use_case.py: no column .'item_id', 'position', 'probability'.",
     ),
     "a cooldown in weeks": (
         {"retrain": replace(CLICKS.declared.retrain, cooldown="1w")},
