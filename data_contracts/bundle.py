@@ -168,6 +168,13 @@ def check_inputs(manifest: Manifest | Inputs, ids: np.ndarray, dense: np.ndarray
         raise BundleRefused(f"dense[{names[column]}]: not finite")
 
 
+def write_golden(folder: Path, ids: np.ndarray, dense: np.ndarray, scores: np.ndarray) -> None:
+    """Write the rows that `golden_rows` reads; `scores` [rows] as their model gave them."""
+    columns = {"ids": ids, "dense": dense, "scores": scores.astype(np.float64)}
+    content = {name: column.tolist() for name, column in columns.items()}
+    (folder / GOLDEN).write_text(json.dumps(content))
+
+
 def golden_rows(folder: Path, manifest: Manifest) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`ids`, `dense` and the expected float64[rows] `scores` of an opened bundle's golden rows.
 

@@ -8,8 +8,6 @@ from data_contracts.gates import unanswered
 from data_contracts.stages import CANARY, CHAMPION, SHADOW, MoveRefused
 from data_contracts.use_case import Declaration
 
-AGAINST = "against champion "
-"""How the title of a decision names, at its end, the champion that it was made against."""
 _BEFORE: dict[str, Stage] = {SHADOW: "offline", CANARY: "shadow", CHAMPION: "canary"}
 """Stage of a version -> where the evidence comes from that its release has gathered by then."""
 
@@ -44,7 +42,7 @@ def clear(
             f"version {version}: its gates do not allow it: {_not_passed(decided)}: train a better "
             "one, or name who overrides them and why"
         )
-    rival = str(decided["stage"]).partition(AGAINST)[2] or None
+    rival = decided["rival"]
     if rival != champion:
         raise MoveRefused(
             f"version {version}: was judged against {rival or 'no champion'}, the champion is "

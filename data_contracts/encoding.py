@@ -14,6 +14,8 @@ import numpy as np
 
 from data_contracts.clock import DAY, HOUR
 
+_SHORT = 256
+"""Characters of a value whose id is remembered: whoever sends longer ones fills no memory."""
 MISSING = 0
 """The id of a null value."""
 
@@ -44,11 +46,17 @@ class Numeric:
 HOUR_OF_DAY = "hour_of_day"
 
 
-@lru_cache(maxsize=200_000)
 def bucket(field: str, value: str, buckets: int) -> int:
     """The id of `value` in 1 … buckets-1: the same in every process, machine and version."""
+    return (_kept if len(value) <= _SHORT else _bucket)(field, value, buckets)
+
+
+def _bucket(field: str, value: str, buckets: int) -> int:
     digest = hashlib.blake2b(f"{field}={value}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") % (buckets - 1) + 1
+
+
+_kept = lru_cache(maxsize=200_000)(_bucket)
 
 
 def encode_ids(

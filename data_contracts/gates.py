@@ -59,8 +59,11 @@ class Check:
 class Decision:
     """All checks of a move. Without any that counts there is nothing to judge by, and no move."""
 
-    stage: str
+    title: str
+    """When it was made: of which step of a release, or of a first version."""
     checks: tuple[Check, ...]
+    rival: str | None = None
+    """Version of the champion that it was made against."""
 
     @property
     def verdict(self) -> Verdict:
@@ -81,7 +84,8 @@ class Decision:
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, with all that `recompute` needs."""
         return {
-            "stage": self.stage,
+            "title": self.title,
+            "rival": self.rival,
             "verdict": self.verdict,
             "advice": self.advice,
             "promotes": self.promotes,
@@ -111,7 +115,7 @@ def recompute(decided: Mapping[str, Any]) -> Decision:
             checks.append(_made(name, kind, evidence, raw["level"], raw["mode"]))
         except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
             raise ValueError(f"check {name!r}: its evidence is damaged: {error!r}") from error
-    return Decision(decided["stage"], tuple(checks))
+    return Decision(decided["title"], tuple(checks), decided["rival"])
 
 
 def unanswered(decided: Mapping[str, Any], rules: Iterable[RuleInForce], stage: Stage) -> list[str]:
@@ -259,7 +263,11 @@ def ratio_check(rules: Sequence[RuleInForce], splits: Sequence[Split], alpha: fl
 
 
 def decision(
-    stage: Stage, title: str, rules: Iterable[RuleInForce], checks: Iterable[Check]
+    stage: Stage,
+    title: str,
+    rules: Iterable[RuleInForce],
+    checks: Iterable[Check],
+    rival: str | None = None,
 ) -> Decision:
     """The checks of a stage under its rules: without those that are off, and with those missing.
 
@@ -273,4 +281,4 @@ def decision(
         own = [check for check in given if rule.covers(check.name)]
         missing = made(rule, rule.check, "absent", {"absent": True})
         kept += own or ([missing] if rule.level == "required" else [])
-    return Decision(title, tuple(kept))
+    return Decision(title, tuple(kept), rival)

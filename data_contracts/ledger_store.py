@@ -19,6 +19,8 @@ BEGIN SELECT RAISE(ABORT, 'moves: rows are only added'); END;
 CREATE TRIGGER IF NOT EXISTS moves_remain BEFORE DELETE ON moves
 BEGIN SELECT RAISE(ABORT, 'moves: rows are only added'); END;
 """
+PATIENCE_S = 30.0
+"""How long a ledger that another process has locked is waited for."""
 _FIELDS = ("model", "seq", "kind", "time", "actor", "body", "previous", "hash")
 
 
@@ -28,13 +30,15 @@ class LedgerStore:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def rows(self, model: str, last: int | None = None) -> list[Row]:
+    def rows(
+        self, model: str, last: int | None = None, patience_s: float = PATIENCE_S
+    ) -> list[Row]:
         """The ledger of a model, or the `last` rows of it, oldest first."""
         if not self._path.exists():
             return []
         fields, most = ", ".join(_FIELDS), -1 if last is None else last
         asked = f"SELECT {fields} FROM moves WHERE model = ? ORDER BY seq DESC LIMIT ?"
-        with self._open() as connection:
+        with self._open(patience_s) as connection:
             found = connection.execute(asked, (model, most)).fetchall()
         return [Row(*each) for each in reversed(found)]
 
@@ -53,8 +57,8 @@ class LedgerStore:
                 ) from None
 
     @contextmanager
-    def _open(self) -> Generator[sqlite3.Connection]:
-        connection = sqlite3.connect(self._path, timeout=30)
+    def _open(self, patience_s: float = PATIENCE_S) -> Generator[sqlite3.Connection]:
+        connection = sqlite3.connect(self._path, timeout=patience_s)
         try:
             with connection:
                 connection.execute("PRAGMA synchronous = FULL")

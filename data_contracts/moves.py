@@ -25,7 +25,7 @@ from data_contracts.ledger import (
     stands,
     written,
 )
-from data_contracts.ledger_store import LedgerStore
+from data_contracts.ledger_store import PATIENCE_S, LedgerStore
 from data_contracts.override import Override
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import (
@@ -33,6 +33,7 @@ from data_contracts.stages import (
     CHAMPION,
     UNSTAGED,
     MoveRefused,
+    RefusedForNow,
     demoted,
     differences,
     following,
@@ -179,9 +180,10 @@ class Moves:
         with self._alone(recover=False) as rows:
             return self._recover(rows)
 
-    def history(self) -> list[Row]:
-        """The ledger, oldest row first."""
-        return self._store.rows(self._model)
+    def history(self, patience_s: float = PATIENCE_S) -> list[Row]:
+        """The ledger, oldest row first; `sqlite3.Error` where it cannot be read, or is locked for
+        longer than the patience."""
+        return self._store.rows(self._model, patience_s=patience_s)
 
     def verify(self) -> list[str]:
         """What is wrong with the ledger, or between it and the registry; empty when it is sound.
@@ -233,7 +235,7 @@ class Moves:
             try:
                 held.enter_context(locked(self._lock, self._patience_s))
             except TimeoutError:
-                raise MoveRefused(
+                raise RefusedForNow(
                     f"model {self._model}: another process is moving it: try again"
                 ) from None
             rows = self.history()
@@ -258,7 +260,7 @@ class Moves:
             if now == before:
                 aliases, stamp = now
                 return stamp, rows, kept(aliases)
-        raise MoveRefused(f"model {self._model}: is moved while it is read: try again")
+        raise RefusedForNow(f"model {self._model}: is moved while it is read: try again")
 
     def _recover(self, rows: list[Row]) -> bool:
         stamp = self._registry.stamp(self._model)

@@ -10,7 +10,8 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -24,16 +25,24 @@ _FRAME = _HEAD.size + _SEAL.size
 SUFFIX = ".predictions"
 
 
-def prediction_id(use_case: str, version: str, request_id: str, position: int) -> str:
-    """32 hex digits: the same request to the same model version is the same prediction."""
-    text = f"{use_case}\x1f{version}\x1f{request_id}\x1f{position}".encode()
-    return blake2b(text, digest_size=16).hexdigest()
+def prediction_ids(
+    use_case: str, version: str, request_id: str, keys: Sequence[str], off_policy: bool = False
+) -> list[str]:
+    """32 hex digits a candidate, by its `exploration.candidate_key`; of one key in their turn.
 
-
-def off_policy_id(use_case: str, version: str, request_id: str, position: int) -> str:
-    """As `prediction_id`, of a request for a version by name: such a prediction is shown to nobody
-    who was assigned to anything, so it must not pass for one that was."""
-    return prediction_id(use_case, f"{version}/off-policy", request_id, position)
+    The same candidate of the same request to the same model version is the same prediction, and
+    another one is another, also where a second call goes by the same request id. `off_policy`: of a
+    request for a version by name, which is shown to nobody who was assigned to anything, so it must
+    not pass for one that was.
+    """
+    asked = f"{use_case}\x1f{version}{'/off-policy' if off_policy else ''}\x1f{request_id}"
+    turns: Counter[str] = Counter()
+    found: list[str] = []
+    for key in keys:
+        text = f"{asked}\x1f{turns[key]}\x1f{key}".encode("utf-8", "surrogatepass")
+        turns[key] += 1
+        found.append(blake2b(text, digest_size=16).hexdigest())
+    return found
 
 
 def digest(request_id: str) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_contracts.clearance import AGAINST
 from data_contracts.gate_rules import RuleInForce
 from data_contracts.gates import (
     Check,
@@ -56,8 +55,8 @@ def judged(
     Before the `last` share of a canary its sequences only need to show no harm. An open breaker
     fails at every stage, and without the outcomes none passes.
     """
-    lost = f", without {len(seen.lost)} h whose records were lost," if seen.lost else ""
-    title = f"{plan.stage} {plan.share}{lost} {AGAINST}{plan.champion.version}"
+    lost = f", without {len(seen.lost)} h whose records were lost" if seen.lost else ""
+    title = f"{plan.stage} {plan.share}{lost}"
     checks = [_broken(seen.broken)] if seen.broken else []
     if seen.unread:
         checks.append(made(_ALWAYS, "outcomes", "absent", {"absent": True, "reason": seen.unread}))
@@ -71,7 +70,7 @@ def judged(
             *_service(by_name, seen),
             *_traffic(plan, rules, by_name, alpha, seen, last),
         ])  # fmt: skip
-    return Decision(title, (*checks, *made_by_rules.checks))
+    return Decision(title, (*checks, *made_by_rules.checks), plan.champion.version)
 
 
 def _service(rules: Mapping[str, RuleInForce], seen: Evidence) -> list[Check]:

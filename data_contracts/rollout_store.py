@@ -6,7 +6,7 @@ one the second is refused.
 
 import json
 import sqlite3
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_contracts.rollout import Plan
-from data_contracts.stages import MoveRefused
+from data_contracts.stages import RefusedForNow
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
@@ -46,7 +46,12 @@ CREATE INDEX IF NOT EXISTS looks_by_epoch
 """
 
 
-class Overtaken(MoveRefused):
+_ANSWER = (
+    "UPDATE requests SET answer = :answer WHERE model = :model AND id = :id AND answer IS NULL"
+)
+
+
+class Overtaken(RefusedForNow):
     """Another plan took the epoch first."""
 
 
@@ -97,9 +102,12 @@ class RolloutStore:
         found = self._read(asked, most=-1 if last is None else last)
         return [Plan.from_dict(json.loads(body)) for (body,) in reversed(found)]
 
-    def add(self, plan: Plan, bars: Mapping[str, str] | None = None) -> Plan:
-        """Write the next plan, and bar the versions that it takes out of traffic (version ->
-        why); Overtaken when its epoch does not follow the last one's."""
+    def add(
+        self, plan: Plan, bars: Mapping[str, str] | None = None, asked: int | None = None
+    ) -> Plan:
+        """Write the next plan, bar the versions that it takes out of traffic (version -> why), and
+        answer the request that asked for it, all or nothing; Overtaken when its epoch does not
+        follow the last one's."""
         added = (
             "INSERT INTO plans SELECT :model, :epoch, :body WHERE :epoch - 1 = "
             "(SELECT coalesce(max(epoch), 0) FROM plans WHERE model = :model)"
@@ -114,6 +122,8 @@ class RolloutStore:
                 )
             barred = [(self._model, *each) for each in (bars or {}).items()]
             connection.executemany("INSERT OR REPLACE INTO barred VALUES (?, ?, ?)", barred)
+            said = {**values, "id": asked, "answer": f"epoch {plan.epoch}"}
+            connection.execute(_ANSWER, said)
         return plan
 
     def ask(
@@ -140,13 +150,9 @@ class RolloutStore:
         found = reversed(self._read(asked, most=-1 if last is None else last))
         return [Request(*row[:6], override=bool(row[6]), answer=row[7]) for row in found]
 
-    def answer(self, request: int, answer: str) -> None:
-        """Say what became of a request."""
-        self._write(
-            "UPDATE requests SET answer = :answer WHERE model = :model AND id = :id",
-            answer=answer,
-            id=request,
-        )
+    def answer(self, request: int, answer: str) -> bool:
+        """Say what became of a request; False, and nothing said, where it was told before."""
+        return self._write(_ANSWER, answer=answer, id=request) == 1
 
     def beat(self) -> tuple[str, int] | None:
         """(holder of the lease, how often it was renewed)."""
@@ -245,6 +251,14 @@ class RolloutStore:
             release=release,
             body=json.dumps(body),
         )
+
+    def every_look(self, release: int) -> Iterator[dict[str, Any]]:
+        """All of them, oldest first, one at a time."""
+        asked = "SELECT body FROM looks WHERE model = ? AND release = ? ORDER BY number"
+        if self._path.exists():
+            with self._open() as connection:
+                for (body,) in connection.execute(asked, (self._model, release)):
+                    yield json.loads(body)
 
     def looks(self, release: int, many: int | None = None) -> list[dict[str, Any]]:
         """The looks of the release that began in epoch `release`, oldest first: all, or `many`

@@ -20,6 +20,10 @@ class MoveRefused(ValueError):
     """A move that was not made: nothing has changed."""
 
 
+class RefusedForNow(MoveRefused):
+    """One that may be made later: whoever asked may ask again."""
+
+
 def kept(aliases: Mapping[str, str]) -> dict[str, str]:
     """Those of `ALIASES` among alias -> version."""
     return {alias: aliases[alias] for alias in ALIASES if alias in aliases}

@@ -44,6 +44,8 @@ class Version:
     verdict: str
     continued_from: str | None
     """The version whose weights its fit began with, `none`, or None where nobody noted it."""
+    created: int
+    """When it was registered (µs)."""
 
 
 class VersionRegistry:
@@ -157,4 +159,5 @@ def _version(found: Any) -> Version:
         model=tags.get("model", ""),
         verdict=tags.get("verdict", ""),
         continued_from=tags.get(CONTINUED),
+        created=int(found.creation_timestamp) * 1_000,
     )

@@ -7,12 +7,12 @@ from data_contracts.exposure import Exposure
 from data_contracts.ledger import INTENT
 from data_contracts.moves import Moves
 from data_contracts.override import Override
-from data_contracts.rollout import START, Plan, Target, adopted, led_to, moves
+from data_contracts.rollout import START, Plan, Target, adopted, ended, led_to, moves
 from data_contracts.rollout_store import Overtaken, Request, RolloutStore
-from data_contracts.stages import CHAMPION, SHADOW, MoveRefused
+from data_contracts.stages import CHAMPION, SHADOW, MoveRefused, RefusedForNow
 from data_contracts.use_case import UseCase
 from data_contracts.version_registry import VersionRegistry
-from serving.headroom import NoRoom, Replicas
+from serving.headroom import Replicas
 from serving.plans import Plans
 
 _log = logging.getLogger(__name__)
@@ -59,7 +59,8 @@ class Alignment:
         self._from_hands()
         plan = self._aligned(self._store.plan() or self._first())
         for request in self._store.requests(open_only=True):
-            if request.action == START:
+            known = self._replicas.live or request.override
+            if request.action == START and known:
                 # A registry that hangs has kept this thread while plans were written.
                 plan = self._started(self._store.plan() or plan, request)
 
@@ -71,7 +72,8 @@ class Alignment:
         return self._plans.write(Plan(1, aliases[CHAMPION]), *said)
 
     def _started(self, plan: Plan, request: Request, again: bool = True) -> Plan:
-        """Move the version to the shadow, and take up the plan that this leads to."""
+        """Move the version to the shadow, and take up the plan that this leads to; back, where the
+        start was called off meanwhile."""
         try:
             plan = self._aligned(plan)
             self._move_to_shadow(plan, request)
@@ -81,13 +83,16 @@ class Alignment:
             plan = self._store.plan() or plan
             if again:
                 return self._started(plan, request, again=False)
-            answer = f"refused: {overtaken}"
-        except NoRoom as refused:
+            answer = f"{FOR_NOW}{overtaken}"
+        except RefusedForNow as refused:
             answer = f"{FOR_NOW}{refused}"
         except ValueError as refused:
             # MoveRefused, BundleRefused, or an override without a name: no other has to wait.
             answer = f"refused: {refused}"
-        self._store.answer(request.id, answer)
+        began = answer == f"epoch {plan.epoch}"
+        if not self._store.answer(request.id, answer) and began:
+            said = request.actor, "it was called off while it began"
+            plan = self._plans.write(ended(plan), *said, override=Override(*said))
         return plan
 
     def _move_to_shadow(self, plan: Plan, request: Request) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from data_contracts.use_case import UseCase
 from data_contracts.views import joint_digest
 from serving.breaker import Breaker
 from serving.candidate_process import CandidateProcess
+from serving.exposure_watch import ExposureWatch
 from serving.features import FeatureReader
 from serving.forks import Forks
 from serving.loader import Bundle, load, registered_champion
@@ -98,8 +98,7 @@ class Arms:
         was being started is there."""
         self.plan_failures = 0
         """Looks for a plan, or at it, that failed; the arms stay as they are."""
-        self._seen: int | None = None
-        self._renewed = float("-inf")
+        self.exposure = ExposureWatch(self._store, settings.lease_s)
         plan = self._store.plan() or Plan(0, registered_champion(use_case, lake))
         self.taken_up = plan.epoch
         """Epoch of the newest plan all of whose arms were there."""
@@ -107,7 +106,11 @@ class Arms:
         if plan.candidate is not None:
             # Before the first request: what the champion answers in its place is no evidence.
             self._take(replace(self._now, candidate=self._candidate(plan)))
-        self._see()
+        self.exposure.look()
+        candidate = self._now.candidate
+        if candidate is not None and candidate.arm is not None:
+            # Until it is known that a controller answers for it the champion would, too.
+            self.exposure.await_beat()
 
     @property
     def now(self) -> Snapshot:
@@ -118,8 +121,7 @@ class Arms:
         """The candidate's arm while it may be used: a controller answers for its exposure, and the
         breaker is closed."""
         candidate = snapshot.candidate
-        alone = time.monotonic() - self._renewed > self._settings.lease_s
-        if candidate is None or alone or candidate.breaker.reason is not None:
+        if candidate is None or self.exposure.over or candidate.breaker.reason is not None:
             return None
         return candidate.arm
 
@@ -134,11 +136,12 @@ class Arms:
         Nobody waits for a candidate to start: the champion answers alone until it is there.
         """
         try:
-            plan = await asyncio.to_thread(self._see)
+            plan = await asyncio.to_thread(self._look)
             newer = plan is not None and plan.epoch > self._now.plan.epoch
             if plan is not None and newer:
                 async with self._changing:
-                    champion = await asyncio.to_thread(self._champion, plan.champion)
+                    load = asyncio.to_thread(self._champion, plan.champion)
+                    champion = await self.exposure.meanwhile(load)
                     before = self._now
                     same = before.plan.release == plan.release
                     candidate = before.candidate if same else None
@@ -186,13 +189,8 @@ class Arms:
         for reader in self._readers.values():
             await reader.close()
 
-    def _see(self) -> Plan | None:
-        beat = self._store.exposure()
-        if beat != self._seen:
-            # The first beat that is found may be a dead controller's: only a change is a sign.
-            if self._seen is not None:
-                self._renewed = time.monotonic()
-            self._seen = beat
+    def _look(self) -> Plan | None:
+        self.exposure.look()
         return self._store.plan()
 
     def _snapshot(self, plan: Plan, champion: Arm, candidate: Candidate | None) -> Snapshot:

@@ -33,6 +33,8 @@ class CandidateProcess:
         self._reason: str | None = None
         self._since: float | None = None
         """When it was sent what it has not answered yet."""
+        self._overdue = 0
+        """For how many times the limit that was told to be unanswered."""
         named = (str(bundle.folder), bundle.digest, bundle.name, bundle.version)
         self._forks = forks
         self._process = forks.start([*named, str(threads), device])
@@ -60,10 +62,13 @@ class CandidateProcess:
         if self._reason is None:
             self._forks.kill(self._process)
 
-    def owes_for(self) -> float:
-        """Seconds for which it has not answered what it was sent; 0 when it owes nothing."""
+    def overdue(self, limit_s: float) -> bool:
+        """Whether it has left what it was sent unanswered for once, twice … the limit; true once of
+        each time, however many ask: they wait for one answer."""
         since = self._since
-        return 0.0 if since is None else time.monotonic() - since
+        times = 0 if since is None else round((time.monotonic() - since) / limit_s)
+        before, self._overdue = self._overdue, max(times, self._overdue)
+        return times > before
 
     def run(self, ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
         """As `Model.run`, in the process. CandidateDied when that ends, or says nothing within the
@@ -85,7 +90,7 @@ class CandidateProcess:
     def _exchange(self, frame: bytes, within: float) -> bytes:
         if self._reason is not None:
             raise CandidateDied(self._reason)
-        self._since = time.monotonic()
+        self._overdue, self._since = 0, time.monotonic()
         end = self._since + within
         try:
             self._write(frame, end)

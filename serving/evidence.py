@@ -110,6 +110,11 @@ def columns(
     return {name: _numpy(name, found[name]) for name in names}
 
 
+def instant(us: int) -> Any:
+    """That time as a filter takes it."""
+    return pa.scalar(us, pa.timestamp("us", "UTC"))
+
+
 def _stored(table: Path, names: list[str], of: Filters | None, without: Hours) -> Any:
     """A scan of these columns; None where the table or one of them is not there yet."""
     if not DeltaTable.is_deltatable(str(table)):
@@ -120,7 +125,7 @@ def _stored(table: Path, names: list[str], of: Filters | None, without: Hours) -
         return None
     kept: Any = filters_to_expression(of) if of else None
     for hour in without:
-        begin, end = (pa.scalar(h * HOUR, pa.timestamp("us", "UTC")) for h in (hour, hour + 1))
+        begin, end = instant(hour * HOUR), instant((hour + 1) * HOUR)
         other = (pc.field("q") < begin) | (pc.field("q") >= end)
         kept = other if kept is None else kept & other
     return stored.to_pyarrow_dataset().scanner(columns=names, filter=kept)

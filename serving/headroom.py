@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from data_contracts.rollout_store import Report
-from data_contracts.stages import MoveRefused
+from data_contracts.stages import RefusedForNow
 
 _SILENT_S = 10.0
 _MISSED = 3
@@ -13,7 +13,7 @@ BUSY = 0.85
 """Processors of a replica's process above which the canary does not grow."""
 
 
-class NoRoom(MoveRefused):
+class NoRoom(RefusedForNow):
     """A step that does not fit now, and may later."""
 
 
@@ -51,7 +51,10 @@ class Replicas:
         self.live = live
 
     def demand_room(self) -> None:
-        """NoRoom where the next step could not be judged, or would not fit into memory."""
+        """NoRoom where no replica has reported yet, or the next step could not be judged or would
+        not fit into memory."""
+        if not self.live:
+            raise NoRoom("no replica has reported yet, so that nothing tells whether there is room")
         if short := self.without_log() or self.without_memory():
             raise NoRoom(short)
 

@@ -15,6 +15,7 @@ import numpy as np
 from fastapi import Response
 
 from data_contracts.contract import Field
+from serving.body import strict
 from serving.problem import Problem
 
 HEADER = "inference-header-content-length"
@@ -72,10 +73,7 @@ def read_request(
     Problem 400 naming the tensor that is not what it says or no output, 422 for too many elements.
     """
     head, rest = _parts(body, headers)
-    try:
-        asked: Any = json.loads(head)
-    except (ValueError, RecursionError) as error:
-        raise _bad(f"the request is no JSON: {error}") from None
+    asked = strict(head, "the request")
     if not isinstance(asked, dict):
         raise _bad("the request is no JSON object")
     said = cast(dict[str, Any], asked)

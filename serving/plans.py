@@ -15,6 +15,9 @@ from data_contracts.rollout_store import RolloutStore
 
 _log = logging.getLogger(__name__)
 
+HASTE_S = 0.2
+"""How long a ledger that is locked is waited for by whoever takes a version out."""
+
 
 class Plans:
     """Writes the plans of one model; two threads may, and of two that write one epoch the second
@@ -35,8 +38,10 @@ class Plans:
         decision: Decision | None = None,
         override: Override | None = None,
         bars: Mapping[str, str] | None = None,
+        asked: int | None = None,
     ) -> Plan:
-        """Add `plan` and bar versions (version -> why); the plan as it was written."""
+        """Add `plan`, bar versions (version -> why) and answer the request `asked`; the plan as it
+        was written."""
         written = self._store.add(
             replace(
                 plan,
@@ -48,6 +53,7 @@ class Plans:
                 ledger_head=self._head(),
             ),
             bars,
+            asked,
         )
         self.written = time.monotonic()
         # Its reason may be what a person wrote: the plan has it.
@@ -58,7 +64,7 @@ class Plans:
         """The ledger's; empty where it cannot be read: whoever takes a version out waits for no
         other store, and the alignment tells of it."""
         try:
-            history = self._moves.history()
+            history = self._moves.history(HASTE_S)
         except sqlite3.Error:
             _log.exception("rollout: the plan is written without the head of the ledger")
             return ""

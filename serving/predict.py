@@ -13,6 +13,7 @@ import numpy as np
 
 from data_contracts.clock import HOUR, Clock, ReplayClock
 from data_contracts.encoding import encode_dense, encode_ids
+from data_contracts.exploration import candidate_key
 from data_contracts.predictions import PredictionLog, digest
 from data_contracts.tally import UNEXPOSED, Tally
 from data_contracts.use_case import UseCase
@@ -117,12 +118,13 @@ class Predictor:
             self.clock.advance(q_asked)
         snapshot = self.arms.now
         unit = self._unit(request, rows)
+        keys = [candidate_key(self.use_case.identity, row) for row in rows]
         choice = self.choices.of(request.request_id, rows, q_asked)
         rows = choice.rows if choice else rows
         assigned = snapshot.assigned(unit) if version is None and rows else None
         return Query(
-            self.use_case.name, request, arrival, q_asked, rows, choice, snapshot, unit, assigned,
-            version,
+            self.use_case.name, request, arrival, q_asked, keys, rows, choice, snapshot, unit,
+            assigned, version,
         )  # fmt: skip
 
     def _unit(self, request: PredictRequest, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -177,10 +179,11 @@ class Predictor:
             async with asyncio.timeout(within):
                 scored = await self._score(arm_input, time.monotonic() + within)
         except TimeoutError:
-            # Of a machine that is overloaded the candidate is not to blame, but the gate counts it.
-            if candidate.engine is not None and candidate.engine.owes_for() > within / 2:
-                said = f"no answer within {within * 1000:.0f} ms"
-                candidate.breaker.failed(said, fatal=False)
+            # Of a machine that is overloaded, or of a client in a hurry, the candidate is not to
+            # blame, but the gate counts it.
+            limit = self.candidate_timeout_ms
+            if candidate.engine is not None and candidate.engine.overdue(limit / 1000):
+                candidate.breaker.failed(f"no answer within {limit} ms", fatal=False)
             return None, "timeout", arm_input
         except Exception as error:
             # Whatever a bad model raises, the champion answers.
@@ -240,6 +243,10 @@ class Predictor:
         """Offer a copy to the candidate in the shadow, if there is one."""
         snapshot = query.snapshot
         if not query.assigned or not snapshot.plan.shadow_bps:
+            return
+        if scored.served.store_failed:
+            # By defaults both models would be judged for the store.
+            self.shadow.dropped += 1
             return
         if candidate := self.arms.exposed(snapshot):
             request_id, q = query.request.request_id, scored.served.q

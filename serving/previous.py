@@ -1,19 +1,29 @@
 """The champion that a rollback returns to, by what lies beside the server: no registry is asked."""
 
+import logging
+import sqlite3
+
 from data_contracts.ledger import INTENT, aliases_after
 from data_contracts.moves import Moves
 from data_contracts.rollout import Plan, Target, followed
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import PREVIOUS, MoveRefused
+from serving.plans import HASTE_S
+
+_log = logging.getLogger(__name__)
 
 
 def previous(plan: Plan, store: RolloutStore, moves: Moves) -> Target:
     """The one before the plan's, also where the aliases have not followed the plan yet.
 
-    MoveRefused where there is none, or where its bundle is not known: it was never served by a plan
-    and last moved before there was a ledger.
+    Where the ledger cannot be read, the plans alone tell. MoveRefused where there is none, or where
+    its bundle is not known: it was never served by a plan and last moved before there was a ledger.
     """
-    rows = moves.history()
+    try:
+        rows = moves.history(HASTE_S)
+    except sqlite3.Error:
+        _log.exception("rollout: the previous champion is told by the plans, without the ledger")
+        return _by_plans(plan, store)
     version = followed(plan, aliases_after(rows)).get(PREVIOUS)
     if version is None:
         raise MoveRefused("there is no previous champion to return to")
@@ -26,3 +36,13 @@ def previous(plan: Plan, store: RolloutStore, moves: Moves) -> Target:
             f"`headrace models demote {plan.champion.version}`"
         )
     return [*known, *served][-1]
+
+
+def _by_plans(plan: Plan, store: RolloutStore) -> Target:
+    """The last other champion that nobody has barred."""
+    served = [each.champion for each in store.plans()]
+    barred = {plan.champion.version, *store.barred()}
+    found = [target for target in served if target.version not in barred]
+    if not found:
+        raise MoveRefused("there is no previous champion to return to, by the plans alone")
+    return found[-1]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from data_contracts.predictions import off_policy_id, prediction_id
+from data_contracts.predictions import prediction_ids
 from serving.arms import Arm, Name, Snapshot
 from serving.choices import Choice
 from serving.features import Served
@@ -24,6 +24,8 @@ class Query:
     """µs, by the system clock."""
     q_asked: int
     """µs: the time that it asks for."""
+    keys: Sequence[str]
+    """What tells all candidates apart, in their order."""
     rows: Sequence[Mapping[str, Any]]
     """The fields of each candidate that is scored: all but those that a rule drops."""
     choice: Choice | None
@@ -37,11 +39,8 @@ class Query:
 
     def prediction_ids(self, version: str) -> list[str]:
         """Of all candidates in their order, where this version answers."""
-        make = prediction_id if self.version is None else off_policy_id
-        return [
-            make(self.use_case, version, self.request.request_id, i)
-            for i in range(len(self.request.candidates))
-        ]
+        asked = self.use_case, version, self.request.request_id, self.keys
+        return prediction_ids(*asked, off_policy=self.version is not None)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,6 @@ class Controller:
         """Why the release does not go on, for people."""
         self._refused = ""
         """Why aliases and plan cannot be brought together: told to the log once."""
-        self.registry_failures = 0
 
     def tick(self) -> Plan | None:
         """Answer requests and go by the evidence; the newest plan, None while another controller
@@ -111,9 +110,9 @@ class Controller:
             if self._refused != self.waits:
                 _log.warning("rollout: aliases and plan are not aligned", exc_info=True)
             self._refused = self.waits
-        except Exception:
+        except Exception as error:
             # MLflow and its database raise many things when they are away, outcomes a few.
-            self.registry_failures += 1
+            self.waits = f"the registry cannot be followed ({type(error).__name__}): see the log"
             _log.exception("rollout: the registry could not be followed, which is tried again")
 
     def _turn(self) -> Plan | None:
@@ -151,7 +150,7 @@ class Controller:
         """Do what is asked, and answer; whatever comes in the way of one request, the others and
         the gates have their turn."""
         try:
-            plan, answer = self._done(plan, request)
+            return self._done(plan, request)
         except Overtaken as overtaken:
             before, plan = plan, self._store.plan() or plan
             # Whoever goes on or back has to know from which step, or champion.
@@ -167,8 +166,10 @@ class Controller:
         self._store.answer(request.id, answer)
         return plan
 
-    def _done(self, plan: Plan, request: Request) -> tuple[Plan, str]:
-        actor, reason = request.actor, request.reason
+    def _done(self, plan: Plan, request: Request) -> Plan:
+        """The plan that the request led to, which has answered it: a controller that is killed then
+        has not left it for the next one to do again."""
+        actor, reason, asked = request.actor, request.reason, request.id
         answers = Override(actor, reason) if request.override else None
         if request.action == "advance":
             self._demand_seen(plan, request)
@@ -181,21 +182,37 @@ class Controller:
             if answers is None and (busy := self._busy(plan)):
                 raise MoveRefused(busy)
             passed = decision if decision.promotes else None
-            return self._plans.write(after, actor, reason, passed, answers), f"epoch {after.epoch}"
+            return self._plans.write(after, actor, reason, passed, answers, asked=asked)
         if request.action in ("hold", "resume"):
             after = held(plan, request.action == "hold")
-            return self._plans.write(after, actor, reason), f"epoch {after.epoch}"
+            return self._plans.write(after, actor, reason, asked=asked)
         if request.action == "abort":
+            said = f"aborted by {actor}: {reason}"
+            off = self._called_off(request, said)
+            if off and plan.candidate is None:
+                self._store.answer(asked, f"called off before it began: version {', '.join(off)}")
+                return plan
             bad, after = plan.candidate, ended(plan)
-            bars = {bad.version: f"aborted by {actor}: {reason}"} if bad is not None else {}
-            plan = self._plans.write(after, actor, reason, None, Override(actor, reason), bars)
-            return plan, f"epoch {after.epoch}"
+            bars = {bad.version: said} if bad is not None else {}
+            mine = Override(actor, reason)
+            return self._plans.write(after, actor, reason, None, mine, bars, asked)
         if request.action == "rollback":
             after = returned(plan, previous(plan, self._store, self._moves))
             bars = {plan.champion.version: f"rolled back by {actor}: {reason}"}
-            plan = self._plans.write(after, actor, reason, None, Override(actor, reason), bars)
-            return plan, f"epoch {after.epoch}"
+            mine = Override(actor, reason)
+            return self._plans.write(after, actor, reason, None, mine, bars, asked)
         raise MoveRefused(f"action {request.action!r}: one of {', '.join(ACTIONS)}")
+
+    def _called_off(self, abort: Request, said: str) -> list[str]:
+        """Refuse the starts that were asked for before the abort and have not begun; of which
+        versions."""
+        return [
+            str(each.version)
+            for each in self._store.requests(open_only=True)
+            if each.action == START
+            and each.id < abort.id
+            and self._store.answer(each.id, f"refused: {said}")
+        ]
 
     def _demand_seen(self, plan: Plan, request: Request) -> None:
         """MoveRefused where the step was another one when it was asked: who asked twice, or while

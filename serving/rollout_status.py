@@ -112,7 +112,7 @@ def replayed(store: RolloutStore) -> tuple[int, list[str]]:
             if not stands(dict(plan.decision)):
                 faults.append(f"plan {plan.epoch}: its decision is not what its evidence leads to")
     for release in sorted({plan.release for plan in plans if plan.release}):
-        for number, look in enumerate(store.looks(release), 1):
+        for number, look in enumerate(store.every_look(release), 1):
             made += 1
             if not stands(look["decision"]):
                 faults.append(f"look {number} of release {release}: its evidence leads elsewhere")

@@ -11,9 +11,9 @@ import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from serving.instance import FAILED
 from serving.settings import Settings
@@ -34,6 +34,12 @@ class RunningServer:
     url: str
     pid: int
     process: subprocess.Popen[bytes]
+    log: str
+    """Path of what it writes while it runs."""
+
+    def wait(self) -> NoReturn:
+        """Return never: RuntimeError, which says why, once the server has ended by itself."""
+        raise RuntimeError(_why(self.process.wait(), self.log))
 
     def stop(self) -> None:
         """End the server and everything it started; returns when it is gone."""
@@ -57,15 +63,14 @@ def running(settings: Settings) -> Generator[RunningServer]:
     """
     with tempfile.NamedTemporaryFile(prefix="headrace-serving-", suffix=".log") as log:
         process = _spawn(settings, log.file)
-        server = RunningServer("", process.pid, process)
+        server = RunningServer("", process.pid, process, log.name)
         try:
             answer = _first_line(process)
             if answer is None:
                 raise NotReady(f"server not ready within {_READY_S:g} s:\n{_tail(log.name)}")
             if not answer:
-                process.wait()
-                raise NotReady(_why(process.returncode, log.name))
-            yield RunningServer(json.loads(answer)["url"], process.pid, process)
+                raise NotReady(_why(process.wait(), log.name))
+            yield replace(server, url=json.loads(answer)["url"])
         finally:
             server.stop()
 

@@ -14,6 +14,7 @@ from data_contracts.predictions import PredictionLog
 from data_contracts.rollout import bucket
 from data_contracts.use_case import UseCase
 from serving.arms import Arm, Snapshot
+from serving.scorer import MAX_ROWS
 
 _log = logging.getLogger(__name__)
 
@@ -21,8 +22,8 @@ BLOCK = 64
 """Requests that are scored at once."""
 EVERY_S = 0.2
 """How long the first of a block waits for others."""
-MOST = 16 * BLOCK
-"""Requests that wait at most; more of them are dropped, and counted."""
+MOST = 2**15
+"""Rows that wait at most; requests with more of them are dropped, and counted."""
 _WITHIN_S = 5.0
 """For the features of a block, and as long again for its scores."""
 
@@ -49,6 +50,8 @@ class Shadow:
         self._use_case = use_case
         self._log = log
         self._waiting: list[tuple[Copy, Encoded | None]] = []
+        self._rows = 0
+        """Of all that wait."""
         self._full = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
         self.scored = 0
@@ -62,9 +65,10 @@ class Shadow:
         features as the champion."""
         if bucket("shadow", copy.request_id) >= copy.snapshot.plan.shadow_bps:
             return
-        if len(self._waiting) >= MOST:
+        if self._rows + len(copy.rows) > MOST:
             self.dropped += 1
             return
+        self._rows += len(copy.rows)
         self._waiting.append((copy, encoded))
         if len(self._waiting) >= BLOCK:
             self._full.set()
@@ -92,6 +96,7 @@ class Shadow:
                 own = each[0].arm is first and len(block) < BLOCK
                 (block if own else others).append(each)
             self._waiting = others
+            self._rows -= sum(len(copy.rows) for copy, _ in block)
             if len(self._waiting) >= BLOCK:
                 self._full.set()
             await self._score(first, block)
@@ -109,7 +114,11 @@ class Shadow:
         try:
             ids = np.concatenate([ids for _, (ids, _) in read])
             dense = np.concatenate([dense for _, (_, dense) in read])
-            scores = (await arm.scorer.score(ids, dense, time.monotonic() + _WITHIN_S)).values
+            # In parts: a call that takes long is taken for one that hangs.
+            until, ends = time.monotonic() + _WITHIN_S, range(MAX_ROWS, len(ids), MAX_ROWS)
+            parts = zip(np.split(ids, ends), np.split(dense, ends), strict=True)
+            scored = [await arm.scorer.score(*part, until) for part in parts]
+            scores = np.concatenate([part.values for part in scored])
         except Exception as error:
             # A candidate may fail in any way here; its copies are lost and nobody waits for them.
             self.dropped += len(read)

@@ -11,7 +11,7 @@ from data_contracts.exposure import Exposure, Traffic, plan
 from data_contracts.lake import Lake
 from data_contracts.sequences import LEAST_UNITS, paired_gap
 from data_contracts.use_case import UseCase
-from serving.evidence import columns
+from serving.evidence import columns, instant
 
 _DAYS = 7
 
@@ -55,17 +55,18 @@ def measured(lake: Lake) -> Traffic:
 
 def _measured(lake: Lake) -> tuple[Traffic, int]:
     """The traffic, and over how many whole days it was measured."""
-    rows = columns(lake.outcomes, ["unit", "label", "q", "request_id", "score"])
-    if not rows or rows["q"].max(initial=0) - rows["q"].min(initial=0) < HOUR:
+    times = columns(lake.outcomes, ["q"]).get("q", np.empty(0, np.int64))
+    if not len(times) or np.ptp(times) < HOUR:
         raise Unmeasured(
             "traffic: no hour of matured outcomes to measure it by: run `headrace report` later, "
             "or give --impressions, --requests, --users and --rate"
         )
-    ago = rows["q"].max() - rows["q"]
-    days = min(int(ago.max() // DAY), _DAYS)
-    recent = ago < (days or 1) * DAY
-    labels, ago = rows["label"][recent].astype(float), ago[recent]
-    _, unit = np.unique(rows["unit"][recent], return_inverse=True)
+    days = min(int(np.ptp(times) // DAY), _DAYS)
+    before = instant(int(times.max()) - (days or 1) * DAY)
+    names = ["unit", "label", "q", "request_id", "score"]
+    rows = columns(lake.outcomes, names, [("q", ">", before)])
+    labels, ago = rows["label"].astype(float), times.max() - rows["q"]
+    _, unit = np.unique(rows["unit"], return_inverse=True)
     rate = float(labels.mean())
     if not 0 < rate < 1:
         raise Unmeasured(
@@ -79,14 +80,14 @@ def _measured(lake: Lake) -> tuple[Traffic, int]:
     fresh = float((came < days - 1).sum()) / (days - 1) if days > 1 else 0.0
     found = Traffic(
         impressions_per_day=len(labels) / spent,
-        requests_per_day=len(set(rows["request_id"][recent].tolist())) / spent,
+        requests_per_day=len(set(rows["request_id"].tolist())) / spent,
         users_per_day=users,
         new_users_per_day=min(fresh, users),
         rate=rate,
         # Where it looks smaller than one, that is chance.
         design_effect=max(1.0, squares / (len(labels) * rate * (1 - rate))),
         gap_deviation=_gap_deviation(lake),
-        log_loss=float(log_losses(labels, rows["score"][recent]).mean()),
+        log_loss=float(log_losses(labels, rows["score"]).mean()),
     )
     return found, days
 

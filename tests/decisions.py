@@ -25,12 +25,16 @@ EQUAL = Sums(0.0, 1e6, 1e4, 5e5, (10_000, 10_000), 2_000_000)
 
 
 def answered(
-    title: str, stage: Stage = "offline", latency: float = 1.0, without: Collection[str] = ()
+    rival: str | None = None,
+    stage: Stage = "offline",
+    latency: float = 1.0,
+    without: Collection[str] = (),
 ) -> Decision:
-    """Passed, unless the latency is above its limit (offline 20 ms); `without` these checks."""
+    """Made beside the champion `rival`, if any: passed, unless the latency is above its limit
+    (offline 20 ms); `without` these checks."""
     asked = [r for r in RULES if r.stage == stage and r.check not in without]
     checks = [_check(rule, latency if rule.check == "latency p99" else 0.0) for rule in asked]
-    return decision(stage, title, asked, checks)
+    return decision(stage, stage, asked, checks, rival)
 
 
 def _check(rule: RuleInForce, value: float) -> Check:

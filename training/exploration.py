@@ -35,6 +35,8 @@ def explored_values(
     for row in predictions.to_pylist():
         requests[row["request_id"], row["version"]].append(row)
     slates = [sorted(rows, key=lambda row: row["rank"]) for rows in requests.values()]
+    # Two calls by one request id, about other candidates, were two draws.
+    slates = [rows for rows in slates if len({row["rank"] for row in rows}) == len(rows)]
     slates = [rows for rows in slates if rows[0]["label"] is not None]
     copied: dict[str, list[list[_Row]]] = defaultdict(list)
     for rows in slates:

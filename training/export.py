@@ -1,6 +1,5 @@
 """From a fitted model to a sealed bundle: ONNX graph, golden rows, manifest; nothing is pickled."""
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 
 from data_contracts.built_from import BuiltFrom
 from data_contracts.bundle import (
-    GOLDEN,
     GRAPH,
     TOWERS,
     Manifest,
@@ -22,6 +20,7 @@ from data_contracts.bundle import (
     check_inputs,
     golden_rows,
     seal,
+    write_golden,
 )
 from data_contracts.declared_inputs import inputs_of
 from data_contracts.use_case import UseCase
@@ -94,12 +93,7 @@ def export_bundle(
     if name == TWO_TOWER:
         write_towers(model, *widths, folder / TOWERS)
     golden = rows.take(evenly(len(rows.labels), GOLDEN_ROWS))
-    content = {
-        "ids": golden.ids.tolist(),
-        "dense": golden.dense.tolist(),
-        "scores": predict(model, golden).tolist(),
-    }
-    (folder / GOLDEN).write_text(json.dumps(content))
+    write_golden(folder, golden.ids, golden.dense, predict(model, golden))
     inputs = inputs_of(use_case)
     return seal(
         folder,

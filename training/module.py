@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from data_contracts.model_spec import ModelSpec
 from training.batches import Batch
-from training.schedule import factor
+from training.schedule import cosine
 
 
 class CtrModule(LightningModule):
@@ -76,9 +76,7 @@ class CtrModule(LightningModule):
         if self.spec.schedule == "constant":
             return optimiser
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: factor(self.spec.schedule, step, steps)
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: cosine(step, steps))
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

@@ -70,10 +70,10 @@ def decide(
         _calibration(rules["calibration"], labels, scores, gates.confidence, held.users),
     ]
     rivals = {f"better than {name}": each for name, each in baselines.items()}
-    stage, champion = "first version", registry.champion(use_case.name)
+    champion = registry.champion(use_case.name)
     reference = next(iter(baselines.values()), None)
     if champion is not None:
-        stage, name = f"against champion {champion.version}", f"{BETTER} {champion.version}"
+        name = f"{BETTER} {champion.version}"
         try:
             theirs = _champion_scores(registry, champion, rival_rows)
         except Incomparable as why:
@@ -93,7 +93,8 @@ def decide(
         judged = (labels, scores, reference, held.parts, gates.confidence, least, held.users)
         checks.append(worst_part(rule, *judged))
     asked = [rule for rule in rules.values() if champion is not None or rule.check != BETTER]
-    return decision("offline", stage, asked, checks)
+    title, beside = ("later version", champion.version) if champion else ("first version", None)
+    return decision("offline", title, asked, checks, beside)
 
 
 def _champion_scores(

@@ -88,6 +88,17 @@ class Registry(VersionRegistry):
         self._client.log_artifacts(run_id, str(bundle), BUNDLE)
         return run_id
 
+    def trained_on(self, version: Version) -> int:
+        """Delta version of the training set that `version` was fitted on; ValueError where its run
+        does not tell."""
+        told = self._client.get_run(version.run_id).data.tags.get("delta_version")
+        if told is None:
+            raise ValueError(
+                f"model {version.name} version {version.version}: its run has no tag "
+                "delta_version: train again"
+            )
+        return int(told)
+
     def log_search(
         self,
         use_case: str,

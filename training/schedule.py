@@ -6,13 +6,9 @@ WARM_UP = 0.05
 """Share of the steps over which `cosine` rises from zero."""
 
 
-def factor(schedule: str, step: int, steps: int) -> float:
-    """What the learning rate is multiplied by at `step` (from 0) of `steps`.
-
-    `cosine`: a linear rise, then half a cosine down to zero (Loshchilov & Hutter 2017, no restart).
-    """
-    if schedule == "constant":
-        return 1.0
+def cosine(step: int, steps: int) -> float:
+    """What the learning rate is multiplied by at `step` (from 0) of `steps`: a linear rise, then
+    half a cosine down to zero (Loshchilov & Hutter 2017, no restart)."""
     rise = max(1, round(steps * WARM_UP))
     if step < rise:
         return (step + 1) / rise

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
-from data_contracts.bundle import GOLDEN, GRAPH, golden_rows, open_bundle
+from data_contracts.bundle import GRAPH, golden_rows, open_bundle, write_golden
 from training.engine import Engine
 from training.progress import OnProgress
 from training.variant_graphs import FORMS, NotMade, Sample
@@ -95,9 +94,7 @@ def _write_golden(first: Job, folder: Path) -> None:
     """The version's golden rows with the scores of the variant in `folder`."""
     bundle = Path(first.bundle)
     ids, dense, _ = golden_rows(bundle, open_bundle(bundle, first.digest))
-    scores = Engine(folder).score(ids, dense).astype(np.float64)
-    content = {"ids": ids.tolist(), "dense": dense.tolist(), "scores": scores.tolist()}
-    (folder / GOLDEN).write_text(json.dumps(content))
+    write_golden(folder, ids, dense, Engine(folder).score(ids, dense))
 
 
 def _process(job: Job) -> dict[str, Any]:

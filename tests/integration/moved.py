@@ -34,10 +34,10 @@ def three_versions(home: Path) -> Lake:
     """Version 1 is champion, 2 a challenger that may follow it, 3 one that failed a gate."""
     lake = Lake(home / "lake", NAME)
     moves = Moves(Registry(lake), lake, CLICKS, "headrace train")
-    registered(lake, answered("first version"))
+    registered(lake, answered())
     moves.promote("1", "champion")
-    registered(lake, answered("against champion 1"))
-    registered(lake, answered("against champion 1", latency=90.0))
+    registered(lake, answered("1"))
+    registered(lake, answered("1", latency=90.0))
     moves.promote("3", "challenger")
     moves.promote("2", "challenger")
     return lake

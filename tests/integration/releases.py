@@ -60,7 +60,7 @@ def register_version(world: World, folder: Path, manifest: Manifest) -> Path:
     run = client.create_run(experiment.experiment_id)
     client.log_artifacts(run.info.run_id, str(folder), "bundle")
     rmtree(folder)
-    decided = answered("against champion 1").as_dict()
+    decided = answered("1").as_dict()
     tags = {"bundle_sha256": manifest.digest(), "decision": json.dumps(decided)}
     client.create_model_version(name, f"{run.info.artifact_uri}/bundle", run.info.run_id, tags=tags)
     return Path(run.info.artifact_uri.removeprefix("file://")) / "bundle"
@@ -151,8 +151,9 @@ class Release:
         return str(self.store.requests()[-1].answer)
 
     def settle(self) -> None:
-        """Controller and replica know of each other's last word."""
-        for _ in range(2):
+        """Controller and replica know of each other's last word: a replica is heard at its second,
+        and what is begun then it takes up."""
+        for _ in range(3):
             self.controller.tick()
             self.controller.align()
             self.client.run(self._heard())

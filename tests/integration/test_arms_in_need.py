@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,12 +15,14 @@ import numpy as np
 import pytest
 
 from data_contracts.aggregates import Count
-from data_contracts.predictions import off_policy_id
+from data_contracts.predictions import prediction_ids
+from data_contracts.rollout import Target
 from data_contracts.tally import Tally
-from serving.arms import Name
+from serving.arms import Arm, Arms, Name
+from serving.breaker import MOST
 from serving.scorer import ScoreFailed
 from tests.integration.releases import Release, register_version
-from tests.integration.world import export, write_states
+from tests.integration.world import asked, export, write_states
 
 NAMED = "/clicks/v2/models/clicks/versions/2/infer"
 
@@ -91,6 +94,68 @@ def test_a_champion_that_answers_for_a_late_candidate_has_the_features_that_were
     assert ("1", False) == (answer["version"], answer["flags"]["store_failed"])
     assert "timeout" == release.records()[-1]["fallback"]
     assert 0 == release.replica.predictor.arms.feature_failures
+
+
+def test_one_pause_of_the_candidate_counts_once_however_many_requests_wait_for_it(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit, predictor = units(release)["candidate"], release.replica.predictor
+    monkeypatch.setattr(predictor, "alone", lambda: False)
+    monkeypatch.setattr(predictor, "candidate_timeout_ms", 500)
+
+    async def at_once() -> list[Any]:
+        post, path = release.client._client.post, "/clicks/v1/predict"
+        bodies = [asked(user_id=unit, request_id=f"r{i}") for i in range(2 * MOST)]
+        return await asyncio.gather(*(post(path, json=b, headers=release.key) for b in bodies))
+
+    with release.candidate_stopped():
+        answers = release.client.run(at_once())
+    assert {(200, "1")} == {(each.status_code, each.json()["version"]) for each in answers}
+    assert {"timeout": 2 * MOST} == tally(release, "candidate").failures
+    assert "closed" == release.replica.status()["breaker"]
+    assert "2" == release.predict(unit, "after").json()["version"]
+
+
+def test_a_replica_that_begins_amid_a_canary_exposes_its_candidate_at_once(
+    release: Release,
+) -> None:
+    """Units of the candidate that the champion answered would hide an hour of all replicas."""
+    ends = threading.Event()
+
+    def keep() -> None:
+        while not ends.wait(0.05):
+            release.store.renew("one")
+
+    keeping = threading.Thread(target=keep)
+    keeping.start()
+    arms = Arms(release.world.use_case, release.lake, release.replica.predictor.arms._settings)
+    try:
+        assert arms.exposed(arms.now) is not None
+    finally:
+        ends.set()
+        keeping.join()
+        asyncio.run(arms.close())
+
+
+def test_while_a_champion_loads_the_candidate_s_exposure_is_watched_on(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release.store.ask("now", "ada", "advance", None, "a test", True)
+    release.controller.tick()
+    arms = release.replica.predictor.arms
+    load, seen = arms._champion, list[bool]()
+
+    def slow(target: Target) -> Arm:
+        before, end = arms.exposure.renewed, time.monotonic() + 30
+        release.store.renew("one")
+        while arms.exposure.renewed == before and time.monotonic() < end:
+            threading.Event().wait(0.05)
+        seen.append(arms.exposure.renewed > before)
+        return load(target)
+
+    monkeypatch.setattr(arms, "_champion", slow)
+    assert release.client.run(arms.look())
+    assert ([True], "2") == (seen, arms.now.champion.bundle.version)
 
 
 def test_a_candidate_of_other_definitions_is_given_its_own_features(
@@ -202,7 +267,8 @@ def test_a_version_by_name_is_marked_off_policy_and_its_predictions_are_its_own(
 ) -> None:
     answer = ask_by_name(release, "same")
     ids, _ = (output["data"] for output in answer.json()["outputs"])
-    assert (200, [off_policy_id("clicks", "2", "same", 0)]) == (answer.status_code, ids)
+    expected = prediction_ids("clicks", "2", "same", ["u1\x1fi1"], off_policy=True)
+    assert (200, expected) == (answer.status_code, ids)
     off = release.records()[-1]
     assert (True, None, 0, ids) == (off["off_policy"], off["arm"], off["release"],
                                     off["prediction_ids"])  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from data_contracts.predictions import prediction_id, read_log
+from data_contracts.predictions import prediction_ids, read_log
 from serving.app import build_app
 from serving.client import Client, Refused, Unanswered
 from tests.integration import asgi
@@ -17,6 +17,7 @@ from tests.integration.test_serving import replica
 from tests.integration.world import CLICK, World, patient
 
 ITEMS = [{"item_id": "i1", "position": 1}, {"item_id": "i2"}]
+KEYS = ["u1\x1fi1", "u1\x1fi2"]
 Answered = Callable[[httpx.Request], httpx.Response]
 Fault = Callable[[httpx.Request, Answered], httpx.Response]
 
@@ -105,7 +106,7 @@ def test_what_was_not_answered_is_the_same_prediction_when_asked_again(
     with connect(fault, fault) as client:
         found = client.predict(ITEMS, user_id="u1")
         assert (3, 2) == (sent(client), len(pauses))
-    expected = [prediction_id("clicks", "1", found.request_id, i) for i in range(2)]
+    expected = prediction_ids("clicks", "1", found.request_id, KEYS)
     assert expected == [each.prediction_id for each in found.predictions]
     logged = [record["prediction_ids"] for record in read_log(log).records[before:]]
     assert ([expected] * 3 if fault is lost else [expected]) == logged

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from data_contracts.clock import HOUR, MINUTE, SECOND, format_time
-from data_contracts.predictions import SUFFIX, prediction_id, read_log
+from data_contracts.predictions import SUFFIX, prediction_ids, read_log
 from data_contracts.rollout_store import Report, RolloutStore
 from serving.processes import descendants
 from serving.replay import replay
@@ -91,7 +91,8 @@ def test_it_is_ready_and_answers_through_the_proxy(client: httpx.Client) -> None
     assert "clicks" == client.get("/v1/use-cases").json()["use_cases"][0]["name"]
     answer = client.post("/clicks/v1/predict", json=asked("r1"))
     assert 200 == answer.status_code
-    assert prediction_id("clicks", "1", "r1", 0) == answer.json()["predictions"][0]["prediction_id"]
+    expected = prediction_ids("clicks", "1", "r1", ["u1\x1fi1"])
+    assert expected == [each["prediction_id"] for each in answer.json()["predictions"]]
 
 
 def test_problems_keep_their_form_behind_the_proxy(server: RunningServer) -> None:

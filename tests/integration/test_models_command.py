@@ -33,12 +33,11 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     manifest = export(use_case, home / "bundle")
     experiment = client.create_experiment(NAME, lake.mlflow_artifacts.as_uri())
     moves = Moves(registry, lake, use_case, "headrace train")
-    titles = ("first version", "against champion 1")
-    for title, latency, stage in zip(titles, (1.0, 90.0), ("champion", "challenger"), strict=True):
-        tags = {"dataset_digest": title, "continued_from": "none" if latency == 1 else "1"}
+    for rival, latency, stage in ((None, 1.0, "champion"), ("1", 90.0, "challenger")):
+        tags = {"dataset_digest": f"of {stage}", "continued_from": "none" if latency == 1 else "1"}
         run = client.create_run(experiment, run_name="logistic", tags=tags)
         client.log_artifacts(run.info.run_id, str(home / "bundle"), "bundle")
-        decision = answered(title, latency=latency)
+        decision = answered(rival, latency=latency)
         version = registry.register(NAME, run.info.run_id, manifest.digest(), decision)
         moves.promote(version, stage)
     return lake

@@ -81,19 +81,18 @@ def test_a_version_that_failed_its_gate_moves_only_by_an_override(lake: Lake) ->
 
 def test_what_was_judged_against_another_champion_is_refused(lake: Lake) -> None:
     moves = moves_of(lake)
-    late = registered(lake, answered("against champion 1"))
+    late = registered(lake, answered("1"))
     moves.promote("2", "champion")
     with pytest.raises(MoveRefused, match="judged against 1, the champion is 2 now"):
         moves.promote(late, "champion")
-    canary = "canary 50 % of the units against champion"
     with pytest.raises(MoveRefused, match="judged against 1, the champion is 2 now"):
-        moves.promote(late, "champion", decision=answered(f"{canary} 1", "canary").as_dict())
-    moves.promote(late, "champion", decision=answered(f"{canary} 2", "canary").as_dict())
+        moves.promote(late, "champion", decision=answered("1", "canary").as_dict())
+    moves.promote(late, "champion", decision=answered("2", "canary").as_dict())
     assert late == Registry(lake).aliases(NAME)["champion"]
 
 
 def test_a_decision_that_was_edited_in_the_registry_carries_no_move(lake: Lake) -> None:
-    edited = answered("against champion 1", latency=90.0).as_dict()
+    edited = answered("1", latency=90.0).as_dict()
     edited |= {"verdict": "pass", "promotes": True}
     client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
     client.set_model_version_tag(NAME, "3", "decision", json.dumps(edited))
@@ -102,7 +101,7 @@ def test_a_decision_that_was_edited_in_the_registry_carries_no_move(lake: Lake) 
 
 
 def test_a_failed_check_that_was_cut_out_of_a_decision_is_missed(lake: Lake) -> None:
-    cut = answered("against champion 1", without=["latency p99"]).as_dict()
+    cut = answered("1", without=["latency p99"]).as_dict()
     client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
     client.set_model_version_tag(NAME, "3", "decision", json.dumps(cut))
     told = "version 3: its decision lacks what the use case requires: latency p99: train again"
@@ -113,11 +112,11 @@ def test_a_failed_check_that_was_cut_out_of_a_decision_is_missed(lake: Lake) -> 
 
 
 def test_a_fact_that_was_written_in_place_of_a_statistic_answers_no_rule(lake: Lake) -> None:
-    real = answered("against champion 1").checks
+    real = answered("1").checks
     fact = {"holds": True, "value": "so", "limit": "so", "n": 1}
     checks = [replace(made(OFFLINE, check.name, "fact", fact), level=check.level) for check in real]
     lacking = [each.name for each in real if each.counts and each.kind != "fact"]
-    forged = registered(lake, Decision("against champion 1", tuple(checks)))
+    forged = registered(lake, Decision("forged", tuple(checks), "1"))
     told = f"the use case requires: {', '.join(lacking)}: train again"
     with pytest.raises(MoveRefused, match=told):
         moves_of(lake).promote(forged, "champion")
@@ -127,8 +126,8 @@ def test_a_fact_that_was_written_in_place_of_a_statistic_answers_no_rule(lake: L
 @pytest.mark.parametrize("check", ["better than constant", "better than logistic"])
 def test_the_logistic_baseline_stands_for_itself_alone(lake: Lake, check: str) -> None:
     own = made(RuleInForce(check, "offline"), check, "itself", {"n": 900})
-    others = answered("against champion 1", without=[check]).checks
-    version = registered(lake, Decision("against champion 1", (*others, own)))
+    others = answered("1", without=[check]).checks
+    version = registered(lake, Decision("own", (*others, own), "1"))
     if check == "better than logistic":
         moves_of(lake).promote(version, "champion")
         return
@@ -150,7 +149,7 @@ def test_the_logistic_baseline_stands_for_itself_alone(lake: Lake, check: str) -
 def test_a_decision_made_by_weaker_rules_than_those_in_force_is_refused(
     lake: Lake, changed: Rule
 ) -> None:
-    version = registered(lake, answered("against champion 1"))
+    version = registered(lake, answered("1"))
     own = [rule for rule in CLICKS.declared.gates.changed if rule.check != changed.check]
     gates = replace(CLICKS.declared.gates, changed=(*own, changed))
     stricter = replace(CLICKS, declared=replace(CLICKS.declared, gates=gates))
@@ -168,26 +167,25 @@ def test_staged_releases_take_held_out_rows_for_the_shadow_alone(lake: Lake) -> 
     moves.promote("2", "shadow")
     with pytest.raises(MoveRefused, match="releases are staged: canary needs"):
         moves.promote("2")
-    shadow = answered("shadow copies of 100 % of the requests against champion 1", "shadow")
+    shadow = answered("1", "shadow")
     moves.promote("2", "canary", decision=shadow.as_dict())
-    title = "canary 50 % of the units against champion 1"
     with pytest.raises(MoveRefused, match="requires: errors, latency p99, score shift, sample ra"):
         moves.promote("2", "champion", decision=shadow.as_dict())
     with pytest.raises(MoveRefused, match=r"requires: CTR: train again"):
-        moves.promote("2", "champion", decision=harmless(title).as_dict())
-    moves.promote("2", "champion", decision=answered(title, "canary").as_dict())
+        moves.promote("2", "champion", decision=harmless().as_dict())
+    moves.promote("2", "champion", decision=answered("1", "canary").as_dict())
     assert AFTER == Registry(lake).aliases(NAME)
     assert [] == moves.verify()
 
 
-def harmless(title: str) -> Decision:
+def harmless() -> Decision:
     """Of a canary before its last share, which shows no harm so far and nothing more."""
-    found = answered(title, "canary", without=["CTR"])
+    found = answered("1", "canary", without=["CTR"])
     rule = next(r for r in CLICKS.declared.gates.rules if r.check == "CTR")
-    passed = answered(title, "canary").checks[-1]
+    passed = answered("1", "canary").checks[-1]
     evidence = {"kind": passed.kind, "evidence": passed.evidence}
     so_far = made(rule, "CTR so far", "no harm", evidence)
-    return Decision(title, (*found.checks, so_far))
+    return Decision("canary", (*found.checks, so_far), "1")
 
 
 def test_an_override_moves_a_staged_version_and_a_first_one_needs_none(
@@ -196,7 +194,7 @@ def test_an_override_moves_a_staged_version_and_a_first_one_needs_none(
     Moves(Registry(lake), lake, STAGED, "ada").promote("2", "champion", ADA)
     assert AFTER == Registry(lake).aliases(NAME)
     empty = Lake(tmp_path / "empty", NAME)
-    registered(empty, answered("first version", without=["better than champion"]))
+    registered(empty, answered(without=["better than champion"]))
     Moves(Registry(empty), empty, STAGED, "ada").promote("1", "champion")
     assert {"champion": "1"} == Registry(empty).aliases(NAME)
 

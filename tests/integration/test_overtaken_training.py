@@ -28,7 +28,7 @@ def test_a_version_that_was_overtaken_is_challenger_and_says_why(tmp_path: Path)
     manifest = export(use_case, tmp_path / "bundle")
     experiment = client.create_experiment(NAME, lake.mlflow_artifacts.as_uri())
     moves = Moves(registry, lake, use_case, "headrace train")
-    decision = answered("first version")
+    decision = answered()
     found = []
     for _ in range(2):
         run = client.create_run(experiment, run_name="logistic").info.run_id

@@ -117,8 +117,10 @@ def test_a_version_is_asked_for_by_role_operate_alone(
 
 
 BROKEN: list[tuple[Any, dict[str, str], str]] = [
-    (b"{", {}, "no JSON"),
+    (b"{", {}, "not JSON"),
     (b"[]", {}, "no JSON object"),
+    (b'{"id": "a", "id": "b", "inputs": []}', {}, "'id' stands twice"),
+    (b'{"inputs": [NaN]}', {}, "NaN is not JSON"),
     ({"inputs": []}, {}, "inputs: none"),
     ({"inputs": [{"name": "user_id", "datatype": "BYTES", "shape": [2], "data": ["a"]}]}, {},
      "1 elements, its shape says 2"),

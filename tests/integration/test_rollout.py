@@ -46,8 +46,7 @@ def test_in_the_shadow_the_champion_answers_and_the_candidate_scores_a_copy(
 
 
 def test_a_candidate_s_bundle_is_there_before_a_replica_looks_for_it(release: Release) -> None:
-    release.controller.tick()
-    release.controller.align()
+    release.settle()
     release.store.ask("now", "ada", "start", "2", "a test", False)
     release.controller.align()
     named = {target.digest for target in (release.plan.champion, release.plan.candidate) if target}
@@ -145,10 +144,10 @@ def test_without_a_controller_the_candidate_is_not_exposed(release: Release) -> 
     unit = release.unit(100)
     arms = release.replica.predictor.arms
     assert "2" == release.predict(unit, "led").json()["version"]
-    arms._settings = arms._settings.model_copy(update={"lease_s": 1e-6})
+    arms.exposure._lease_s = 1e-6
     assert "1" == release.predict(unit, "alone").json()["version"]
     assert "not exposed" == release.records()[-1]["fallback"]
-    arms._settings = arms._settings.model_copy(update={"lease_s": 600.0})
+    arms.exposure._lease_s = 600.0
     release.settle()
     assert "2" == release.predict(unit, "led again").json()["version"]
 

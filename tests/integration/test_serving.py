@@ -13,7 +13,7 @@ from starlette.routing import Mount
 
 from data_contracts.bundle import GRAPH, BundleRefused
 from data_contracts.clock import DAY, MINUTE, SECOND, format_time, parse_time
-from data_contracts.predictions import prediction_id, read_log
+from data_contracts.predictions import prediction_ids, read_log
 from serving.app import build_app
 from serving.loader import check_definitions
 from serving.replica import Replica, open_replica
@@ -80,9 +80,8 @@ def test_candidates_are_scored_in_order_and_logged_with_what_was_served(
     assert 200 == answer.status_code
     said, record = answer.json(), last_record(client)
     first, second = said["predictions"]
-    assert [prediction_id("clicks", "1", "r1", 0), prediction_id("clicks", "1", "r1", 1)] == [
-        first["prediction_id"], second["prediction_id"]
-    ]  # fmt: skip
+    expected = prediction_ids("clicks", "1", "r1", ["u1\x1fi1", "u1\x1fi2"])
+    assert expected == [first["prediction_id"], second["prediction_id"]]
     assert {"user": SEQ, "item": SEQ} == first["state_seq"]
     assert {"user": 1.0, "item": None} == second["features_age_s"]
     assert {"defaults_used": True, "store_failed": False} == said["flags"]

@@ -99,7 +99,7 @@ def test_the_first_version_becomes_champion_unless_the_data_speak_against_it(
     trained: Trained,
 ) -> None:
     version = trained.version
-    assert version.decision.stage == "first version"
+    assert (version.decision.title, version.decision.rival) == ("first version", None)
     assert [check.name for check in version.decision.checks] == [
         "definitions",
         "golden rows",
@@ -247,10 +247,10 @@ def test_a_version_that_fails_a_gate_is_kept_as_challenger(history: History) -> 
 def test_a_later_version_that_is_not_shown_to_be_better_leaves_the_champion(
     history: History,
 ) -> None:
-    assert history.champion.decision.stage == "first version"
+    assert history.champion.decision.rival is None
     assert history.champion.promoted
     later = history.later
-    assert later.decision.stage == "against champion 2"
+    assert later.decision.rival == "2"
     assert later.decision.checks[-1].name == "better than champion 2"
     assert later.decision.checks[-1].verdict == "cannot judge"
     assert later.bundle_digest == history.champion.bundle_digest
@@ -263,7 +263,7 @@ def test_a_champion_whose_features_are_gone_cannot_be_compared_and_stays(
     trained: Trained, history: History
 ) -> None:
     other = history.other
-    assert other.decision.stage == "against champion 2"
+    assert other.decision.rival == "2"
     check = other.decision.checks[-1]
     assert ("better than champion 2", "required") == (check.name, check.level)
     gone = trained.use_case.groups[1].feature_names

@@ -18,13 +18,13 @@ def test_a_server_without_a_champion_names_what_the_newest_version_lacks(tmp_pat
     (tmp_path / "mlflow").mkdir()
     with pytest.raises(BundleRefused, match=f"^{NONE}run `headrace train`$"):
         registered_champion(CLICKS, lake)
-    registered(lake, answered("first version", latency=90.0))
+    registered(lake, answered(latency=90.0))
     promote = "`headrace models promote {} --to champion`"
     failed = r"version 1: its gates do not allow it: latency p99 \(fail\): train a better one, .*"
     with pytest.raises(BundleRefused, match=f"{NONE}{failed}{promote.format(1)} with --by"):
         registered_champion(CLICKS, lake)
     for _ in range(9):
-        registered(lake, answered("first version"))
+        registered(lake, answered())
     passed = f"{NONE}version 10 passed its gates: run {promote.format(10)}$"
     with pytest.raises(BundleRefused, match=passed):
         registered_champion(CLICKS, lake)

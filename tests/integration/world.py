@@ -1,6 +1,5 @@
 """A small real lake: a registered ONNX champion, online states in Feast, API keys."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from mlflow import MlflowClient
 from onnx import TensorProto, helper, numpy_helper
 
 from data_contracts.accumulators import Events
-from data_contracts.bundle import GOLDEN, GRAPH, Manifest, seal
+from data_contracts.bundle import GRAPH, Manifest, seal, write_golden
 from data_contracts.clock import SECOND, format_time, parse_time
 from data_contracts.lake import Lake
 from data_contracts.states import advance
@@ -125,8 +124,7 @@ def export(use_case: UseCase, folder: Path, seed: int = 3, most: float = 1e7) ->
     dense = rng.normal(0, 1, (16, width)).astype(np.float32)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (scores,) = session.run(["score"], {"ids": ids, "dense": dense})
-    golden = {"ids": ids.tolist(), "dense": dense.tolist(), "scores": scores.tolist()}
-    (folder / GOLDEN).write_text(json.dumps(golden))
+    write_golden(folder, ids, dense, scores)
     said = {
         "use_case": use_case.name,
         "model": "logistic",

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from data_contracts.clock import HOUR, MINUTE, SECOND
 from data_contracts.evidence import log_losses
 from data_contracts.lake import Lake
-from data_contracts.predictions import SUFFIX, PredictionLog, prediction_id
+from data_contracts.predictions import SUFFIX, PredictionLog, prediction_ids
 from data_contracts.rollout import Plan, Target, advanced, began
 from data_contracts.sequences import Split
 from data_contracts.use_case import UseCase
@@ -87,7 +87,7 @@ def answer(
 
 
 def ids(clicks: UseCase, version: str, request: str) -> list[str]:
-    return [prediction_id(clicks.name, version, request, i) for i in range(3)]
+    return prediction_ids(clicks.name, version, request, ["shown", "unseen", "shown"])
 
 
 def collect(
@@ -123,7 +123,7 @@ def test_honest_predictions_match_their_recomputation_and_find_their_labels(
     rows = load(spark, served.lake.outcomes).toArrow().to_pylist()
     positive = {name for name, *_ in SHOWN[::4]}
     expected = {
-        (prediction_id(clicks.name, "1", name, i), name, int(name in positive))
+        (ids(clicks, "1", name)[i], name, int(name in positive))
         for name, *_ in SHOWN
         for i in (0, 2)
     }

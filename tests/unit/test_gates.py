@@ -220,7 +220,7 @@ def every_kind() -> list[Check]:
 
 
 def test_a_decision_is_made_again_from_its_json_to_the_letter() -> None:
-    decided = Decision("against champion 7", tuple(every_kind()))
+    decided = Decision("later version", tuple(every_kind()), "7")
     written = json.dumps(decided.as_dict(), allow_nan=False)
     again = recompute(json.loads(written))
     assert decided.as_dict() == json.loads(written) == again.as_dict()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts.predictions import SUFFIX, PredictionLog, prediction_id, read_log
+from data_contracts.predictions import SUFFIX, PredictionLog, prediction_ids, read_log
 
 RECORDS: list[dict[str, Any]] = [
     {"request_id": f"r{i}", "scores": [i / 8, 0.5], "name": "käthe"} for i in range(3)
@@ -125,14 +125,16 @@ def test_a_boot_that_has_a_log_already_is_refused(log: Path) -> None:
 
 
 def test_the_same_request_to_the_same_version_is_the_same_prediction_and_nothing_else_is() -> None:
-    first = prediction_id("clicks", "1", "r1", 0)
-    assert first == prediction_id("clicks", "1", "r1", 0)
+    both = prediction_ids("clicks", "1", "r1", ["ann", "bob"])
+    assert both == prediction_ids("clicks", "1", "r1", ["bob", "ann"])[::-1]
     others = [
-        ("clicks", "1", "r1", 1),
-        ("clicks", "1", "r2", 0),
-        ("fraud", "1", "r1", 0),
-        ("clicks", "1", "r", 10),
-        ("clicks", "2", "r1", 0),
-        ("clicks", "11", "r", 0),
+        ("clicks", "1", "r1", ["ann", "ann"]),
+        ("clicks", "1", "r2", ["ann"]),
+        ("fraud", "1", "r1", ["ann"]),
+        ("clicks", "1", "r", ["1ann"]),
+        ("clicks", "2", "r1", ["ann"]),
+        ("clicks", "11", "r", ["ann"]),
     ]
-    assert 7 == len({first, *(prediction_id(*other) for other in others)})
+    ids = [name for other in others for name in prediction_ids(*other)]
+    off_policy = prediction_ids("clicks", "1", "r1", ["ann"], off_policy=True)
+    assert 9 == len({*both, *ids, *off_policy}) == len([*both, *ids[1:], *off_policy])

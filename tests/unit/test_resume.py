@@ -23,7 +23,7 @@ from training.evaluate import predict
 from training.fit import fit
 from training.fitted import Fitted
 from training.models.zoo import build_model
-from training.schedule import factor
+from training.schedule import cosine
 from training.warm import warm_state, write_weights
 
 MODEL, KEY = "dcn_v2", "these rows"
@@ -168,6 +168,5 @@ def test_devices_share_every_batch_of_one_order(rate: float) -> None:
 
 
 def test_a_cosine_rises_falls_and_ends_near_zero() -> None:
-    rates = [factor("cosine", step, 100) for step in range(100)]
+    rates = [cosine(step, 100) for step in range(100)]
     assert (0.2, 1.0) == (rates[0], max(rates)) and rates[-1] < 0.01
-    assert {1.0} == {factor("constant", step, 100) for step in range(100)}

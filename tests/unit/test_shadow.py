@@ -17,8 +17,8 @@ from serving.arms import Arm, Candidate, Snapshot
 from serving.breaker import Breaker
 from serving.features import Keys, Served
 from serving.loader import Bundle
-from serving.scorer import Scores
-from serving.shadow import BLOCK, Copy, Shadow
+from serving.scorer import MAX_ROWS, Scores
+from serving.shadow import BLOCK, MOST, Copy, Shadow
 
 CLICKS = load_use_case("clicks")
 
@@ -41,9 +41,12 @@ class Engine:
     now: Callable[[], float] = time.monotonic
     given_s: list[float] = field(default_factory=list)
     """Of each call the time that it was given."""
+    rows: list[int] = field(default_factory=list)
+    """And of how many rows it was."""
 
     async def score(self, ids: np.ndarray, dense: np.ndarray, deadline: float) -> Scores:
         self.given_s.append(deadline - self.now())
+        self.rows.append(len(ids))
         return Scores(np.linspace(0.1, 0.9, len(ids)), 0.0, 0.0)
 
 
@@ -97,6 +100,30 @@ def test_each_copy_is_scored_once_by_its_own_candidate(many: int) -> None:
     expected = [(f"p{number}", "27"[number % 2]) for number in range(many)]
     assert sorted(expected) == sorted(scored)
     assert (many, 0) == (shadow.scored, shadow.dropped)
+
+
+def test_large_requests_are_scored_in_parts_and_no_more_than_some_rows_wait() -> None:
+    """A call that takes long would be taken for one that hangs."""
+    log, engine, rows = Written(), Engine(), MOST // 8 - 1
+    given = snapshot(2, engine=engine)
+    assert given.candidate is not None and given.candidate.arm is not None
+    arm = given.candidate.arm
+    encoded = np.zeros((rows, 1), np.int64), np.zeros((rows, 1), np.float32)
+
+    async def scenario() -> Shadow:
+        shadow = Shadow(CLICKS, cast(PredictionLog, log))
+        for number in range(10):
+            names = [f"p{number}-{i}" for i in range(rows)]
+            shadow.offer(Copy(given, arm, f"r{number}", names, [{}] * rows, 0), encoded)
+        await shadow.close()
+        shadow.offer(Copy(given, arm, "later", names, [{}] * rows, 0), encoded)
+        await shadow.close()
+        return shadow
+
+    shadow = asyncio.run(scenario())
+    assert (9, 2) == (shadow.scored, shadow.dropped)
+    assert (MAX_ROWS, 9 * rows) == (max(engine.rows), sum(engine.rows))
+    assert [8 * rows, rows] == [len(said["scores"]) for said in log.said]
 
 
 @pytest.mark.parametrize("known", ["ac", "", "abc"])

@@ -1,0 +1,97 @@
+"""What is asked of a release while the ledger, the store or the replicas are not there."""
+
+import sqlite3
+import time
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from serving.features import FeatureReader
+from tests.integration.releases import Release
+
+
+@pytest.mark.parametrize(("action", "stages"), [("abort", 1), ("rollback", 9)])
+def test_a_ledger_that_another_process_has_locked_keeps_no_version_in(
+    release: Release, action: str, stages: int
+) -> None:
+    """A backup, or a writer that was stopped in its commit."""
+    assert "epoch" in release.ask("start", "2")
+    while release.plan.candidate is not None and (stages := stages - 1) >= 0:
+        assert "epoch" in release.ask("advance", override=True)
+    with closing(sqlite3.connect(release.lake.ledger, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        release.store.ask("now", "ada", action, None, "it is bad", True)
+        began = time.monotonic()
+        release.controller.tick()
+        took = time.monotonic() - began
+        other.rollback()
+    assert f"epoch {release.plan.epoch}" == release.store.requests()[-1].answer
+    assert ("steady", "1", {"2"}) == (
+        release.plan.stage, release.plan.champion.version, release.store.barred().keys()
+    )  # fmt: skip
+    assert took < 5
+
+
+def test_a_start_that_waits_is_called_off_by_an_abort(release: Release) -> None:
+    release.settle()
+    for action, version in (("start", "2"), ("abort", None)):
+        release.store.ask("now", "ada", action, version, "wrong labels", False)
+    release.settle()
+    start, abort = release.store.requests()
+    assert "refused: aborted by ada: wrong labels" == start.answer
+    assert "called off before it began: version 2" == abort.answer
+    assert "steady" == release.plan.stage
+    assert "no release is under way" in release.ask("abort")
+    assert "epoch" in release.ask("start", "2")
+
+
+def test_a_start_that_is_called_off_while_it_begins_ends(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release.settle()
+    release.store.ask("now", "ada", "start", "2", "a test", False)
+    move = release.controller._alignment._move_to_shadow
+
+    def moved(*asked: object) -> None:
+        move(*asked)  # pyright: ignore[reportArgumentType]
+        release.store.ask("now", "bob", "abort", None, "wrong labels", False)
+        release.controller.tick()
+
+    monkeypatch.setattr(release.controller._alignment, "_move_to_shadow", moved)
+    release.controller.align()
+    start, abort = release.store.requests()
+    assert "refused: aborted by bob: wrong labels" == start.answer
+    assert "called off before it began: version 2" == abort.answer
+    assert ("steady", "it was called off while it began") == (
+        release.plan.stage, release.plan.reason
+    )  # fmt: skip
+
+
+def test_a_release_begins_once_a_replica_has_been_heard(release: Release) -> None:
+    release.store.ask("now", "ada", "start", "2", "a test", False)
+    release.controller.tick()
+    release.controller.align()
+    assert (None, "steady") == (release.store.requests()[-1].answer, release.plan.stage)
+    release.settle()
+    assert ("epoch 2", "shadow") == (release.store.requests()[-1].answer, release.plan.stage)
+
+
+def test_what_a_failing_store_was_answered_by_is_no_evidence_of_a_shadow(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both models would be judged by the declared defaults."""
+    assert "epoch" in release.ask("start", "2")
+
+    def away(self: FeatureReader, *asked: Any) -> None:
+        raise OSError("the store is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FeatureReader, "_read", away)
+        assert release.predict("u1", "blind").json()["flags"]["store_failed"]
+    shadow = release.replica.predictor.shadow
+    release.client.run(shadow.close())
+    assert (0, 1) == (shadow.scored, shadow.dropped)
+    assert not release.predict("u1", "seen").json()["flags"]["store_failed"]
+    release.client.run(shadow.close())
+    assert (1, 1) == (shadow.scored, shadow.dropped)
