@@ -12,6 +12,7 @@ from dagster_project.instance import dagster_instance
 from dagster_project.progress import reporter
 from data_contracts.lake import Lake
 from data_contracts.results import read_result
+from spark_jobs.lake_lease import lake_lease
 from spark_jobs.lease import writer_lease
 
 MARK = "made-by-demo"
@@ -24,10 +25,11 @@ def run_demo(deployment: Deployment) -> dict[str, Any]:
 
     The use case's folder under the root is made anew if a demo made it or it holds no data, and
     refused otherwise.
-    Raises RuntimeError naming the asset or check that failed, or the other demo on this root.
+    Raises RuntimeError naming the asset or check that failed, or who else writes to this root.
     """
     with writer_lease(deployment.lake.root / f".{deployment.use_case.name}-demo"):
-        clear(deployment)
+        with lake_lease(deployment.lake):
+            clear(deployment)
         return _run(deployment)
 
 
@@ -71,7 +73,7 @@ def clear(deployment: Deployment) -> None:
 
 def _holds_data(lake: Lake) -> bool:
     """Whether any file below the home has content, but for what is derived from other files."""
-    derived = (lake.reports, lake.online, lake.stream)
+    derived = (lake.reports, lake.online, lake.stream, lake.server_log, lake.access_log)
     parts = [path for path in lake.home.glob("*") if path not in derived]
     files = [file for path in parts for file in (path, *path.rglob("*")) if file.is_file()]
     return any(file.stat().st_size for file in files)

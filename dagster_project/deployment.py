@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 
 from data_contracts.kafka import KafkaTopic
 from data_contracts.lake import Lake
+from data_contracts.naming import naming
 from data_contracts.redis_address import RedisAddress
 from data_contracts.use_case import CONTRACT, UseCase, load_use_case
 from spark_jobs.session import spark_session
@@ -65,10 +66,8 @@ class Deployment:
     def lake(self) -> Lake:
         """Where the data lies; ValueError when the address of Redis is none."""
         kafka = KafkaTopic.parse(self.kafka) if self.kafka else None
-        try:
+        with naming(REDIS):
             redis = RedisAddress.parse(self.redis) if self.redis else None
-        except ValueError as error:
-            raise ValueError(f"{REDIS}: {error}") from error
         return Lake(self.root.resolve(), self.use_case.name, kafka, redis)
 
     @cached_property

@@ -107,7 +107,10 @@ def shown(console: Console) -> Iterator[None]:
     """Show the progress of what runs inside on `console`."""
     with ExitStack() as stack:
         if console.is_terminal:
-            columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"))
+            columns = (
+                SpinnerColumn(finished_text="✓"),
+                TextColumn("{task.description}", markup=False),
+            )
             progress = Progress(*columns, TimeElapsedColumn(), console=console)
             spinner = Spinner(stack.enter_context(progress))
             stack.callback(spinner.finish)

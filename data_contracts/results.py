@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_contracts.atomic_write import write_atomically
+from data_contracts.file_lock import locked
 from data_contracts.lake import Lake
 
 
 def write_result(lake: Lake, stage: str, result: Mapping[str, Any]) -> None:
     """Replace the result of `stage` (a noun such as `events`)."""
     said = json.dumps(result, indent=1, allow_nan=False)
-    write_atomically(lake.reports / f"{stage}.json", said)
+    with locked(lake.reports / "results.lock"):
+        write_atomically(lake.reports / f"{stage}.json", said)
 
 
 COMMANDS = {

@@ -7,15 +7,18 @@ from data_contracts.use_case import Retrain
 
 
 def drift_alarm(
-    policy: Retrain, shares: Sequence[float], now: int, last_retrain: int | None
+    policy: Retrain, windows: Sequence[tuple[int, float]], now: int, trained: int | None
 ) -> str | None:
-    """Why to retrain, or None. `shares`: drifted share of inputs per window, oldest first.
+    """Why to retrain, or None. `windows`: when each was judged (µs) and its drifted share of
+    inputs, oldest first; `now` and `trained`, when a version was trained last, in µs.
 
-    `now` and `last_retrain` in µs; within the cooldown after a retraining nothing is an alarm.
+    Within the cooldown after a training nothing is an alarm, and windows that were judged before it
+    are none after it either.
     """
-    if last_retrain is not None and now - last_retrain < duration(policy.cooldown):
+    if trained is not None and now - trained < duration(policy.cooldown):
         return None
-    recent = shares[-policy.windows :]
+    since = [share for at, share in windows if trained is None or at > trained]
+    recent = since[-policy.windows :]
     drifted = sum(share >= policy.drift_share for share in recent)
     if drifted < policy.alarms:
         return None

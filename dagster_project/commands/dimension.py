@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dagster_project.cli import DebugOption, JsonOption, RootOption, UseCaseOption, run
+from dagster_project.command import command
 from dagster_project.deployment import Deployment
 
 
@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
     dimension = typer.Typer(help="Attributes of entities, from a time on.")
     # A group of one command would be that command.
     dimension.callback()(_group)
-    dimension.command()(load)
+    dimension.command()(command(load))
     app.add_typer(dimension, name="dimension")
 
 
@@ -23,18 +23,11 @@ def _group() -> None:
 
 
 def load(
+    deployment: Deployment,
     name: Annotated[str, typer.Argument(help="The dimension's declared name.")],
     file: Annotated[Path, typer.Option(help="Parquet, JSON lines, or a folder of them.")],
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Path(".headrace"),
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Add rows to a dimension; events and requests from now on take its attributes."""
+    from dagster_project.stages.dimension import load_rows
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.dimension import load_rows
-
-        return load_rows(deployment, name, file)
-
-    run(work, Deployment(use_case, root), json, debug)
+    return load_rows(deployment, name, file)

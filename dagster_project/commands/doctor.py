@@ -8,11 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from dagster_project.cli import FAILED, JsonOption, KafkaOption, RootOption, UseCaseOption, show
+from dagster_project.command import FAILED, JsonOption, KafkaOption, RootOption, UseCaseOption, show
 from dagster_project.deployment import Deployment
+from dagster_project.terminal import terminal
 from data_contracts.kafka import KafkaTopic
 from spark_jobs.java import INSTALL, java_command
 
@@ -49,7 +49,7 @@ def doctor(
         table = Table("", "what", "found", box=None)
         for name, (ok, text) in checks.items():
             table.add_row("✓" if ok else "✗", name, text)
-        Console().print(table)
+        terminal().print(table)
     if not all(ok for ok, _ in checks.values()):
         raise typer.Exit(FAILED)
 

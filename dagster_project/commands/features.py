@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from dagster_project.cli import DebugOption, JsonOption, RootOption, UseCaseOption, run
+from dagster_project.command import command
 from dagster_project.deployment import Deployment
+from dagster_project.terminal import terminal
 
 Root = Path(".headrace")
 STORES = ("online", "tiles")
@@ -20,87 +20,57 @@ def register(app: typer.Typer) -> None:
     features = typer.Typer(
         help="The catalogue of features, what a change costs, one value explained."
     )
-    features.command("list")(list_)
-    features.command()(plan)
-    features.command()(explain)
-    features.command()(retire)
+    features.command("list")(command(list_, _table))
+    features.command()(command(plan, _planned))
+    features.command()(command(explain, _explained))
+    features.command()(command(retire))
     app.add_typer(features, name="features")
     datasets = typer.Typer(help="Features for labels of your own.")
-    datasets.command()(build)
+    datasets.command()(command(build))
     app.add_typer(datasets, name="dataset")
 
 
-def list_(
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Root,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+def list_(deployment: Deployment) -> dict[str, Any]:
     """Every feature: what it is, its default, and how often training rows hold that."""
+    from dagster_project.stages.catalogue import list_features
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.catalogue import list_features
-
-        return list_features(deployment)
-
-    run(work, Deployment(use_case, root), json, debug, _table)
+    return list_features(deployment)
 
 
-def plan(
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Root,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+def plan(deployment: Deployment) -> dict[str, Any]:
     """What of the declared features is to be computed, at which cost; and who reads each view."""
+    from dagster_project.stages.definitions import plan_features
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.definitions import plan_features
-
-        return plan_features(deployment)
-
-    run(work, Deployment(use_case, root), json, debug, _planned)
+    return plan_features(deployment)
 
 
 def retire(
+    deployment: Deployment,
     views: Annotated[list[str] | None, typer.Argument(help="Views, as `plan` names them.")] = None,
     unread: Annotated[bool, typer.Option("--unread", help="Every view nothing reads.")] = False,
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Root,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Delete views of the online store that nothing reads, with their states and tiles."""
     if bool(views) == unread:
         raise typer.BadParameter("name views, or give --unread")
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.definitions import retire_views
+    from dagster_project.stages.definitions import retire_views
 
-        return retire_views(deployment, views or (), unread)
-
-    run(work, Deployment(use_case, root), json, debug)
+    return retire_views(deployment, views or (), unread)
 
 
 def explain(
+    deployment: Deployment,
     entity: Annotated[str, typer.Option(help="E.g. user_id=u1; of a pair user_id=u1,item_id=i1.")],
     at: Annotated[str, typer.Option(help="The query time, e.g. 2019-11-30T12:00:00Z.")],
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Root,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+) -> dict[str, Any]:
     """The features of a key at a time, with the tiles and events behind them."""
+    from dagster_project.stages.catalogue import explain_features
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.catalogue import explain_features
-
-        return explain_features(deployment, entity, at)
-
-    run(work, Deployment(use_case, root), json, debug, _explained)
+    return explain_features(deployment, entity, at)
 
 
 def build(
+    deployment: Deployment,
     labels: Annotated[Path, typer.Option(help="Parquet or Delta with the keys and a time.")],
     out: Annotated[Path, typer.Option(help="The new folder to write.")],
     features: Annotated[str, typer.Option(help="Names, by commas; all when empty.")] = "",
@@ -108,22 +78,15 @@ def build(
     as_known: Annotated[
         bool, typer.Option("--as-known", help="From what could be read online at each time.")
     ] = False,
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Root,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Join features, as they were at each row's time, to a table of labels."""
     if not labels.exists():
         raise typer.BadParameter(f"--labels {labels}: no such file")
     names = [name.strip() for name in features.split(",") if name.strip()]
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.catalogue import build_own_dataset
+    from dagster_project.stages.catalogue import build_own_dataset
 
-        return build_own_dataset(deployment, labels, names, time, out, as_known)
-
-    run(work, Deployment(use_case, root), json, debug)
+    return build_own_dataset(deployment, labels, names, time, out, as_known)
 
 
 def _table(found: dict[str, Any]) -> None:
@@ -135,14 +98,14 @@ def _table(found: dict[str, Any]) -> None:
             _share(entry["default_rate"]), entry["nulls"], _share(entry["null_rate"]),
             ", ".join(entry["models"]),
         )  # fmt: skip
-    Console().print(table)
+    terminal().print(table)
     groups = Table("group", "of", "events up to", "owner", "description")
     for entry in {entry["group"]: entry for entry in found["features"]}.values():
         groups.add_row(
             entry["group"], entry["entity"], entry["fresh_to"] or "none yet", entry["owner"],
             entry["description"],
         )  # fmt: skip
-    Console().print(groups)
+    terminal().print(groups)
 
 
 def _share(rate: float | None) -> str:
@@ -162,11 +125,11 @@ def _planned(found: dict[str, Any]) -> None:
             *(f"{group[name]:,}" for name in costs.values()),
             "not known yet" if seconds is None else f"{seconds:,.1f}",
         )  # fmt: skip
-    Console().print(table)
+    terminal().print(table)
     views = Table("view", "read by")
     for view in found["views"]:
         views.add_row(view["view"], ", ".join(view["read_by"]) or "nothing: retire it")
-    Console().print(views)
+    terminal().print(views)
 
 
 def _explained(found: dict[str, Any]) -> None:
@@ -180,7 +143,7 @@ def _explained(found: dict[str, Any]) -> None:
         for name, value in said["values"].items():
             also = [stored[store].get(name, "folded") for store in STORES] if stored else []
             table.add_row(name, f"{value!r}", *map(str, also))
-        Console().print(table)
+        terminal().print(table)
         behind = Table("window", "from", "to", "events")
         for label, window in said["windows"].items():
             ids = window["events"]
@@ -188,18 +151,18 @@ def _explained(found: dict[str, Any]) -> None:
             if len(ids) > 3:
                 shown = f"{len(ids)}, the last: {shown}"
             behind.add_row(label, window["from"], window["to"], shown)
-        Console().print(behind)
+        terminal().print(behind)
         tiles = Table("window", "tile", "seconds", "holds")
         for label, window in said["windows"].items():
             for tile in window["tiles"]:
                 holds = ", ".join(f"{name} {parts}" for name, parts in tile["holds"].items())
                 width = "" if tile["seconds"] is None else f"{tile['seconds']}"
                 tiles.add_row(label, tile["start"], width, holds)
-        Console().print(tiles)
+        terminal().print(tiles)
         for view, state in (stored["states"] if stored else {}).items():
             days = ", ".join(f"{row['day']} (seq {row['seq']})" for row in stored["days"][view])
             state = state or {"seq": "none", "as_of": "never", "tiles": ()}
-            Console().print(
+            terminal().print(
                 f"view {view}: state of seq {state['seq']} as of {state['as_of']}, "
                 f"{len(state['tiles'])} tiles; packed days: {days or 'none'}"
             )

@@ -1,14 +1,13 @@
 """`headrace keys create | list | revoke`: who may ask the server what, and how often."""
 
-from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from dagster_project.cli import DebugOption, JsonOption, RootOption, run
+from dagster_project.command import command
 from dagster_project.deployment import Deployment
+from dagster_project.terminal import terminal
 from serving.auth import Role, create_key, key_names, revoke_key, stored_keys
 
 Name = Annotated[str, typer.Argument(help="What the key is called.")]
@@ -17,13 +16,14 @@ Name = Annotated[str, typer.Argument(help="What the key is called.")]
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     keys = typer.Typer(help="API keys of the server: their roles, rates and quotas.")
-    keys.command()(create)
-    keys.command("list")(list_)
-    keys.command()(revoke)
+    keys.command()(command(create, of=("root",)))
+    keys.command("list")(command(list_, _table, of=("root",)))
+    keys.command()(command(revoke, of=("root",)))
     app.add_typer(keys, name="keys")
 
 
 def create(
+    deployment: Deployment,
     name: Name,
     role: Annotated[
         list[str], typer.Option(help="predict, events, metrics or operate; may be repeated.")
@@ -35,50 +35,31 @@ def create(
         int | None, typer.Option(help="Requests that a replica takes from it in a UTC day.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="End the key of this name.")] = False,
-    root: RootOption = Path(".headrace"),
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Make a key; it is shown now and never again. A server takes it at once."""
-
-    def work(deployment: Deployment) -> dict[str, Any]:
-        path = deployment.lake.keys
-        if not replace and name in key_names(path):
-            raise ValueError(f"key {name!r}: there is one: name another, or --replace it")
-        made = create_key(path, cast(list[Role], role), name, rate, quota)
-        return {"name": name, "roles": sorted({*role}), "key": made}
-
-    run(work, Deployment("clicks", root), json, debug)
+    path = deployment.lake.keys
+    if not replace and name in key_names(path):
+        raise ValueError(f"key {name!r}: there is one: name another, or --replace it")
+    made = create_key(path, cast(list[Role], role), name, rate, quota)
+    return {"name": name, "roles": sorted({*role}), "key": made}
 
 
-def list_(
-    root: RootOption = Path(".headrace"), json: JsonOption = False, debug: DebugOption = False
-) -> None:
+def list_(deployment: Deployment) -> dict[str, Any]:
     """Every key's name, roles and limits."""
-
-    def work(deployment: Deployment) -> dict[str, Any]:
-        found = [
-            {"name": key.name, "roles": [*key.roles], "rate": key.rate, "quota": key.quota}
-            for key in stored_keys(deployment.lake.keys)
-        ]
-        return {"keys": found}
-
-    run(work, Deployment("clicks", root), json, debug, _table)
+    found = [
+        {"name": key.name, "roles": [*key.roles], "rate": key.rate, "quota": key.quota}
+        for key in stored_keys(deployment.lake.keys)
+    ]
+    return {"keys": found}
 
 
 def revoke(
+    deployment: Deployment,
     name: Name,
-    root: RootOption = Path(".headrace"),
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+) -> dict[str, Any]:
     """End a key; no server takes it any longer."""
-
-    def work(deployment: Deployment) -> dict[str, Any]:
-        revoke_key(deployment.lake.keys, name)
-        return {"revoked": name}
-
-    run(work, Deployment("clicks", root), json, debug)
+    revoke_key(deployment.lake.keys, name)
+    return {"revoked": name}
 
 
 def _table(found: dict[str, Any]) -> None:
@@ -86,4 +67,4 @@ def _table(found: dict[str, Any]) -> None:
     for key in found["keys"]:
         limits = ("any" if key[limit] is None else f"{key[limit]:,}" for limit in ("rate", "quota"))
         table.add_row(key["name"], ", ".join(key["roles"]), *limits)
-    Console().print(table)
+    terminal().print(table)

@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
-from dagster_project.cli import DebugOption, JobFailed, JsonOption, RootOption, UseCaseOption, run
-from dagster_project.commands.plan import plan
-from dagster_project.commands.retrieve import retrieve
-from dagster_project.commands.variants import variants
+from dagster_project.command import JobFailed, command
+from dagster_project.commands import plan, retrieve, variants
 from dagster_project.deployment import Deployment
 from dagster_project.gate_table import gate_table
+from dagster_project.terminal import terminal
 
 Root = Path(".headrace")
 Version = Annotated[str, typer.Argument(help="A version's number.")]
@@ -23,65 +21,50 @@ Version = Annotated[str, typer.Argument(help="A version's number.")]
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     models = typer.Typer(help="Registered versions: what they are, how they move, and the ledger.")
-    models.command("list")(list_)
-    for command in (show, compare, promote, demote, history, verify, plan, retrieve, variants):
-        models.command()(command)
+    versions = ("version", "aliases", "model", "verdict", "bundle")
+    models.command("list")(command(list_, _rows("versions", versions)))
+    models.command()(command(show, present_version))
+    models.command()(command(compare, _compared))
+    models.command()(command(promote))
+    models.command()(command(demote))
+    moves = ("row", "time", "actor", "action", "version", "to", "verdict", "override")
+    models.command()(command(history, _rows("moves", moves)))
+    models.command()(command(verify))
+    for each in (plan, retrieve, variants):
+        each.register(models)
     app.add_typer(models, name="models")
 
 
-def list_(
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Root,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+def list_(deployment: Deployment) -> dict[str, Any]:
     """Every version with its aliases and the verdict of its gates."""
+    from dagster_project.stages.models import list_versions
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.models import list_versions
-
-        return list_versions(deployment)
-
-    columns = ("version", "aliases", "model", "verdict", "bundle")
-    run(work, Deployment(use_case, root), json, debug, _rows("versions", columns))
+    return list_versions(deployment)
 
 
 def show(
+    deployment: Deployment,
     version: Version,
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Root,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+) -> dict[str, Any]:
     """One version: its figures, the checks of its gates, its moves."""
+    from dagster_project.stages.models import show_version
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.models import show_version
-
-        return show_version(deployment, version)
-
-    run(work, Deployment(use_case, root), json, debug, present_version)
+    return show_version(deployment, version)
 
 
 def compare(
+    deployment: Deployment,
     first: Version,
     second: Version,
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Root,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Two versions side by side; their figures compare only on the same test rows."""
+    from dagster_project.stages.models import compare_versions
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.models import compare_versions
-
-        return compare_versions(deployment, first, second)
-
-    run(work, Deployment(use_case, root), json, debug, _compared)
+    return compare_versions(deployment, first, second)
 
 
 def promote(
+    deployment: Deployment,
     version: Version,
     to: Annotated[
         str | None, typer.Option(help="challenger, shadow, canary or champion; else the next.")
@@ -94,80 +77,47 @@ def promote(
     ] = None,
     by: Annotated[str | None, typer.Option(help="Who overrides the gates.")] = None,
     reason: Annotated[str | None, typer.Option(help="Why they are overridden.")] = None,
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Root,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Move a version on, if its gates allow it or someone overrides them."""
     if (by is None) != (reason is None):
         raise typer.BadParameter("--by and --reason: an override needs both")
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.models import promote_version
-        from data_contracts.override import Override
+    from dagster_project.stages.models import promote_version
+    from data_contracts.override import Override
 
-        override = Override(by, reason) if by is not None and reason is not None else None
-        return promote_version(deployment, version, to, override, seen)
-
-    run(work, Deployment(use_case, root), json, debug)
+    override = Override(by, reason) if by is not None and reason is not None else None
+    return promote_version(deployment, version, to, override, seen)
 
 
 def demote(
+    deployment: Deployment,
     version: Version,
     by: Annotated[str, typer.Option(help="Who takes it back.")],
     reason: Annotated[str, typer.Option(help="Why.")],
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Root,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Take a version from its stage; a champion gives way to the previous one."""
+    from dagster_project.stages.models import demote_version
+    from data_contracts.override import Override
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.models import demote_version
-        from data_contracts.override import Override
-
-        return demote_version(deployment, version, Override(by, reason))
-
-    run(work, Deployment(use_case, root), json, debug)
+    return demote_version(deployment, version, Override(by, reason))
 
 
-def history(
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Root,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+def history(deployment: Deployment) -> dict[str, Any]:
     """Every move, oldest first."""
+    from dagster_project.stages.models import history as told
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.models import history as told
-
-        return told(deployment)
-
-    columns = ("row", "time", "actor", "action", "version", "to", "verdict", "override")
-    run(work, Deployment(use_case, root), json, debug, _rows("moves", columns))
+    return told(deployment)
 
 
-def verify(
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Root,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+def verify(deployment: Deployment) -> dict[str, Any]:
     """Make every decision of the ledger again and look for what was edited, lost or cut."""
+    from dagster_project.stages.models import verify as verified
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.models import verify as verified
-
-        found = verified(deployment)
-        if found["faults"]:
-            told = "; ".join((*found["faults"], *found["deleted"]))
-            raise JobFailed(f"the ledger is not sound: {told}")
-        return found
-
-    run(work, Deployment(use_case, root), json, debug)
+    found = verified(deployment)
+    if found["faults"]:
+        told = "; ".join((*found["faults"], *found["deleted"]))
+        raise JobFailed(f"the ledger is not sound: {told}")
+    return found
 
 
 def _rows(entry: str, columns: tuple[str, ...]) -> Callable[[dict[str, Any]], None]:
@@ -177,7 +127,7 @@ def _rows(entry: str, columns: tuple[str, ...]) -> Callable[[dict[str, Any]], No
             table.add_column(column)
         for row in found[entry]:
             table.add_row(*(_cell(row[column]) for column in columns))
-        Console().print(table)
+        terminal().print(table)
 
     return present
 
@@ -193,7 +143,7 @@ def _cell(value: Any) -> str:
 
 def present_version(found: dict[str, Any]) -> None:
     """Print what `show_version` gave."""
-    console = Console()
+    console = terminal()
     lines = ("version", "aliases", "model", "continued_from", "verdict", "bundle", "run_id")
     for name in (*lines, "features"):
         console.print(f"{name:14} {_cell(found[name])}", highlight=False)
@@ -214,7 +164,7 @@ def _compared(found: dict[str, Any]) -> None:
     table = Table("metric", f"version {one}", "", f"version {other}", "", box=None, pad_edge=False)
     for name, pair in found["metrics"].items():
         table.add_row(name, *(text for figure in pair for text in _figure(figure)))
-    console = Console()
+    console = terminal()
     console.print(table)
     rows = "the same" if found["same_test_rows"] else "OTHER: the figures do not compare"
     console.print(f"test rows: {rows}", highlight=False)

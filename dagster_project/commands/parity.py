@@ -1,24 +1,13 @@
 """`headrace parity`: the proof that all engines give the same features."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from dagster_project.cli import (
-    DebugOption,
-    JobFailed,
-    JsonOption,
-    LogOption,
-    RootOption,
-    UseCaseOption,
-    checked_log,
-    run,
-    show,
-)
+from dagster_project.command import JobFailed, command, show
 from dagster_project.deployment import Deployment
+from dagster_project.terminal import terminal
 
 MISSED = {
     "non_default_share": "{value:.0%} of the values are not the default, {at_least:.0%} needed",
@@ -32,36 +21,29 @@ MISSED = {
 
 def register(app: typer.Typer) -> None:
     """Add this command."""
-    app.command()(parity)
+    app.command()(command(parity, closing_table, of=("log", "use_case", "root")))
 
 
 def parity(
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Path(".headrace"),
-    log: LogOption = None,
+    deployment: Deployment,
     schedules: Annotated[int, typer.Option(min=1, help="Adversarial schedules to run.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same ones.")] = 0,
     spark_schedules: Annotated[
         int, typer.Option(min=0, help="How many of them run through Spark, Delta and Feast.")
     ] = 20,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+    json: bool = False,
+) -> dict[str, Any]:
     """Prove the engines equal on a log: lateness, duplicates, replays, kills, paused backfills."""
+    from dagster_project.stages.parity import ProofSize, prove_parity
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.parity import ProofSize, prove_parity
-
-        spark = min(spark_schedules, schedules)
-        size = ProofSize(schedules, seed, spark, min(ProofSize.killed, spark))
-        found = prove_parity(deployment, size)
-        if not found["holds"]:
-            if json:
-                show(found, json)
-            raise JobFailed(_failure(found))
-        return found
-
-    run(work, Deployment(use_case, root, checked_log(log)), json, debug, closing_table)
+    spark = min(spark_schedules, schedules)
+    size = ProofSize(schedules, seed, spark, min(ProofSize.killed, spark))
+    found = prove_parity(deployment, size)
+    if not found["holds"]:
+        if json:
+            show(found, json)
+        raise JobFailed(_failure(found))
+    return found
 
 
 def closing_table(found: dict[str, Any]) -> None:
@@ -88,7 +70,7 @@ def closing_table(found: dict[str, Any]) -> None:
     if found["unmoved"]:
         table.add_row("no event of the log moves", ", ".join(found["unmoved"]))
     table.add_row("counted", found["counted"])
-    Console().print(table)
+    terminal().print(table)
 
 
 def _failure(found: dict[str, Any]) -> str:

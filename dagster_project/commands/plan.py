@@ -1,17 +1,22 @@
 """`headrace rollout plan`: what a release needs at given traffic."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from dagster_project.cli import DebugOption, JsonOption, RootOption, UseCaseOption, run
+from dagster_project.command import command
 from dagster_project.deployment import Deployment
+from dagster_project.terminal import terminal
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(command(plan, lambda _: None))
 
 
 def plan(
+    deployment: Deployment,
     impressions: Annotated[float | None, typer.Option(help="Impressions a day.")] = None,
     requests: Annotated[float | None, typer.Option(help="Requests a day.")] = None,
     users: Annotated[float | None, typer.Option(help="Distinct users a day.")] = None,
@@ -31,11 +36,8 @@ def plan(
         ),
     ] = None,
     log_loss: Annotated[float | None, typer.Option(help="The champion's, nats.")] = None,
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Path(".headrace"),
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+    json: bool = False,
+) -> dict[str, Any]:
     """Impressions and days that each required gate of a release needs; fails beyond max_days.
 
     What is not given is measured on the matured outcomes.
@@ -51,18 +53,15 @@ def plan(
         "log_loss": log_loss,
     }
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.rollout import exposure, traffic
+    from dagster_project.stages.rollout import exposure, traffic
 
-        seen = traffic(deployment, given)
-        found = exposure(deployment, seen)
-        told = {**found.as_dict(), "traffic": seen.as_dict()}
-        if not json:
-            _show(told)
-        found.check()
-        return told
-
-    run(work, Deployment(use_case, root), json, debug, present=lambda _: None)
+    seen = traffic(deployment, given)
+    found = exposure(deployment, seen)
+    told = {**found.as_dict(), "traffic": seen.as_dict()}
+    if not json:
+        _show(told)
+    found.check()
+    return told
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -74,7 +73,7 @@ def _show(found: dict[str, Any]) -> None:
             need["check"], need["stage"], f"{need['share']:.0%}",
             f"{need['impressions']:,}", f"{need['days']:.2f}",
         )  # fmt: skip
-    console, seen = Console(), found["traffic"]
+    console, seen = terminal(), found["traffic"]
     console.print(
         f"{seen['impressions_per_day']:,.0f} impressions, {seen['requests_per_day']:,.0f} requests "
         f"and {seen['users_per_day']:,.0f} users a day, {seen['new_users_per_day']:,.0f} of them "

@@ -2,23 +2,14 @@
 
 import os
 import re
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dagster_project.cli import (
-    FAILED,
-    DebugOption,
-    JsonOption,
-    KafkaOption,
-    RootOption,
-    StepOption,
-    UseCaseOption,
-    checked_step,
-    run,
-    show,
-)
+from dagster_project.command import command, show
 from dagster_project.deployment import Deployment
 from spark_jobs.lake_lease import lake_lease
 
@@ -33,16 +24,17 @@ ROLES = ("predict", "events", "operate")
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.command()(serve)
-    app.command()(replay)
+    app.command()(command(serve, lambda _: None))
+    app.command()(command(replay, of=("step", "kafka", "use_case", "root")))
 
 
 def serve(
+    deployment: Deployment,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="HTTP port on loopback; 0 takes a free one.")
     ] = 0,
     clock: Annotated[
-        str, typer.Option(help="system, or replay: time stands where requests do.")
+        Literal["system", "replay"], typer.Option(help="replay: time stands where requests do.")
     ] = "system",
     replicas: Annotated[
         str | None, typer.Option(help="How many (1); 2..8: as many as the load asks for.")
@@ -65,73 +57,56 @@ def serve(
         bool, typer.Option("--access-log", help="Keep a line a request, without personal data.")
     ] = False,
     new_key: Annotated[bool, typer.Option("--new-key", help="Replace the API key.")] = False,
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Path(".headrace"),
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+    json: bool = False,
+) -> dict[str, Any]:
     """Serve the champion until interrupted; the first start shows a new API key, once."""
-
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.progress import reporter
-        from serving.auth import create_key, key_names
-        from serving.running import running
-
-        lake = deployment.lake
-        reporter().stage(f"serve {deployment.use_case.name}")
-        settings = _settings(
-            root=lake.root, use_case=str(deployment.use_case.folder), port=port,
-            clock="replay" if clock == "replay" else "system", replicas=least, max_replicas=most,
-            production=production, engine="plain" if plain else "ray", tls_cert=tls_cert,
-            tls_key=tls_key, access_log=access_log, device=device,
-        )  # fmt: skip
-        with running(settings) as server:
-            fresh = new_key or FIRST_KEY not in key_names(lake.keys)
-            key = create_key(lake.keys, ROLES, FIRST_KEY) if fresh else "as before (--new-key)"
-            told = {
-                "predict": f"{server.url}/{deployment.use_case.name}/v1/predict",
-                "docs": f"{server.url}/docs",
-                "release": f"{server.url}/{deployment.use_case.name}/release",
-                "key": key,
-            }
-            show({**deployment.label, **told} if json else told, json)
-            _until_interrupted(server.process.wait)
-        return {}
-
     least, most = _replicas(replicas or ("2" if production else "1"))
-    if clock not in ("system", "replay"):
-        raise typer.BadParameter(f"--clock {clock}: system or replay")
-    run(work, Deployment(use_case, root), json, debug, lambda _: None)
+    from dagster_project.progress import reporter
+    from serving.auth import create_key, key_names
+    from serving.running import running
+
+    lake = deployment.lake
+    reporter().stage(f"serve {deployment.use_case.name}")
+    settings = _settings(
+        root=lake.root, use_case=str(deployment.use_case.folder), port=port,
+        clock=clock, replicas=least, max_replicas=most,
+        production=production, engine="plain" if plain else "ray", tls_cert=tls_cert,
+        tls_key=tls_key, access_log=access_log, device=device,
+    )  # fmt: skip
+    with running(settings) as server:
+        fresh = new_key or FIRST_KEY not in key_names(lake.keys)
+        key = create_key(lake.keys, ROLES, FIRST_KEY) if fresh else "as before (--new-key)"
+        told = {
+            "predict": f"{server.url}/{deployment.use_case.name}/v1/predict",
+            "docs": f"{server.url}/docs",
+            "release": f"{server.url}/{deployment.use_case.name}/release",
+            "key": key,
+        }
+        show({**deployment.label, **told} if json else told, json)
+        with suppress(KeyboardInterrupt):
+            server.wait()
+    return {}
 
 
 def replay(
+    deployment: Deployment,
     url: Annotated[
         str | None, typer.Option(help="A server with --clock replay; else one is started.")
     ] = None,
-    step: StepOption = "30m",
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Never wait for the stream.")] = False,
-    kafka: KafkaOption = None,
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Path(".headrace"),
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Send the held-out days through the endpoint in event-time order, the stream in lock-step."""
     key = os.environ.get(KEY)
     if url and not key:
         raise typer.BadParameter(f"--url needs an API key of role operate in ${KEY}")
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        with lake_lease(deployment.lake):
-            from dagster_project.stages.predictions import replay_against, replay_held_out
+    waiting = replace(deployment, wait=not no_wait)
+    with lake_lease(waiting.lake):
+        from dagster_project.stages.predictions import replay_against, replay_held_out
 
-            if url and key:
-                return replay_against(deployment, url, key)
-            return replay_held_out(deployment)
-
-    wait = not no_wait
-    deployment = Deployment(use_case, root, step=checked_step(step), wait=wait, kafka=kafka)
-    run(work, deployment, json, debug)
+        if url and key:
+            return replay_against(waiting, url, key)
+        return replay_held_out(waiting)
 
 
 def _settings(**given: Any) -> "Settings":
@@ -153,11 +128,3 @@ def _replicas(text: str) -> tuple[int, int | None]:
     if found is None:
         raise typer.BadParameter(f"--replicas {text}: a number, or the least and the most as 2..8")
     return int(found[1]), int(found[2]) if found[2] else None
-
-
-def _until_interrupted(wait: Any) -> None:
-    try:
-        wait()
-    except KeyboardInterrupt:
-        return
-    raise typer.Exit(FAILED)

@@ -14,18 +14,10 @@ from typing import Any
 
 import httpx
 import typer
-from rich.console import Console
 
-from dagster_project.cli import (
-    DebugOption,
-    JsonOption,
-    KafkaOption,
-    RootOption,
-    UseCaseOption,
-    run,
-    show,
-)
+from dagster_project.command import command, show
 from dagster_project.deployment import Deployment
+from dagster_project.terminal import terminal
 
 WORKSPACE = Path(__file__).parents[2] / "workspace.yaml"
 _PATIENCE_S = 180.0
@@ -34,56 +26,46 @@ _PAUSE_S = 0.2
 
 def register(app: typer.Typer) -> None:
     """Add this command."""
-    app.command()(ui)
+    app.command()(command(ui, of=("log", "kafka", "use_case", "root")))
 
 
-def ui(
-    kafka: KafkaOption = None,
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Path(".headrace"),
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+def ui(deployment: Deployment, json: bool = False) -> dict[str, Any]:
     """Open `dagster dev`, the MLflow UI and the endpoint; print addresses once they answer."""
+    from dagster_project.instance import prepare_home
+    from dagster_project.progress import reporter
+    from serving.auth import create_key
+    from serving.running import running
+    from serving.settings import Settings
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.instance import prepare_home
-        from dagster_project.progress import reporter
-        from serving.auth import create_key
-        from serving.running import running
-        from serving.settings import Settings
-
-        prepare_home(deployment)
-        lake = deployment.lake
-        settings = Settings(root=lake.root, use_case=str(deployment.use_case.folder))
-        key = create_key(lake.keys, {"predict", "events"}, "ui")
-        dagster_port, mlflow_port = _free_port(), _free_port()
-        with ExitStack() as stack:
-            reporter().stage("start Dagster, MLflow and the endpoint")
-            pages: dict[str, _Page] = {}
-            for name, port, command in (
-                ("dagster", dagster_port, dagster_command(dagster_port)),
-                ("mlflow", mlflow_port, mlflow_command(deployment, mlflow_port)),
-            ):
-                url, log = f"http://127.0.0.1:{port}", lake.root / f"{name}.log"
-                process = stack.enter_context(_child(command, deployment, log))
-                pages[name] = _Page(url, process, log)
-            server = stack.enter_context(running(settings))
-            for page in pages.values():
-                page.wait_for_answer()
-            urls = {name: page.url for name, page in pages.items()}
-            told = {**urls, "endpoint": f"{server.url}/docs", "key": key}
-            shown_once = {**told, "key": f"{key}  (shown once)"}
-            show({**deployment.label, **told} if json else shown_once, json)
-            if not json:
-                Console().print("Ctrl-C ends them all")
-            try:
-                pages["dagster"].process.wait()
-            except KeyboardInterrupt:
-                return {} if json else {"stopped": "all"}
-            raise RuntimeError(f"dagster dev ended: see {pages['dagster'].log}")
-
-    run(work, Deployment(use_case, root, kafka=kafka), json, debug)
+    prepare_home(deployment)
+    lake = deployment.lake
+    settings = Settings(root=lake.root, use_case=str(deployment.use_case.folder))
+    key = create_key(lake.keys, {"predict", "events"}, "ui")
+    dagster_port, mlflow_port = _free_port(), _free_port()
+    with ExitStack() as stack:
+        reporter().stage("start Dagster, MLflow and the endpoint")
+        pages: dict[str, _Page] = {}
+        for name, port, arguments in (
+            ("dagster", dagster_port, dagster_command(dagster_port)),
+            ("mlflow", mlflow_port, mlflow_command(deployment, mlflow_port)),
+        ):
+            url, log = f"http://127.0.0.1:{port}", lake.root / f"{name}.log"
+            process = stack.enter_context(_child(arguments, deployment, log))
+            pages[name] = _Page(url, process, log)
+        server = stack.enter_context(running(settings))
+        for page in pages.values():
+            page.wait_for_answer()
+        urls = {name: page.url for name, page in pages.items()}
+        told = {**urls, "endpoint": f"{server.url}/docs", "key": key}
+        shown_once = {**told, "key": f"{key}  (shown once)"}
+        show({**deployment.label, **told} if json else shown_once, json)
+        if not json:
+            terminal().print("Ctrl-C ends them all")
+        try:
+            pages["dagster"].process.wait()
+        except KeyboardInterrupt:
+            return {} if json else {"stopped": "all"}
+        raise RuntimeError(f"dagster dev ended: see {pages['dagster'].log}")
 
 
 def dagster_command(port: int) -> list[str]:

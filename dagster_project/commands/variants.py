@@ -1,17 +1,22 @@
 """`headrace models variants`: faster and smaller forms of a version, measured and judged."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from dagster_project.cli import DebugOption, JsonOption, RootOption, UseCaseOption, run
+from dagster_project.command import command
 from dagster_project.deployment import Deployment
+from dagster_project.terminal import terminal
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command()(command(variants, _show))
 
 
 def variants(
+    deployment: Deployment,
     version: Annotated[str, typer.Argument(help="A version's number.")],
     only: Annotated[str, typer.Option(help="Variants between commas; without it all.")] = "",
     budget_ms: Annotated[
@@ -22,25 +27,17 @@ def variants(
         int,
         typer.Option(min=1, help="Runs of each variant, in turn; below 3 none is called faster."),
     ] = 3,
-    use_case: UseCaseOption = "clicks",
-    root: RootOption = Path(".headrace"),
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Int8, half-precision, pruned and compiled forms of a version: speed, size and log loss."""
+    from dagster_project.stages.variants import variants_of
+    from training.variants import VARIANTS, Trials
 
-    def work(deployment: Deployment) -> dict[str, Any]:
-        from dagster_project.stages.variants import variants_of
-        from training.variants import VARIANTS, Trials
-
-        names = tuple(only.split(",")) if only else VARIANTS
-        return variants_of(deployment, version, Trials(names, budget_ms, runs))
-
-    run(work, Deployment(use_case, root), json, debug, _show)
+    names = tuple(only.split(",")) if only else VARIANTS
+    return variants_of(deployment, version, Trials(names, budget_ms, runs))
 
 
 def _show(found: dict[str, Any]) -> None:
-    console = Console()
+    console = terminal()
     sizes = found["sizes"]
     speed = Table("µs: p50 / p99", *(f"{n} rows" for n in sizes), box=None, pad_edge=False)
     cost = Table(

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from dagster_project.cli import DebugOption, JsonOption, run
+from dagster_project.command import DebugOption, JsonOption, run
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
+from dagster_project.terminal import terminal
 from data_contracts.world.log import write_world
 from data_contracts.world.parameters import Parameters
 
@@ -60,7 +60,7 @@ def world(
 
 def closing_table(made: dict[str, Any]) -> None:
     """What was written, where, and what to do with it."""
-    console = Console()
+    console = terminal()
     table = Table("what", "records", "file", title="simulated click world")
     days = [name for name in made["log"] if "/" not in name]
     clean = made["records"] - made["malformed"]
@@ -71,4 +71,4 @@ def closing_table(made: dict[str, Any]) -> None:
     console.print(table)
     console.print(f"{made['from'][:16]} to {made['to'][:16]}, drift at {made['drift_at'][:16]}")
     line = f"next: headrace demo --use-case {USE_CASE} --log {made['out']}"
-    console.print(line, soft_wrap=True, markup=False, highlight=False)
+    console.print(line, soft_wrap=True, highlight=False)

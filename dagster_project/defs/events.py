@@ -3,7 +3,8 @@
 import dagster as dg
 
 from dagster_project.partitions import daily, days, deployment
-from dagster_project.stages.events import COUNTS, conserved, ingest_days, validate_days
+from dagster_project.stages.events import COUNTS, conserved, fresh, ingest_days, validate_days
+from data_contracts.clock import SystemClock
 from data_contracts.results import read_result
 
 
@@ -31,6 +32,12 @@ def conservation() -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=found["holds"], metadata={"counts": dg.JsonMetadataValue(found)}
     )
+
+
+@dg.asset_check(asset="events", blocking=True, description="The newest came within fresh_within")
+def freshness() -> dg.AssetCheckResult:
+    found = fresh(deployment(), SystemClock().now())
+    return dg.AssetCheckResult(passed=found["holds"], metadata=found)
 
 
 @dg.asset_check(asset="events", blocking=True, description="Great Expectations from the contract")

@@ -1,15 +1,16 @@
 """The loop as jobs, and what sets them off: a schedule, and drift."""
 
-import json
-
 import dagster as dg
 
 from dagster_project.partitions import deployment
-from dagster_project.stages.drift import drift_windows
-from data_contracts.clock import SystemClock
-from data_contracts.retrain import drift_alarm
+from dagster_project.stages.drift import alarm
+from dagster_project.stages.rollout import releasing
+from data_contracts.clock import HOUR, SystemClock
 
 _STOPPED = "Stopped until it is switched on in the Automation page."
+
+_STATUS = dg.DagsterRunStatus
+_UNDER_WAY = [_STATUS.NOT_STARTED, _STATUS.QUEUED, _STATUS.STARTING, _STATUS.STARTED]
 
 loop = dg.define_asset_job("loop", dg.AssetSelection.all(), description="The whole loop, once")
 
@@ -25,13 +26,31 @@ judge = dg.define_asset_job(
     description="Served predictions joined with their labels: what a release is judged by",
 )
 
-judge_schedule = dg.ScheduleDefinition(
-    name="judge_on_schedule",
+watch = dg.define_asset_job(
+    "watch",
+    dg.AssetSelection.assets("outcomes", "drift", "off_policy", "report"),
+    description="Outcomes, a drift window of what was asked since the last one, and the report",
+)
+
+watch_schedule = dg.ScheduleDefinition(
+    name="watch_on_schedule",
+    job=watch,
+    cron_schedule="0 2 * * *",
+    execution_timezone="UTC",
+    description=f"A drift window and the report every night, which drift is told by. {_STOPPED}",
+)
+
+
+@dg.schedule(
     job=judge,
     cron_schedule="*/10 * * * *",
     execution_timezone="UTC",
     description=f"Outcomes are joined every ten minutes while a release runs. {_STOPPED}",
 )
+def judge_on_schedule() -> dg.RunRequest | dg.SkipReason:
+    """A run while there is a candidate."""
+    return dg.RunRequest() if releasing(deployment()) else dg.SkipReason("no release runs")
+
 
 retrain_schedule = dg.ScheduleDefinition(
     name="retrain_on_schedule",
@@ -45,19 +64,16 @@ retrain_schedule = dg.ScheduleDefinition(
 @dg.sensor(
     job=retrain,
     minimum_interval_seconds=60,
-    description=f"A version is trained when k of the last n windows drifted. {_STOPPED}",
+    description="A version is trained when k of the last n windows since the last training "
+    f"drifted, and again an hour later where that failed. {_STOPPED}",
 )
 def retrain_on_drift(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Retrain when k of the last n windows drifted; the cursor keeps the cooldown."""
-    policy = deployment().use_case.declared.retrain
-    cursor = json.loads(context.cursor) if context.cursor else {"at": None, "retrained": None}
-    windows, now = drift_windows(deployment().lake), SystemClock().now()
-    at = windows[-1][0] if windows else None
-    if at is None or at == cursor["at"]:
-        return dg.SkipReason(f"no new drift window, {len(windows)} in the history")
-    reason = drift_alarm(policy, [share for _, share in windows], now, cursor["retrained"])
-    retrained = now if reason else cursor["retrained"]
-    context.update_cursor(json.dumps({"at": at, "retrained": retrained}))
+    """One run an hour at most, and one at a time, until a version is trained."""
+    under_way = dg.RunsFilter(job_name=retrain.name, statuses=_UNDER_WAY)
+    if context.instance.get_runs(under_way, limit=1):
+        return dg.SkipReason("a retraining is under way")
+    now = SystemClock().now()
+    reason = alarm(deployment(), now)
     if reason is None:
-        return dg.SkipReason(f"{len(windows)} windows seen: no alarm, or within the cooldown")
-    return dg.RunRequest(run_key=f"drift-{at}", tags={"headrace/reason": reason})
+        return dg.SkipReason("too few windows since the last training drifted, or its cooldown")
+    return dg.RunRequest(run_key=f"drift-{now // HOUR}", tags={"headrace/reason": reason})

@@ -3,19 +3,27 @@
 import dagster as dg
 
 from dagster_project.partitions import deployment
+from dagster_project.stages.features import backfill_days
 from dagster_project.stages.maintenance import maintain_lake
 from dagster_project.stages.parity import ProofSize, prove_parity
+from spark_jobs.tiles import FIRST_DAY, LAST_DAY
 
 
-@dg.op
+@dg.op(out=dg.Out(dg.Nothing))
+def pack(context: dg.OpExecutionContext) -> None:
+    """The packed tiles of the days whose events grew."""
+    context.log.info(str(backfill_days(deployment(), FIRST_DAY, LAST_DAY)))
+
+
+@dg.op(ins={"packed": dg.In(dg.Nothing)})
 def upkeep(context: dg.OpExecutionContext) -> None:
     """Compact, fold, expire and vacuum, also while the stream runs."""
     context.log.info(str(maintain_lake(deployment())))
 
 
-@dg.job(description="The lake kept small and fast; no feature value changes")
+@dg.job(description="Tiles of what came, and the lake small and fast; no feature value changes")
 def maintenance() -> None:
-    upkeep()
+    upkeep(packed=pack())
 
 
 maintain_on_schedule = dg.ScheduleDefinition(
@@ -23,7 +31,8 @@ maintain_on_schedule = dg.ScheduleDefinition(
     job=maintenance,
     cron_schedule="30 4 * * *",
     execution_timezone="UTC",
-    description="Upkeep every night. Stopped until it is switched on in the Automation page.",
+    description="Tiles and upkeep every night. "
+    "Stopped until it is switched on in the Automation page.",
 )
 
 

@@ -1,7 +1,8 @@
 """Looking at features: the catalogue, one value explained, a data set for labels of one's own."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, reduce
 from operator import and_, or_
@@ -18,6 +19,7 @@ from dagster_project.stages.definitions import model_features
 from data_contracts.accumulators import Where, conditions
 from data_contracts.catalogue import Listed, catalogue
 from data_contracts.clock import format_time, parse_time
+from data_contracts.contract import Field
 from data_contracts.features import FeatureGroup
 from data_contracts.keys import text_of
 from data_contracts.lake import Lake
@@ -57,9 +59,15 @@ def list_features(deployment: Deployment) -> dict[str, Any]:
 def _default_rates(lake: Lake, listed: Sequence[Listed]) -> dict[str, float]:
     if not DeltaTable.is_deltatable(str(lake.training_set)):
         return {}
-    table = DeltaTable(str(lake.training_set)).to_pyarrow_table()
-    held = [entry for entry in listed if entry.name in table.column_names]
-    return {e.name: float((table[e.name].to_numpy() == e.default).mean()) for e in held}
+    rows = DeltaTable(str(lake.training_set)).to_pyarrow_dataset()
+    defaults = {e.name: e.default for e in listed if e.name in rows.schema.names}
+    found, total = Counter[str](), 0
+    for batch in rows.to_batches(columns=[*defaults]):
+        total += len(batch)
+        for name, default in defaults.items():
+            values = batch[name].to_numpy(zero_copy_only=False)
+            found[name] += int((values == default).sum())
+    return {name: found[name] / total for name in defaults} if total else {}
 
 
 def _null_rates(lake: Lake) -> dict[str, float]:
@@ -107,8 +115,8 @@ def _matches(where: Where, held: Collection[str]) -> pc.Expression:
 def explain_features(deployment: Deployment, entity: str, at: str) -> dict[str, Any]:
     """`entity` is `field=key`, or `field=key,field=key` for a pair; the features of each group with
     that entity at the time `at`, and as `stored` what the stores hold of them (None: nothing)."""
-    groups = deployment.use_case.groups
-    keys = [(g, key) for g in groups if (key := _key(g.key_fields, entity)) is not None]
+    groups, fields = deployment.use_case.groups, deployment.use_case.contract.fields
+    keys = [(g, key) for g in groups if (key := _key(fields, g.key_fields, entity)) is not None]
     # What names a pair could be read as one long key of its first field, too.
     most = max((len(group.key_fields) for group, _ in keys), default=0)
     keys = [(group, key) for group, key in keys if len(group.key_fields) == most]
@@ -135,10 +143,22 @@ def _packed_states(deployment: Deployment) -> Packed:
     return lambda group, key: store().packed(group, [key])[key]
 
 
-def _key(fields: Sequence[str], entity: str) -> str | None:
-    """The text of the key that `entity` gives to those fields, None where it names others."""
-    given = re.fullmatch(",".join(f"{re.escape(name)}=(.*)" for name in fields), entity, re.DOTALL)
-    return given and text_of(given.groups())
+def _key(fields: Mapping[str, Field], names: Sequence[str], entity: str) -> str | None:
+    """The text of the key that `entity` gives to the named fields, None where it names others."""
+    given = re.fullmatch(",".join(f"{re.escape(name)}=(.*)" for name in names), entity, re.DOTALL)
+    if given is None:
+        return None
+    parts = zip(names, given.groups(), strict=True)
+    return text_of(tuple(_part(fields[name], text) for name, text in parts))
+
+
+def _part(field: Field, text: str) -> str | int:
+    if field.type != "integer":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"--entity {field.name}={text!r}: is an integer: give one") from None
 
 
 def build_own_dataset(
@@ -158,5 +178,5 @@ def build_own_dataset(
     if only_known:
         reporter().stage("compare with what had happened")
         written = deployment.spark.read.parquet(str(out))
-        found["as_known"] = compared_as_known(*parts, written, time)
+        found["as_known"] = compared_as_known(*parts, written, time, features)
     return found

@@ -9,15 +9,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
 from data_contracts.clock import SystemClock
 from data_contracts.lake import Lake
 from data_contracts.results import read_result, write_result
+from data_contracts.retrain import drift_alarm
 from data_contracts.views import digests_of, joint_digest
 from training.drift import drift_report
+from training.registry import Registry
 
+_NONE = {"share": 0.0, "drifted": {}, "compared": 0, "skipped": {}, "predictions": 0, "html": ""}
+"""What is told before anything was served under the declared definitions."""
 HISTORY = "drift.jsonl"
 """A line a window: when it was judged, the last q in it (both µs), the share of drifted inputs."""
 
@@ -25,19 +30,20 @@ HISTORY = "drift.jsonl"
 def watch_drift(deployment: Deployment) -> dict[str, Any]:
     """Judge the predictions asked after the previous window, and add theirs to the history.
 
-    Without any, the last result comes back with `new_window` False and no window is added. Raises
-    ValueError when nothing was served yet.
+    Without any under the declared definitions, the last result comes back (at first one of nothing
+    compared) with `new_window` False, and no window is added. The reference is what the champion
+    was trained on.
     """
     reporter().stage("drift report")
     lake, names = deployment.lake, list(deployment.use_case.feature_names)
     windows = _windows(lake)
     declared = joint_digest(digests_of(deployment.use_case.groups))
     served = _served(lake, declared, windows[-1]["until"] if windows else None)
-    if windows and not len(served):
-        last = {**read_result(lake, "drift"), "new_window": False}
+    if not len(served):
+        last = {**(read_result(lake, "drift") if windows else _NONE), "new_window": False}
         write_result(lake, "drift", last)
         return last
-    trained = DeltaTable(lake.training_set).to_pyarrow_table(
+    trained = _trained(deployment).to_pyarrow_table(
         columns=names, filters=[("split", "=", "train")]
     )
     values = np.array(served["features"].to_pylist(), float).reshape(len(served), len(names))
@@ -58,6 +64,32 @@ def watch_drift(deployment: Deployment) -> dict[str, Any]:
     with open(lake.reports / HISTORY, "a", encoding="utf-8") as history:
         history.write(json.dumps(window) + "\n")
     return result
+
+
+def alarm(deployment: Deployment, now: int) -> str | None:
+    """Why to train again at `now` (µs), by the windows since the last version was registered."""
+    windows = drift_windows(deployment.lake)
+    if not windows:
+        return None
+    versions = Registry(deployment.lake).versions(deployment.use_case.name)
+    trained = max((version.created for version in versions), default=None)
+    return drift_alarm(deployment.use_case.declared.retrain, windows, now, trained)
+
+
+def _trained(deployment: Deployment) -> DeltaTable:
+    """The training set as the champion saw it; as it is now where there is no champion."""
+    lake, registry = deployment.lake, Registry(deployment.lake)
+    champion = registry.champion(deployment.use_case.name)
+    if champion is None:
+        return DeltaTable(lake.training_set)
+    version = registry.trained_on(champion)
+    try:
+        return DeltaTable(lake.training_set, version=version)
+    except DeltaError as error:
+        raise ValueError(
+            f"{lake.training_set}: version {version}, on which the champion was trained, is gone: "
+            "train again"
+        ) from error
 
 
 def drift_windows(lake: Lake) -> list[tuple[int, float]]:

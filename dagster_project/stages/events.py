@@ -10,12 +10,12 @@ from pyspark.sql import functions as sf
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
 from dagster_project.stages.features import materialize_online
-from data_contracts.clock import SystemClock
+from data_contracts.clock import SystemClock, duration, format_time
 from data_contracts.results import read_result, write_result
 from spark_jobs.attributes import without_attribute
 from spark_jobs.conservation import conservation
 from spark_jobs.epochs import begin_epoch
-from spark_jobs.events import load_events, with_day
+from spark_jobs.events import arrival, load_events, with_day
 from spark_jobs.expectations import ContractValidation, validate_partition
 from spark_jobs.lake_lease import lake_lease
 from spark_jobs.landing import land
@@ -95,15 +95,23 @@ def follow_landing(
 
 
 def ingest_days(deployment: Deployment, first: str, last: str) -> dict[str, Any]:
-    """Ingest the imported days `first` … `last` (YYYY-MM-DD, both included)."""
-    raw_log = read_result(deployment.lake, "raw_log")
-    days = [day for day in (*raw_log["history"], *raw_log["held_out"]) if first <= day <= last]
+    """Ingest the imported days `first` … `last` (YYYY-MM-DD, both included), but for those that are
+    held out: they come through the endpoint."""
+    history = read_result(deployment.lake, "raw_log")["history"]
+    days = [day for day in history if first <= day <= last]
     return ingest_files(deployment, [deployment.lake.imported / f"{day}.jsonl" for day in days])
 
 
 def imported_history(deployment: Deployment) -> list[Path]:
-    """The imported days that are not held out for replay; ValueError before any import."""
-    history = read_result(deployment.lake, "raw_log")["history"]
+    """The imported days that are not held out for replay; ValueError before any import, and where
+    there is none."""
+    history = (found := read_result(deployment.lake, "raw_log"))["history"]
+    if not history:
+        days = ", ".join(found["held_out"])
+        raise ValueError(
+            f"every imported day ({days}) is held out for the replay, for the log is that short: "
+            f"name files of {deployment.lake.imported} to ingest"
+        )
     return [deployment.lake.imported / f"{day}.jsonl" for day in history]
 
 
@@ -114,6 +122,17 @@ def conserved(deployment: Deployment) -> dict[str, Any]:
     result = {**asdict(found), "holds": found.holds}
     write_result(deployment.lake, "conservation", result)
     return result
+
+
+def fresh(deployment: Deployment, now: int) -> dict[str, Any]:
+    """When the newest event `arrived`, within which time of `now` (µs) one has to, and whether that
+    `holds`; it always does where the use case declares no `fresh_within`."""
+    within = deployment.use_case.declared.fresh_within
+    events = load_events(deployment.spark, deployment.use_case, deployment.lake)
+    newest = events.agg(sf.unix_micros(sf.max(arrival(events)))).collect()[0][0]
+    holds = not within or (newest is not None and now - newest <= duration(within))
+    arrived = None if newest is None else format_time(newest)
+    return {"arrived": arrived, "within": within or "any", "holds": holds}
 
 
 def validate_days(deployment: Deployment, first: str, last: str) -> ContractValidation:

@@ -4,6 +4,7 @@ from typing import Any
 
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
+from dagster_project.stages.events import conserved
 from data_contracts.results import write_result
 from spark_jobs.dataset import compared_as_known
 from spark_jobs.tables import load
@@ -15,9 +16,13 @@ from training.train import Choices, train
 def build_point_in_time(deployment: Deployment, only_known: bool = False) -> dict[str, Any]:
     """Write the point-in-time training set; row counts a split.
 
+    RuntimeError where a record of the lake is not accounted for: nothing is trained from that.
     With `only_known` from events that could be read online at each row's `q`, and how its features
     differ from those of all events before it.
     """
+    counts = conserved(deployment)
+    if not counts["holds"]:
+        raise RuntimeError(f"conservation does not hold, so that nothing is trained: {counts}")
     reporter().stage("training set")
     parts = (deployment.spark, deployment.use_case, deployment.lake)
     found: dict[str, Any] = dict(build_training_set(*parts, only_known))

@@ -10,6 +10,7 @@ from deltalake import DeltaTable
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
 from dagster_project.stages.exploration import told_user, value_exploration
+from data_contracts.file_lock import locked
 from data_contracts.off_policy import Modelled, off_policy_value, tabular_model
 from data_contracts.policies import OffPolicy
 from data_contracts.results import write_result
@@ -22,8 +23,16 @@ from training.live import live_metrics
 
 
 def join_outcomes(deployment: Deployment) -> dict[str, Any]:
-    """Prediction log joined with labels: quality of the version that answered last, and parity."""
+    """Prediction log joined with labels: quality of the version that answered last, and parity.
+
+    Of several processes one at a time does it.
+    """
     reporter().stage("outcomes")
+    with locked(deployment.lake.home / "outcomes.lock"):
+        return _joined(deployment)
+
+
+def _joined(deployment: Deployment) -> dict[str, Any]:
     spark, use_case, lake = deployment.spark, deployment.use_case, deployment.lake
     collected = collect_outcomes(spark, use_case, lake)
     reporter().detail("served features against recomputation")

@@ -49,6 +49,12 @@ def replay_against(deployment: Deployment, url: str, key: str) -> dict[str, Any]
             on_progress=report.detail,
         )
     result = {**asdict(found), "step": deployment.step, "waited": deployment.wait, "days": held_out}
+    if not found.requests:
+        on = deployment.use_case.declared.label.on
+        raise ValueError(
+            f"replay: none of the held-out days {', '.join(held_out)} has an event of type {on!r}, "
+            "so that nothing was asked: import a log that ends with such ones"
+        )
     write_result(deployment.lake, "predictions", result)
     return result
 

@@ -18,6 +18,11 @@ def import_raw_log(deployment: Deployment) -> dict[str, Any]:
     imported = import_log(
         use_case, lake, deployment.raw_log, lambda rows: report.detail(f"{rows:,} rows")
     )
+    start = use_case.declared.start
+    if early := [day.stem for day in imported.days if day.stem < start]:
+        raise ValueError(
+            f"use case {use_case.name}: start {start}: the log begins {early[0]}: declare that"
+        )
     load_beside(deployment, deployment.raw_log)
     held_out = imported.held_out(use_case.label.window)
     result = {

@@ -8,7 +8,9 @@ from dagster_project.progress import reporter
 from dagster_project.stages.report_page import page
 from data_contracts.atomic_write import write_atomically
 from data_contracts.results import read_result, write_result
+from data_contracts.stages import UNSTAGED, stage_of
 from data_contracts.views import digests_of
+from training.registry import Registry
 
 NEEDED = ("model", "conservation", "outcomes", "drift")
 """Without their results there is no report; a lake that is fed and asked by others has no more."""
@@ -25,7 +27,11 @@ def write_report(deployment: Deployment) -> dict[str, Any]:
     """
     reporter().stage("report")
     found = stage_results(deployment)
-    problems = _problems(found)
+    aliases = Registry(deployment.lake).aliases(deployment.use_case.name)
+    # It may have moved since it was trained.
+    found["model"]["alias"] = stage_of(aliases, found["model"]["version"]) or UNSTAGED
+    told = _told_before(deployment)
+    problems = _problems(found, told)
     root = deployment.lake.root
     summary = {
         "use_case": deployment.use_case.name,
@@ -33,6 +39,7 @@ def write_report(deployment: Deployment) -> dict[str, Any]:
         "sound": not problems,
         "problems": problems,
         "rows": summary_rows(found),
+        "in_all": {name: found["outcomes"][name] for name in told},
         "json": str(root / "report.json"),
         "html": str(root / "report.html"),
     }
@@ -40,6 +47,15 @@ def write_report(deployment: Deployment) -> dict[str, Any]:
     write_atomically(root / "report.html", page(summary, found))
     write_result(deployment.lake, "report", summary)
     return summary
+
+
+def _told_before(deployment: Deployment) -> dict[str, int]:
+    """What only grows, as the last report had it: an incident is a problem once."""
+    try:
+        last = read_result(deployment.lake, "report")
+    except ValueError:
+        last = {}
+    return {name: last.get("in_all", {}).get(name, 0) for name in ("store_failures", "gaps")}
 
 
 def stage_results(deployment: Deployment) -> dict[str, Any]:
@@ -104,13 +120,9 @@ def summary_rows(found: dict[str, Any]) -> list[list[str]]:
                 f"p50 {served['p50_ms']:.1f} ms, p99 {served['p99_ms']:.1f} ms",
             ]
         )
-    rows.append(
-        [
-            "drift",
-            f"{found['drift']['share']:.0%} of inputs",
-            f"{found['drift']['compared']} compared",
-        ]
-    )
+    drift = found["drift"]
+    share = f"{drift['share']:.0%} of inputs" if drift["compared"] else "no value"
+    rows.append(["drift", share, f"{drift['compared']} compared"])
     if policy := found.get("off_policy"):
         rows.append(
             [
@@ -175,9 +187,10 @@ def interval(estimate: dict[str, Any], digits: int = 4) -> str:
     return f"{shown} (n {estimate['n']:,})"
 
 
-def _problems(found: dict[str, Any]) -> list[str]:
+def _problems(found: dict[str, Any], told: dict[str, int]) -> list[str]:
     outcomes = found["outcomes"]
     replayed, state = found.get("predictions"), found.get("online_state")
+    grown = {name for name, before in told.items() if outcomes[name] > before}
     checks = {
         "conservation does not hold": not found["conservation"]["holds"],
         "stream and backfill differ": state is not None and state["mismatches"] > 0,
@@ -191,10 +204,10 @@ def _problems(found: dict[str, Any]) -> list[str]:
         ),
         "served features differ": outcomes["parity"]["mismatches"] > 0,
         "nothing of stream and backfill was compared": state is not None and state["compared"] == 0,
-        "the online store failed while serving": outcomes["store_failures"] > 0,
+        "the online store failed while serving": "store_failures" in grown,
         "no served value was compared": outcomes["parity"]["compared"] == 0,
         "requests failed": replayed is not None and replayed["errors"] > 0,
-        "predictions missing from the log": outcomes["gaps"] > 0
+        "predictions missing from the log": "gaps" in grown
         or (
             replayed is not None
             and outcomes["requests"] < replayed["requests"] - replayed["errors"]

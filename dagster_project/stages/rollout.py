@@ -8,6 +8,7 @@ from typing import Any
 from dagster_project.deployment import Deployment
 from data_contracts.clock import SystemClock, format_time
 from data_contracts.exposure import Exposure, Traffic
+from data_contracts.naming import naming
 from data_contracts.rollout import START, check_asked
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import CHALLENGER
@@ -46,10 +47,8 @@ def ask(
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Ask the controller for something; it answers within seconds while a server runs."""
-    try:
+    with naming("rollout"):
         check_asked(action, version)
-    except ValueError as error:
-        raise ValueError(f"rollout: {error}") from error
     if not reason.strip():
         raise ValueError(f"rollout: {action}: --reason is empty: say why")
     store, actor = _store(deployment), actor or getuser()
@@ -104,6 +103,12 @@ def waiting(deployment: Deployment) -> str | None:
     ]
     decided = registry.decided(name, version)
     return version if decided and decided["promotes"] and not asked else None
+
+
+def releasing(deployment: Deployment) -> bool:
+    """Whether a release runs."""
+    plan = _store(deployment).plan()
+    return plan is not None and plan.candidate is not None
 
 
 def _store(deployment: Deployment) -> RolloutStore:

@@ -12,6 +12,10 @@ import pytest
 from data_contracts.clock import DAY, HOUR
 from data_contracts.lake import Lake
 from data_contracts.results import write_result
+from data_contracts.rollout import BUCKETS, Plan, Target
+from data_contracts.rollout_store import RolloutStore
+from data_contracts.version_registry import Version
+from training.registry import Registry
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -77,6 +81,7 @@ def test_contract_conservation_and_parity_are_blocking_checks(defs: dg.Definitio
     assert {
         ("events", "contract"),
         ("events", "conservation"),
+        ("events", "freshness"),
         ("online_state", "parity"),
         ("online_state", "proof"),
         ("predictions", "served_conservation"),
@@ -120,6 +125,7 @@ def test_upkeep_and_the_whole_proof_run_at_night(defs: dg.Definitions):
         ("maintain_on_schedule", "maintenance"),
         ("prove_on_schedule", "full_proof"),
         ("judge_on_schedule", "judge"),
+        ("watch_on_schedule", "watch"),
     ):
         schedule = repository.get_schedule_def(name)
         assert job == schedule.job_name
@@ -140,13 +146,15 @@ def test_schedule_and_sensor_are_stopped_and_say_where_to_switch_them_on(defs: d
         assert "Automation page" in str(told)
 
 
-def tick(defs: dg.Definitions, cursor: str | None) -> tuple[str | None, list[str | None]]:
-    """The drift sensor's next cursor, and the keys of the runs it asks for."""
+def tick(defs: dg.Definitions, under_way: bool = False) -> list[str | None]:
+    """The keys of the runs that the drift sensor asks for."""
     sensor = defs.get_repository_def().get_sensor_def("retrain_on_drift")
     with dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_sensor_context(instance=instance, cursor=cursor, definitions=defs)
-        found = sensor.evaluate_tick(context)
-    return found.cursor, [request.run_key for request in found.run_requests or []]
+        if under_way:
+            started = dg.DagsterRunStatus.STARTED
+            instance.create_run_for_job(defs.resolve_job_def("retrain"), status=started)
+        context = dg.build_sensor_context(instance=instance, definitions=defs)
+        return [run.run_key for run in sensor.evaluate_tick(context).run_requests or []]
 
 
 def write_windows(root: Path, *windows: tuple[int, float]) -> None:
@@ -157,23 +165,39 @@ def write_windows(root: Path, *windows: tuple[int, float]) -> None:
     history.write_text("".join(f"{line}\n" for line in lines))
 
 
-def test_drift_in_two_of_three_windows_asks_for_one_retraining(defs: dg.Definitions, root: Path):
-    windows = list(enumerate((0.1, 0.9, 0.9, 0.9)))
-    cursor: str | None = None
-    asked: list[str | None] = []
-    for seen in range(1, len(windows) + 1):
+def test_drift_in_two_of_three_windows_asks_for_one_retraining_at_a_time(
+    defs: dg.Definitions, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("dagster_project.defs.loop.SystemClock.now", lambda clock: 7 * HOUR)
+    windows = list(enumerate((0.1, 0.9, 0.9)))
+    asked: list[list[str | None]] = []
+    for seen in range(len(windows) + 1):
         write_windows(root, *windows[:seen])
-        cursor, keys = tick(defs, cursor)
-        asked += keys
-    assert [] == tick(defs, cursor)[1]
-    assert ["drift-2"] == asked
+        asked.append(tick(defs))
+    assert [[], [], [], ["drift-7"]] == asked
+    assert [] == tick(defs, under_way=True)
 
 
-def test_a_cleared_history_does_not_hide_new_windows(defs: dg.Definitions, root: Path):
-    write_windows(root, *enumerate((0.1, 0.1, 0.1)))
-    cursor, _ = tick(defs, None)
-    write_windows(root, (7, 0.9), (8, 0.9))
-    assert ["drift-8"] == tick(defs, cursor)[1]
+def test_windows_from_before_a_version_was_registered_ask_for_none(
+    defs: dg.Definitions, root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("dagster_project.defs.loop.SystemClock.now", lambda clock: 9 * DAY)
+    trained = Version("clicks", "1", "run", "ab", "fm", "cannot judge", None, created=5 * DAY)
+    monkeypatch.setattr(Registry, "versions", lambda *_: [trained])
+    write_windows(root, (3 * DAY, 0.9), (4 * DAY, 0.9))
+    assert [] == tick(defs)
+    write_windows(root, (4 * DAY, 0.9), (6 * DAY, 0.9), (7 * DAY, 0.9))
+    assert ["drift-216"] == tick(defs)
+
+
+def test_outcomes_are_joined_for_a_release_only(defs: dg.Definitions, root: Path):
+    schedule = defs.get_repository_def().get_schedule_def("judge_on_schedule")
+    store = RolloutStore(Lake(root, "clicks").rollouts, "clicks")
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(instance=instance)
+        assert [] == list(schedule.evaluate_tick(context).run_requests or [])
+        store.add(Plan(1, Target("1", "a"), Target("2", "b"), "shadow", 0, BUCKETS, 1))
+        assert 1 == len(list(schedule.evaluate_tick(context).run_requests or []))
 
 
 def test_a_challenger_is_asked_for_once_an_hour_at_most(

@@ -8,6 +8,7 @@ from getpass import getuser
 import pytest
 import typer
 
+from dagster_project.command import command
 from dagster_project.commands import rollout as commands
 from dagster_project.deployment import Deployment
 from dagster_project.stages.rollout import propose, waiting
@@ -60,19 +61,19 @@ def test_a_challenger_is_asked_for_once_there_is_room_and_its_release_is_told(
     release.settle()
     told = propose(deployment, "Dagster")
     assert ("nothing", "shadow", "2") == (told["asked_for"], told["stage"], told["candidate"])
-    commands.status(root=release.world.root)
+    command(commands.status, commands.present_status)(root=release.world.root)
     said = capsys.readouterr().out
     assert "copies of 100 % of the requests" in said and "errors" in said
     asked = threading.Thread(
-        target=commands.advance, kwargs={"root": release.world.root, "override": True}
+        target=command(commands.advance), kwargs={"root": release.world.root, "override": True}
     )
     asked.start()
     while asked.is_alive():
         release.settle()
         asked.join(0.05)
     assert ("canary", 100) == (release.plan.stage, release.plan.canary_bps)
-    commands.history(root=release.world.root)
-    commands.replay(root=release.world.root, json=True)
+    command(commands.history, commands.present_history)(root=release.world.root)
+    command(commands.replay)(root=release.world.root, json=True)
     assert '"faults": []' in capsys.readouterr().out
     assert ["controller", "Dagster", getuser()] == [p.actor for p in release.store.plans()]
 
@@ -84,7 +85,7 @@ def test_what_the_controller_refuses_fails_the_command(
 
     def start() -> None:
         try:
-            commands.start("2", root=release.world.root)
+            command(commands.start)(version="2", root=release.world.root)
         except typer.Exit as left:
             failed.append(left.exit_code)
 

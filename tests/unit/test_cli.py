@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dagster_project.cli import run
+from dagster_project.command import run
 from dagster_project.deployment import Deployment
 
 HEADRACE = Path(sys.executable).parent / "headrace"

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dagster_project.commands.plan import plan as command
+from dagster_project.commands.plan import register
 from data_contracts.exposure import Exposure, Traffic, plan, weights
 from data_contracts.gate_rules import DEFAULTS, Rule, effective
 from data_contracts.gates import sequence_check
@@ -195,7 +195,7 @@ def test_traffic_that_cannot_be_is_refused(traffic: Traffic) -> None:
 
 def test_the_command_shows_each_gate_and_fails_beyond_max_days(tmp_path: Path) -> None:
     app = typer.Typer()
-    app.command()(command)
+    register(app)
     asked = ["--root", str(tmp_path), "--users", "100000", "--requests", "1e5", "--impressions"]
     enough = CliRunner().invoke(app, [*asked, "5e6", "--rate", "0.07", "--json"])
     assert 0 == enough.exit_code

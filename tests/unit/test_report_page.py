@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import typer
 
-from dagster_project.cli import run
+from dagster_project.command import command, run
 from dagster_project.commands.demo import closing_table
-from dagster_project.commands.rollout import history, status
+from dagster_project.commands.rollout import history, present_history, present_status, status
 from dagster_project.deployment import Deployment
 from dagster_project.stages.report import NEEDED, stage_results, write_report
 from dagster_project.stages.report_page import page
@@ -75,16 +75,27 @@ def test_what_is_told_of_a_rollout_says_whether_it_is_simulated(
     simulated: bool,
 ) -> None:
     RolloutStore(Lake(tmp_path, use_case).rollouts, use_case).add(Plan(1, Target("1", "a")))
-    status(use_case, tmp_path)
+    statuses, plans = command(status, present_status), command(history, present_history)
+    statuses(use_case=use_case, root=tmp_path)
     assert f"{title}: plan 1: steady" in capsys.readouterr().out
-    history(use_case, tmp_path)
+    plans(use_case=use_case, root=tmp_path)
     assert title in [line.strip() for line in capsys.readouterr().out.splitlines()]
-    for command in (status, history):
-        command(use_case, tmp_path, json=True)
+    for each in (statuses, plans):
+        each(use_case=use_case, root=tmp_path, json=True)
         told = json.loads(capsys.readouterr().out)
         assert (use_case, title, simulated) == (
             told["use_case"], told["title"], told["simulated"]
         )  # fmt: skip
+
+
+def test_what_a_person_wrote_is_told_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = Plan(1, Target("1", "a"), reason="see [docs] and [/tmp/x]")
+    RolloutStore(Lake(tmp_path, "clicks").rollouts, "clicks").add(written)
+    command(history, present_history)(use_case="clicks", root=tmp_path)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "[docs]" in told and "[/tmp/x]" in told
 
 
 @pytest.mark.parametrize("current", [True, False])
@@ -130,6 +141,11 @@ def test_a_lake_that_others_feed_and_ask_is_reported_without_a_replay(tmp_path: 
     write_result(deployment.lake, "online_state", {"mismatches": 0, "compared": 0})
     missing = ["nothing of stream and backfill was compared", "predictions missing from the log"]
     assert missing == write_report(deployment)["problems"]
+    results["outcomes"] |= {"store_failures": 2}
+    write_result(deployment.lake, "outcomes", results["outcomes"])
+    for told in (["the online store failed while serving"], []):
+        problems = write_report(deployment)["problems"]
+        assert told == [each for each in problems if each not in missing]
 
 
 @pytest.mark.parametrize("as_json", [True, False])
