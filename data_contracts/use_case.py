@@ -95,6 +95,8 @@ class Retrain:
     """How many last windows are looked at …"""
     alarms: int = 2
     """… and how many of them must have drifted."""
+    least: int = 100
+    """Predictions that a window holds at least: fewer wait for those that follow."""
     cooldown: str = "1d"
     warm_start: bool = False
     """Begin with the champion's weights, where it is of the kind that is trained."""
@@ -298,6 +300,8 @@ def _check(use_case: UseCase) -> None:
         raise ValueError(
             f"retrain: {retrain.alarms} alarms of {retrain.windows} windows never ring"
         )
+    if retrain.least < 1:
+        raise ValueError(f"retrain: least {retrain.least}: a window holds one prediction at least")
     if not 0 < retrain.drift_share <= 1:
         raise ValueError(f"retrain: drift_share {retrain.drift_share} is not above 0 and up to 1")
     if len(retrain.cron.split()) != 5:

@@ -28,7 +28,8 @@ HISTORY = "drift.jsonl"
 
 
 def watch_drift(deployment: Deployment) -> dict[str, Any]:
-    """Judge the predictions asked after the previous window, and add theirs to the history.
+    """Judge the predictions asked after the previous window, and add theirs to the history; fewer
+    than `Retrain.least` are shown, and wait for the window of those that follow.
 
     Without any under the declared definitions, the last result comes back (at first one of nothing
     compared) with `new_window` False, and no window is added. The reference is what the champion
@@ -55,10 +56,12 @@ def watch_drift(deployment: Deployment) -> dict[str, Any]:
         "compared": len(found.drifted) + len(found.steady),
         "skipped": dict(found.skipped),
         "predictions": len(served),
-        "new_window": True,
+        "new_window": len(served) >= deployment.use_case.declared.retrain.least,
         "html": str(found.html),
     }
     write_result(lake, "drift", result)
+    if not result["new_window"]:
+        return result
     until = int(served["q"].cast(pa.int64()).to_numpy().max())
     window = {"at": SystemClock().now(), "until": until, "share": found.share}
     with open(lake.reports / HISTORY, "a", encoding="utf-8") as history:

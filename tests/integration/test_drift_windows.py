@@ -60,7 +60,15 @@ def test_a_window_holds_what_was_asked_after_the_previous_one(deployment: Deploy
     assert {**first, "new_window": False} == again == read_result(deployment.lake, "drift")
     assert 1 == len(drift_windows(deployment.lake))
 
-    serve(deployment, 3_000, values(deployment, 150, seed=2, shift=3.0).tolist())
+    moving = values(deployment, 150, seed=2, shift=3.0).tolist()
+    serve(deployment, 3_000, moving[:99])
+    few = watch_drift(deployment)
+    assert (99, False, 1) == (
+        few["predictions"],
+        few["new_window"],
+        len(drift_windows(deployment.lake)),
+    )
+    serve(deployment, 3_099, moving[99:])
     moved = watch_drift(deployment)
     assert (150, True, 1.0) == (moved["predictions"], moved["new_window"], moved["share"])
     assert [first["share"], 1.0] == [share for _, share in drift_windows(deployment.lake)]
