@@ -42,7 +42,7 @@ def clear(
             f"version {version}: its gates do not allow it: {_not_passed(decided)}: train a better "
             "one, or name who overrides them and why"
         )
-    rival = decided["rival"]
+    rival = decided.get("rival")
     if rival != champion:
         raise MoveRefused(
             f"version {version}: was judged against {rival or 'no champion'}, the champion is "

@@ -59,8 +59,8 @@ class Check:
 class Decision:
     """All checks of a move. Without any that counts there is nothing to judge by, and no move."""
 
-    title: str
-    """When it was made: of which step of a release, or of a first version."""
+    stage: str
+    """When it was made: at which step of a release, or of which training."""
     checks: tuple[Check, ...]
     rival: str | None = None
     """Version of the champion that it was made against."""
@@ -84,8 +84,8 @@ class Decision:
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, with all that `recompute` needs."""
         return {
-            "title": self.title,
-            "rival": self.rival,
+            "stage": self.stage,
+            **({"rival": self.rival} if self.rival else {}),
             "verdict": self.verdict,
             "advice": self.advice,
             "promotes": self.promotes,
@@ -115,7 +115,7 @@ def recompute(decided: Mapping[str, Any]) -> Decision:
             checks.append(_made(name, kind, evidence, raw["level"], raw["mode"]))
         except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
             raise ValueError(f"check {name!r}: its evidence is damaged: {error!r}") from error
-    return Decision(decided["title"], tuple(checks), decided["rival"])
+    return Decision(decided["stage"], tuple(checks), decided.get("rival"))
 
 
 def unanswered(decided: Mapping[str, Any], rules: Iterable[RuleInForce], stage: Stage) -> list[str]:

@@ -150,9 +150,9 @@ class RolloutStore:
         found = reversed(self._read(asked, most=-1 if last is None else last))
         return [Request(*row[:6], override=bool(row[6]), answer=row[7]) for row in found]
 
-    def answer(self, request: int, answer: str) -> bool:
-        """Say what became of a request; False, and nothing said, where it was told before."""
-        return self._write(_ANSWER, answer=answer, id=request) == 1
+    def answer(self, request: int, answer: str) -> None:
+        """Say what became of a request; nothing where that was told before."""
+        self._write(_ANSWER, answer=answer, id=request)
 
     def beat(self) -> tuple[str, int] | None:
         """(holder of the lease, how often it was renewed)."""

@@ -304,7 +304,7 @@ def _check(use_case: UseCase) -> None:
         raise ValueError(f"retrain: least {retrain.least}: a window holds one prediction at least")
     if not 0 < retrain.drift_share <= 1:
         raise ValueError(f"retrain: drift_share {retrain.drift_share} is not above 0 and up to 1")
-    if len(retrain.cron.split()) != 5:
+    if len(retrain.cron.split()) != 5 and not retrain.cron.startswith("@"):
         raise ValueError(f"retrain: cron {retrain.cron!r}: give five fields, e.g. '0 3 * * *'")
     with naming("retrain: cooldown"):
         duration(retrain.cooldown)

@@ -7,7 +7,7 @@ from data_contracts.exposure import Exposure
 from data_contracts.ledger import INTENT
 from data_contracts.moves import Moves
 from data_contracts.override import Override
-from data_contracts.rollout import START, Plan, Target, adopted, ended, led_to, moves
+from data_contracts.rollout import START, Plan, Target, adopted, led_to, moves
 from data_contracts.rollout_store import Overtaken, Request, RolloutStore
 from data_contracts.stages import CHAMPION, SHADOW, MoveRefused, RefusedForNow
 from data_contracts.use_case import UseCase
@@ -19,6 +19,13 @@ _log = logging.getLogger(__name__)
 
 FOR_NOW = "refused for now: "
 """What the answer to a start begins with that may be asked for again."""
+
+
+def starts_before(abort: Request, asked: Sequence[Request]) -> list[Request]:
+    """The starts among `asked` that came before it; none where it is no abort."""
+    if abort.action != "abort":
+        return []
+    return [each for each in asked if each.action == START and each.id < abort.id]
 
 
 class Alignment:
@@ -52,17 +59,34 @@ class Alignment:
         self._tuned = tuned
         self._expected = expected
         self._fetch = fetch
+        self._begun: set[int] = set()
+        """Starts that this process has begun with."""
 
     def turn(self) -> None:
         """Bring them together once. MoveRefused where they are not; whatever MLflow and its
         database raise when they are away comes through."""
+        self._call_off()
         self._from_hands()
         plan = self._aligned(self._store.plan() or self._first())
         for request in self._store.requests(open_only=True):
             known = self._replicas.live or request.override
             if request.action == START and known:
+                self._begun.add(request.id)
                 # A registry that hangs has kept this thread while plans were written.
                 plan = self._started(self._store.plan() or plan, request)
+
+    def _call_off(self) -> None:
+        """Refuse the starts that have not begun and that an abort came after, which is answered by
+        that: no other thread begins one. What has begun the abort ends once there is its plan."""
+        asked, plan = self._store.requests(open_only=True), self._store.plan()
+        for abort in asked:
+            off = [each for each in starts_before(abort, asked) if each.id not in self._begun]
+            if not off or (plan is not None and plan.candidate is not None):
+                continue
+            for each in off:
+                self._store.answer(each.id, f"refused: aborted by {abort.actor}: {abort.reason}")
+            versions = ", ".join(str(each.version) for each in off)
+            self._store.answer(abort.id, f"called off before it began: version {versions}")
 
     def _first(self) -> Plan:
         aliases = self._targets(self._moves.aliases())
@@ -72,8 +96,7 @@ class Alignment:
         return self._plans.write(Plan(1, aliases[CHAMPION]), *said)
 
     def _started(self, plan: Plan, request: Request, again: bool = True) -> Plan:
-        """Move the version to the shadow, and take up the plan that this leads to; back, where the
-        start was called off meanwhile."""
+        """Move the version to the shadow, and take up the plan that this leads to."""
         try:
             plan = self._aligned(plan)
             self._move_to_shadow(plan, request)
@@ -89,10 +112,7 @@ class Alignment:
         except ValueError as refused:
             # MoveRefused, BundleRefused, or an override without a name: no other has to wait.
             answer = f"refused: {refused}"
-        began = answer == f"epoch {plan.epoch}"
-        if not self._store.answer(request.id, answer) and began:
-            said = request.actor, "it was called off while it began"
-            plan = self._plans.write(ended(plan), *said, override=Override(*said))
+        self._store.answer(request.id, answer)
         return plan
 
     def _move_to_shadow(self, plan: Plan, request: Request) -> None:

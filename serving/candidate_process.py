@@ -14,6 +14,8 @@ from serving.scorer import ScoreFailed
 from serving.settings import Device
 
 _CHUNK = 1 << 16
+_HANDED_S = 0.02
+"""Between a request that waits and the call that is made for it."""
 
 
 class CandidateDied(RuntimeError):
@@ -66,7 +68,8 @@ class CandidateProcess:
         """Whether it has left what it was sent unanswered for once, twice … the limit; true once of
         each time, however many ask: they wait for one answer."""
         since = self._since
-        times = 0 if since is None else round((time.monotonic() - since) / limit_s)
+        waited = 0.0 if since is None else time.monotonic() - since
+        times = int((waited + _HANDED_S) / limit_s)
         before, self._overdue = self._overdue, max(times, self._overdue)
         return times > before
 

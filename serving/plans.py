@@ -15,8 +15,8 @@ from data_contracts.rollout_store import RolloutStore
 
 _log = logging.getLogger(__name__)
 
-HASTE_S = 0.2
-"""How long a ledger that is locked is waited for by whoever takes a version out."""
+_PATIENCE_S = 0.2
+"""How long a ledger that is locked is waited for: whoever takes a version out has no time."""
 
 
 class Plans:
@@ -64,7 +64,7 @@ class Plans:
         """The ledger's; empty where it cannot be read: whoever takes a version out waits for no
         other store, and the alignment tells of it."""
         try:
-            history = self._moves.history(HASTE_S)
+            history = self._moves.history(_PATIENCE_S)
         except sqlite3.Error:
             _log.exception("rollout: the plan is written without the head of the ledger")
             return ""

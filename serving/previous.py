@@ -8,9 +8,10 @@ from data_contracts.moves import Moves
 from data_contracts.rollout import Plan, Target, followed
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.stages import PREVIOUS, MoveRefused
-from serving.plans import HASTE_S
 
 _log = logging.getLogger(__name__)
+_PATIENCE_S = 2.0
+"""How long a ledger that is locked is waited for: plans alone know less."""
 
 
 def previous(plan: Plan, store: RolloutStore, moves: Moves) -> Target:
@@ -20,7 +21,7 @@ def previous(plan: Plan, store: RolloutStore, moves: Moves) -> Target:
     its bundle is not known: it was never served by a plan and last moved before there was a ledger.
     """
     try:
-        rows = moves.history(HASTE_S)
+        rows = moves.history(_PATIENCE_S)
     except sqlite3.Error:
         _log.exception("rollout: the previous champion is told by the plans, without the ledger")
         return _by_plans(plan, store)
@@ -39,10 +40,11 @@ def previous(plan: Plan, store: RolloutStore, moves: Moves) -> Target:
 
 
 def _by_plans(plan: Plan, store: RolloutStore) -> Target:
-    """The last other champion that nobody has barred."""
+    """The last one before the present champion was first served that nobody has barred."""
     served = [each.champion for each in store.plans()]
-    barred = {plan.champion.version, *store.barred()}
-    found = [target for target in served if target.version not in barred]
+    first = next(i for i, each in enumerate(served) if each.version == plan.champion.version)
+    barred = store.barred()
+    found = [target for target in served[:first] if target.version not in barred]
     if not found:
         raise MoveRefused("there is no previous champion to return to, by the plans alone")
     return found[-1]

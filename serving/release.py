@@ -16,7 +16,7 @@ from data_contracts.rollout_store import Overtaken, Report, Request, RolloutStor
 from data_contracts.stages import MoveRefused
 from data_contracts.use_case import UseCase
 from data_contracts.version_registry import VersionRegistry
-from serving.alignment import Alignment
+from serving.alignment import Alignment, starts_before
 from serving.headroom import Replicas
 from serving.looks import Look, Looks
 from serving.plans import Plans
@@ -125,9 +125,12 @@ class Controller:
             return None
         reports = self._store.reports()
         self._replicas.hear(reports)
-        asked = [each for each in self._store.requests(open_only=True) if each.action != START]
+        every = self._store.requests(open_only=True)
+        asked = [each for each in every if each.action != START]
         # Whoever takes a version out waits for nobody.
         for request in sorted(asked, key=lambda each: each.action != "abort"):
+            if plan.candidate is None and starts_before(request, every):
+                continue  # The alignment calls them off, which nobody can while it begins them.
             plan = self._asked(plan, request)
         fold(self._store, reports, plan.step)
         if plan.candidate is None:
@@ -188,10 +191,6 @@ class Controller:
             return self._plans.write(after, actor, reason, asked=asked)
         if request.action == "abort":
             said = f"aborted by {actor}: {reason}"
-            off = self._called_off(request, said)
-            if off and plan.candidate is None:
-                self._store.answer(asked, f"called off before it began: version {', '.join(off)}")
-                return plan
             bad, after = plan.candidate, ended(plan)
             bars = {bad.version: said} if bad is not None else {}
             mine = Override(actor, reason)
@@ -202,17 +201,6 @@ class Controller:
             mine = Override(actor, reason)
             return self._plans.write(after, actor, reason, None, mine, bars, asked)
         raise MoveRefused(f"action {request.action!r}: one of {', '.join(ACTIONS)}")
-
-    def _called_off(self, abort: Request, said: str) -> list[str]:
-        """Refuse the starts that were asked for before the abort and have not begun; of which
-        versions."""
-        return [
-            str(each.version)
-            for each in self._store.requests(open_only=True)
-            if each.action == START
-            and each.id < abort.id
-            and self._store.answer(each.id, f"refused: {said}")
-        ]
 
     def _demand_seen(self, plan: Plan, request: Request) -> None:
         """MoveRefused where the step was another one when it was asked: who asked twice, or while

@@ -65,6 +65,8 @@ def _measured(lake: Lake) -> tuple[Traffic, int]:
     before = instant(int(times.max()) - (days or 1) * DAY)
     names = ["unit", "label", "q", "request_id", "score"]
     rows = columns(lake.outcomes, names, [("q", ">", before)])
+    if not rows:
+        raise Unmeasured("traffic: outcomes of an older build: run `headrace report` once")
     labels, ago = rows["label"].astype(float), times.max() - rows["q"]
     _, unit = np.unique(rows["unit"], return_inverse=True)
     rate = float(labels.mean())

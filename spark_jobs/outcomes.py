@@ -63,7 +63,7 @@ class Collected:
     store_failures: int
     """Requests answered with defaults because the online store could not be read."""
     last_version: str
-    """The version that answered last."""
+    """The champion, where it answered; else the version that answered last."""
     late: int
     """Predictions whose q lies after their label's window, as in a replay of a period that the
     stream has taken already: they may have been served their own outcome, and are no outcomes."""
@@ -72,7 +72,9 @@ class Collected:
     positives: int
 
 
-def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Collected:
+def collect_outcomes(
+    spark: SparkSession, use_case: UseCase, lake: Lake, champion: str | None = None
+) -> Collected:
     """Move what is new in the prediction log to `lake.predictions`, and rewrite `lake.outcomes`.
 
     A prediction that is in the table already stays as it is. Raises ValueError when the log holds
@@ -99,7 +101,8 @@ def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Coll
         replace(labelled.where("not late").drop("late"), lake.outcomes)
     finally:
         labelled.unpersist()
-    _, last = max(answered)
+    versions = {version for _, version in answered}
+    last = champion if champion in versions else max(answered)[1]
     mine = load(spark, lake.outcomes).where(sf.col("version") == last)
     found = mine.agg(sf.count("*"), sf.sum("label")).collect()[0]
     return Collected(
@@ -107,7 +110,7 @@ def collect_outcomes(spark: SparkSession, use_case: UseCase, lake: Lake) -> Coll
         off_policy=sum(each.off_policy for each in taken),
         predictions=predictions.count(),
         gaps=sum(each.gaps for each in taken),
-        versions=tuple(sorted({version for _, version in answered})),
+        versions=tuple(sorted(versions)),
         store_failures=sum(each.store_failures for each in taken),
         torn_bytes=log.torn_bytes(),
         last_version=last,

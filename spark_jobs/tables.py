@@ -62,9 +62,12 @@ def read_rows(spark: SparkSession, path: Path) -> tuple[DataFrame, int | None]:
         rows = spark.read.parquet(str(path))
     except (AnalysisException, pa.ArrowInvalid, FileNotFoundError) as error:
         raise ValueError(f"{path}: neither a Delta table nor parquet: give one") from error
+    longs = {name for name, kind in rows.dtypes if kind == "bigint"}
     for field in schema:
-        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
-            moment = sf.timestamp_micros(sf.floor(sf.col(f"`{field.name}`") / 1000))
+        # Spark's INT96 is told as ns too, and Spark reads it as a time.
+        if field.name in longs and pa.types.is_timestamp(field.type):
+            ns = f"`{field.name}`"
+            moment = sf.expr(f"timestamp_micros(({ns} - pmod({ns}, 1000L)) div 1000)")
             kind = "timestamp" if field.type.tz else "timestamp_ntz"
             rows = rows.withColumn(field.name, moment.cast(kind))
     return rows, None
@@ -119,10 +122,13 @@ def replace(
     path: Path,
     where: str | None = None,
     about: str | None = None,
+    kept: bool = False,
 ) -> None:
     """Overwrite the table, or only the rows of the predicate `where`; `about` is kept in the
-    commit's user metadata."""
+    commit's user metadata. `kept`: a table that is made has every version for good."""
     writer = frame.write.format("delta").mode("overwrite")
+    if kept:
+        writer = writer.option("delta.logRetentionDuration", "interval 36500 days")
     if about:
         writer = writer.option("userMetadata", about)
     if where:

@@ -33,7 +33,7 @@ def build_training_set(
         events = with_known_at(spark, use_case, lake, events).events
     try:
         filled = with_features(use_case, events, with_split(use_case, rows))
-        replace(filled, lake.training_set, about=built_from(use_case, made_of).to_json())
+        replace(filled, lake.training_set, about=built_from(use_case, made_of).to_json(), kept=True)
     finally:
         rows.unpersist()
     counts = load(spark, lake.training_set).groupBy("split").count().collect()

@@ -36,7 +36,7 @@ def explored_values(
         requests[row["request_id"], row["version"]].append(row)
     slates = [sorted(rows, key=lambda row: row["rank"]) for rows in requests.values()]
     # Two calls by one request id, about other candidates, were two draws.
-    slates = [rows for rows in slates if len({row["rank"] for row in rows}) == len(rows)]
+    slates = [rows for rows in slates if _one_draw(rows)]
     slates = [rows for rows in slates if rows[0]["label"] is not None]
     copied: dict[str, list[list[_Row]]] = defaultdict(list)
     for rows in slates:
@@ -52,6 +52,11 @@ def explored_values(
         for name, (rows, policy) in found.items()
         if rows
     }
+
+
+def _one_draw(rows: Sequence[_Row]) -> bool:
+    whole = [row["rank"] for row in rows] == [*range(1, len(rows) + 1)]
+    return whole and len({row["slate_propensity"] for row in rows}) == 1
 
 
 def _arrays(

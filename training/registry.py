@@ -91,13 +91,20 @@ class Registry(VersionRegistry):
     def trained_on(self, version: Version) -> int:
         """Delta version of the training set that `version` was fitted on; ValueError where its run
         does not tell."""
-        told = self._client.get_run(version.run_id).data.tags.get("delta_version")
+        return int(self._told(version, "delta_version"))
+
+    def definitions(self, version: Version) -> str:
+        """Joint digest of the features that `version` takes; ValueError as `trained_on`."""
+        return self._told(version, "definitions")
+
+    def _told(self, version: Version, tag: str) -> str:
+        told = self._client.get_run(version.run_id).data.tags.get(tag)
         if told is None:
             raise ValueError(
-                f"model {version.name} version {version.version}: its run has no tag "
-                "delta_version: train again"
+                f"model {version.name} version {version.version}: its run has no tag {tag}: "
+                "train again"
             )
-        return int(told)
+        return told
 
     def log_search(
         self,

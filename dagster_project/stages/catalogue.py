@@ -116,10 +116,10 @@ def explain_features(deployment: Deployment, entity: str, at: str) -> dict[str, 
     """`entity` is `field=key`, or `field=key,field=key` for a pair; the features of each group with
     that entity at the time `at`, and as `stored` what the stores hold of them (None: nothing)."""
     groups, fields = deployment.use_case.groups, deployment.use_case.contract.fields
-    keys = [(g, key) for g in groups if (key := _key(fields, g.key_fields, entity)) is not None]
+    named = [(group, parts) for group in groups if (parts := _parts(group.key_fields, entity))]
     # What names a pair could be read as one long key of its first field, too.
-    most = max((len(group.key_fields) for group, _ in keys), default=0)
-    keys = [(group, key) for group, key in keys if len(group.key_fields) == most]
+    most = max((len(parts) for _, parts in named), default=0)
+    keys = [(g, _key(fields, g.key_fields, parts)) for g, parts in named if len(parts) == most]
     if not keys:
         forms = dict.fromkeys(",".join(f"{n}=…" for n in group.key_fields) for group in groups)
         raise ValueError(f"--entity {entity!r}: name one of {' or '.join(forms)}")
@@ -143,13 +143,15 @@ def _packed_states(deployment: Deployment) -> Packed:
     return lambda group, key: store().packed(group, [key])[key]
 
 
-def _key(fields: Mapping[str, Field], names: Sequence[str], entity: str) -> str | None:
-    """The text of the key that `entity` gives to the named fields, None where it names others."""
+def _parts(names: Sequence[str], entity: str) -> tuple[str, ...] | None:
+    """What `entity` gives to the named fields, None where it names others."""
     given = re.fullmatch(",".join(f"{re.escape(name)}=(.*)" for name in names), entity, re.DOTALL)
-    if given is None:
-        return None
-    parts = zip(names, given.groups(), strict=True)
-    return text_of(tuple(_part(fields[name], text) for name, text in parts))
+    return given and given.groups()
+
+
+def _key(fields: Mapping[str, Field], names: Sequence[str], parts: Sequence[str]) -> str:
+    each = zip(names, parts, strict=True)
+    return text_of(tuple(_part(fields[name], text) for name, text in each))
 
 
 def _part(field: Field, text: str) -> str | int:

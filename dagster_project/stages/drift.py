@@ -32,8 +32,7 @@ def watch_drift(deployment: Deployment) -> dict[str, Any]:
     than `Retrain.least` are shown, and wait for the window of those that follow.
 
     Without any under the declared definitions, the last result comes back (at first one of nothing
-    compared) with `new_window` False, and no window is added. The reference is what the champion
-    was trained on.
+    compared) with `new_window` False, and no window is added. See `_trained` for the reference.
     """
     reporter().stage("drift report")
     lake, names = deployment.lake, list(deployment.use_case.feature_names)
@@ -44,7 +43,7 @@ def watch_drift(deployment: Deployment) -> dict[str, Any]:
         last = {**(read_result(lake, "drift") if windows else _NONE), "new_window": False}
         write_result(lake, "drift", last)
         return last
-    trained = _trained(deployment).to_pyarrow_table(
+    trained = _trained(deployment, declared).to_pyarrow_table(
         columns=names, filters=[("split", "=", "train")]
     )
     values = np.array(served["features"].to_pylist(), float).reshape(len(served), len(names))
@@ -79,20 +78,23 @@ def alarm(deployment: Deployment, now: int) -> str | None:
     return drift_alarm(deployment.use_case.declared.retrain, windows, now, trained)
 
 
-def _trained(deployment: Deployment) -> DeltaTable:
-    """The training set as the champion saw it; as it is now where there is no champion."""
+def _trained(deployment: Deployment, declared: str) -> DeltaTable:
+    """The training set that the champion was fitted on; as it is now where there is no champion of
+    the `declared` definitions, and with a note where that version is gone."""
     lake, registry = deployment.lake, Registry(deployment.lake)
+    newest = DeltaTable(lake.training_set)
     champion = registry.champion(deployment.use_case.name)
-    if champion is None:
-        return DeltaTable(lake.training_set)
+    if champion is None or registry.definitions(champion) != declared:
+        return newest
     version = registry.trained_on(champion)
     try:
-        return DeltaTable(lake.training_set, version=version)
-    except DeltaError as error:
-        raise ValueError(
-            f"{lake.training_set}: version {version}, on which the champion was trained, is gone: "
-            "train again"
-        ) from error
+        return newest if version == newest.version() else DeltaTable(lake.training_set, version)
+    except DeltaError:
+        reporter().note(
+            f"drift: {lake.training_set}: version {version}, on which the champion was fitted, is "
+            "gone: what was served is compared with the newest"
+        )
+        return newest
 
 
 def drift_windows(lake: Lake) -> list[tuple[int, float]]:

@@ -13,7 +13,7 @@ from data_contracts.use_case import UseCase
 from training.exploration import explored_values
 
 _READ = ("prediction_id", "request_id", "version", "score", "rank", "boost",
-         "slot_propensity", "temperature")  # fmt: skip
+         "slot_propensity", "slate_propensity", "temperature")  # fmt: skip
 
 
 def value_exploration(deployment: Deployment) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from data_contracts.file_lock import locked
 from data_contracts.off_policy import Modelled, off_policy_value, tabular_model
 from data_contracts.policies import OffPolicy
 from data_contracts.results import write_result
+from data_contracts.rollout_store import RolloutStore
 from spark_jobs.events import load_events
 from spark_jobs.labels import settled_rows
 from spark_jobs.outcomes import collect_outcomes
@@ -23,7 +24,8 @@ from training.live import live_metrics
 
 
 def join_outcomes(deployment: Deployment) -> dict[str, Any]:
-    """Prediction log joined with labels: quality of the version that answered last, and parity.
+    """Prediction log joined with labels, and parity; quality of the champion, where it answered,
+    else of the version that answered last.
 
     Of several processes one at a time does it.
     """
@@ -34,7 +36,9 @@ def join_outcomes(deployment: Deployment) -> dict[str, Any]:
 
 def _joined(deployment: Deployment) -> dict[str, Any]:
     spark, use_case, lake = deployment.spark, deployment.use_case, deployment.lake
-    collected = collect_outcomes(spark, use_case, lake)
+    plan = RolloutStore(lake.rollouts, use_case.name).plan()
+    champion = plan.champion.version if plan else None
+    collected = collect_outcomes(spark, use_case, lake, champion)
     reporter().detail("served features against recomputation")
     parity = served_parity(spark, use_case, lake)
     table = DeltaTable(lake.outcomes)

@@ -41,7 +41,7 @@ def test_a_full_disk_is_not_the_candidate_s_fault_and_nothing_is_judged_by_it(
     release.settle()
     assert "not judgeable" not in release.controller.waits
     assert ("shadow", 1, 1) == (release.plan.stage, shadow.scored, shadow.dropped)
-    title = release.store.looks(2)[-1]["decision"]["title"]
+    title = release.store.looks(2)[-1]["decision"]["stage"]
     assert title.endswith(", without 1 h whose records were lost")
 
 

@@ -99,7 +99,7 @@ def test_the_first_version_becomes_champion_unless_the_data_speak_against_it(
     trained: Trained,
 ) -> None:
     version = trained.version
-    assert (version.decision.title, version.decision.rival) == ("first version", None)
+    assert (version.decision.stage, version.decision.rival) == ("first version", None)
     assert [check.name for check in version.decision.checks] == [
         "definitions",
         "golden rows",

@@ -34,7 +34,7 @@ ROWS = [
 ]
 
 
-WANTED = "item_impressions_1h"
+WANTED, TIME = "item_impressions_1h", pa.timestamp("us", "UTC")
 
 
 @pytest.fixture
@@ -94,9 +94,11 @@ def test_labels_as_pandas_writes_them_get_what_others_get(
 ) -> None:
     """Times in nanoseconds; and a feature that is asked for twice."""
     rows = pq.read_table(labels)
+    table = rows.set_column(2, "at", pa.array([row["at"] + 1 for row in ROWS], TIME))
+    pq.write_table(table, labels)
     build_dataset(spark, clicks, ingested, labels, tmp_path / "out", [WANTED], "at")
     expected = sorted(pq.read_table(tmp_path / "out").to_pylist(), key=str)
-    frame = rows.to_pandas().astype({"at": "datetime64[ns, UTC]"})
+    frame = table.to_pandas().astype({"at": "datetime64[ns, UTC]"})
     frame.to_parquet(tmp_path / "pandas")
     assert "ns" == pq.read_schema(tmp_path / "pandas").field("at").type.unit
     asked = tmp_path / "pandas", tmp_path / "other", [WANTED, WANTED]
@@ -104,6 +106,9 @@ def test_labels_as_pandas_writes_them_get_what_others_get(
     found = pq.read_table(tmp_path / "other")
     assert [*rows.column_names, WANTED] == found.column_names
     assert expected == sorted(found.to_pylist(), key=str)
+    pq.write_table(table, tmp_path / "int96", use_deprecated_int96_timestamps=True)
+    build_dataset(spark, clicks, ingested, tmp_path / "int96", tmp_path / "96", [WANTED], "at")
+    assert expected == sorted(pq.read_table(tmp_path / "96").to_pylist(), key=str)
     frame.rename(columns={"bought": "label.bought"}).to_parquet(tmp_path / "dotted")
     with pytest.raises(ValueError, match=r"columns .'label.bought'. have dots"):
         build_dataset(spark, clicks, ingested, tmp_path / "dotted", tmp_path / "no", [], "at")

@@ -176,6 +176,8 @@ def test_a_later_version_s_replay_is_kept_apart_and_what_knew_its_outcome_is_not
     assert (2 * alone.predictions, ("1", "2"), "2") == (
         both.predictions, both.versions, both.last_version
     )  # fmt: skip
+    of_champion = collect_outcomes(spark, clicks, served.lake, champion="1")
+    assert ("1", alone.outcomes) == (of_champion.last_version, of_champion.outcomes)
     assert (0, alone.outcomes // 2) == (alone.late, both.late)
     assert alone.outcomes // 2 == both.outcomes
     rows = load(spark, served.lake.outcomes).where("version = '1'")

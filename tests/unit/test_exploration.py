@@ -115,6 +115,7 @@ def explored(requests: int, clicked: np.ndarray, other: np.ndarray) -> pa.Table:
                     "rank": rank, "temperature": WARM.temperature, "score": SCORES[row],
                     "boost": 0.0,
                     "slot_propensity": slate.propensities[rank - 1] if explored else None,
+                    "slate_propensity": slate.propensity,
                     "label": label if rank <= seen else None,
                     "shadow_version": "2", "shadow_score": other[row],
                 }
@@ -141,6 +142,21 @@ def test_the_log_of_drawn_slates_tells_what_other_orders_are_worth() -> None:
     assert within(found["version 2"], *expected(other))
     assert within(found["by score"], clicked[1], clicked[2])
     assert not within(found["drawn"], clicked[1], clicked[2])
+
+
+def test_two_calls_by_one_request_id_are_two_draws_and_no_slate() -> None:
+    log = explored(400, SCORES, SCORES)
+    expected = explored_values(log, ["item_id"], 0.95)
+    twice = log.filter(pc.equal(log["request_id"], log["request_id"][0])).to_pylist()
+    other = [{**row, "item_id": f"{row['item_id']}-2", "rank": row["rank"] + len(twice),
+              "slate_propensity": 0.5} for row in twice]  # fmt: skip
+    for second in (other, [{**row, "rank": row["rank"] - len(twice)} for row in other]):
+        both = pa.concat_tables([log, pa.Table.from_pylist(second, schema=log.schema)])
+        without = log.filter(pc.not_equal(log["request_id"], log["request_id"][0]))
+        assert explored_values(both, ["item_id"], 0.95) == explored_values(
+            without, ["item_id"], 0.95
+        )
+    assert expected != explored_values(without, ["item_id"], 0.95)
 
 
 def test_slates_of_few_users_tell_nothing_of_other_orders() -> None:

@@ -275,7 +275,7 @@ def test_every_check_of_a_canary_can_end_it(
 def test_hours_whose_records_were_lost_are_told_and_stand_in_no_move_s_way() -> None:
     seen = replace(SOUND, lost=(7,))
     decided = judged(canary(5_000), DEFAULTS, 0.05, seen, last=True).as_dict()
-    assert decided["title"].endswith(", without 1 h whose records were lost")
+    assert decided["stage"].endswith(", without 1 h whose records were lost")
     clear(load_use_case("clicks").declared, "2", "champion", "1", decided, registered=False)
 
 
