@@ -15,8 +15,8 @@ from tests.spark.world_log import BEGIN, END, ITEM, LATER, ROWS, WORLD
 
 pytestmark = pytest.mark.full
 
-UNBEGUN = IN_A_BATCH[: IN_A_BATCH.index("after the dedupe")]
-"""Places before the batch took note of its dimensions."""
+UNBEGUN = IN_A_BATCH[: IN_A_BATCH.index("after the gate")]
+"""Places before the batch took note of what it begins with, at its gate."""
 
 
 @pytest.fixture(scope="module")
