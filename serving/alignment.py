@@ -71,9 +71,15 @@ class Alignment:
         for request in self._store.requests(open_only=True):
             known = self._replicas.live or request.override
             if request.action == START and known:
+                goes_on = request.id in self._begun
                 self._begun.add(request.id)
                 # A registry that hangs has kept this thread while plans were written.
-                plan = self._started(self._store.plan() or plan, request)
+                plan = self._store.plan() or plan
+                if goes_on and plan.candidate and plan.candidate.version == request.version:
+                    # The registry went away amid it, and its move was found in the ledger.
+                    self._store.answer(request.id, f"epoch {plan.epoch}")
+                else:
+                    plan = self._started(plan, request)
 
     def _call_off(self) -> None:
         """Refuse the starts that have not begun and that an abort came after, which is answered by

@@ -48,10 +48,11 @@ def test_a_start_that_waits_is_called_off_by_an_abort(release: Release) -> None:
     assert "epoch" in release.ask("start", "2")
 
 
-def test_an_abort_of_a_start_that_has_begun_ends_its_release(
-    release: Release, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("aborted", [False, True])
+def test_a_start_amid_which_the_registry_went_away_goes_on_and_an_abort_ends_it(
+    release: Release, monkeypatch: pytest.MonkeyPatch, aborted: bool
 ) -> None:
-    """The registry goes away once the version is in the shadow, and comes back."""
+    """Once the version is in the shadow; and comes back."""
     release.settle()
     release.store.ask("now", "ada", "start", "2", "a test", False)
     alignment = release.controller._alignment
@@ -67,10 +68,15 @@ def test_an_abort_of_a_start_that_has_begun_ends_its_release(
     away.insert(0, False)
     release.controller.align()
     assert "the registry cannot be followed" in release.controller.waits
-    release.store.ask("now", "bob", "abort", None, "wrong labels", False)
+    if aborted:
+        release.store.ask("now", "bob", "abort", None, "wrong labels", False)
     release.settle()
-    start, abort = release.store.requests()
-    assert (True, True) == (start.answer is not None, "epoch" in str(abort.answer))
+    start, *others = release.store.requests()
+    assert "epoch 2" == start.answer
+    if not aborted:
+        assert ("shadow", []) == (release.plan.stage, others)
+        return
+    assert "epoch 3" == others[0].answer
     assert ("steady", {"2"}) == (release.plan.stage, release.store.barred().keys())
     assert {"champion": "1"} == Registry(release.lake).aliases("clicks")
 
