@@ -244,11 +244,11 @@ class Predictor:
         snapshot = query.snapshot
         if not query.assigned or not snapshot.plan.shadow_bps:
             return
-        if scored.served.store_failed:
-            # By defaults both models would be judged for the store.
-            self.shadow.dropped += 1
-            return
         if candidate := self.arms.exposed(snapshot):
+            if scored.served.store_failed:
+                # By defaults both models would be judged for the store.
+                self.shadow.dropped += 1
+                return
             request_id, q = query.request.request_id, scored.served.q
             copy = Copy(snapshot, candidate, request_id, names, query.rows, q)
             same = candidate.definitions == scored.arm.definitions

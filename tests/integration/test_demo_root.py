@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dagster_project.demo import MARK, clear
+from dagster_project.demo import MARK, clear, run_demo
 from dagster_project.deployment import Deployment
+from tests.spark.test_lease import said, started
 
 HEADRACE = Path(sys.executable).parent / "headrace"
 
@@ -53,6 +54,24 @@ def test_a_log_that_took_no_event_is_no_data(deployment: Deployment) -> None:
     (deployment.lake.landing / "http-a-b-0.jsonl").touch()
     clear(deployment)
     assert [MARK] == files(deployment.lake.home)
+
+
+def test_what_a_server_wrote_that_did_not_begin_is_no_data(deployment: Deployment) -> None:
+    deployment.lake.server_log.mkdir(parents=True)
+    (deployment.lake.server_log / "replica-1.jsonl").write_text("{}\n")
+    clear(deployment)
+    assert [MARK] == files(deployment.lake.home)
+
+
+def test_a_demo_empties_no_lake_under_its_writer(deployment: Deployment) -> None:
+    clear(deployment)
+    with started(deployment.lake.stream) as writer:
+        assert "held" == said(writer)
+        before = files(deployment.lake.home)
+        with pytest.raises(RuntimeError, match=f"the lease is held by process {writer.pid} on"):
+            run_demo(deployment)
+        assert before == files(deployment.lake.home)
+        writer.kill()
 
 
 def test_the_data_of_an_earlier_demo_is_cleared(deployment: Deployment) -> None:

@@ -11,7 +11,9 @@ from deltalake import write_deltalake
 from dagster_project.deployment import Deployment
 from dagster_project.stages.drift import drift_windows, watch_drift
 from data_contracts.results import read_result
+from data_contracts.version_registry import Version
 from data_contracts.views import digests_of, joint_digest
+from training.registry import Registry
 
 TIME = pa.timestamp("us", "UTC")
 
@@ -74,6 +76,29 @@ def test_a_window_holds_what_was_asked_after_the_previous_one(deployment: Deploy
     assert [first["share"], 1.0] == [share for _, share in drift_windows(deployment.lake)]
     lines = (reports / "drift.jsonl").read_text("utf-8").splitlines()
     assert [1_149, 3_149] == [json.loads(line)["until"] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("fitted_on", "definitions", "drifted"),
+    [(0, "", True), (1, "", False), (0, "0" * 32, False), (7, "", False)],
+    ids=["an older set", "the newest", "other definitions", "one that is gone"],
+)
+def test_the_reference_is_what_the_champion_was_fitted_on(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch,
+    fitted_on: int, definitions: str, drifted: bool,
+) -> None:  # fmt: skip
+    """Whatever was trained since: the newest set holds what is served by now."""
+    moved = values(deployment, 400, seed=3, shift=3.0)
+    columns = dict(zip(deployment.use_case.feature_names, moved.T, strict=True))
+    table = pa.table({**columns, "split": ["train"] * len(moved)})
+    write_deltalake(deployment.lake.training_set, table, mode="overwrite")
+    serve(deployment, 1_000, values(deployment, 150, seed=4, shift=3.0).tolist())
+    declared = joint_digest(digests_of(deployment.use_case.groups))
+    champion = Version("clicks", "1", "run", "ab", "fm", "pass", None, created=0)
+    monkeypatch.setattr(Registry, "champion", lambda *_: champion)
+    monkeypatch.setattr(Registry, "definitions", lambda *_: definitions or declared)
+    monkeypatch.setattr(Registry, "trained_on", lambda *_: fitted_on)
+    assert drifted == (watch_drift(deployment)["share"] > 0.9)
 
 
 def test_no_window_without_any_prediction_under_the_declared_features(

@@ -17,6 +17,7 @@ from data_contracts.rollout import Plan, Target
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.use_case import load_use_case
 from data_contracts.views import digests_of
+from training.registry import Registry
 
 SUMMARY: dict[str, Any] = {"title": "clicks", "sound": True, "problems": [], "rows": []}
 
@@ -112,7 +113,10 @@ def test_a_certificate_is_reported_for_the_definitions_that_it_is_of(
     assert current == ("parity_certificate" in stage_results(deployment))
 
 
-def test_a_lake_that_others_feed_and_ask_is_reported_without_a_replay(tmp_path: Path) -> None:
+def test_a_lake_that_others_feed_and_ask_is_reported_without_a_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Registry, "aliases", lambda *_: {"canary": "1"})
     deployment = Deployment("clicks", tmp_path)
     figures = {"value": 0.5, "low": None, "high": None, "n": 9}
     metrics = dict.fromkeys(("log_loss", "auc", "calibration_error"), figures)
@@ -135,6 +139,8 @@ def test_a_lake_that_others_feed_and_ask_is_reported_without_a_replay(tmp_path: 
         write_result(deployment.lake, stage, result)
     assert ([], True) == tuple(write_report(deployment)[name] for name in ("problems", "sound"))
     shown = (tmp_path / "report.html").read_text()
+    # It was the champion when it was trained.
+    assert "canary: pass" in shown
     assert "Everything checked holds." in shown and "stream == backfill" not in shown
     write_result(deployment.lake, "predictions", {"requests": 4, "errors": 0, "p50_ms": 1.0,
                                                   "p99_ms": 2.0})  # fmt: skip
