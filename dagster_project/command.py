@@ -1,7 +1,8 @@
 """What every `headrace` command shares: its options, its errors of one line, its exit codes."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -27,6 +28,15 @@ class JobFailed(Exception):
     """The work was done and its outcome is a failure, told in the message: exit code 1."""
 
 
+@contextmanager
+def wrong_use(of: str = "") -> Iterator[None]:
+    """What is refused within, by ValueError, is an argument; `of` names the option."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(f"{of}{': ' if of else ''}{error}") from None
+
+
 def _existing(log: Path | None) -> Path | None:
     if log is not None and not log.exists():
         raise typer.BadParameter(f"{log}: no such file or folder: give the raw log")
@@ -35,11 +45,9 @@ def _existing(log: Path | None) -> Path | None:
 
 def checked_duration(text: str | None) -> str | None:
     """An option that is a duration, such as 30m, or not given; else wrong use."""
-    try:
+    with wrong_use():
         if text is not None:
             duration(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
     return text
 
 

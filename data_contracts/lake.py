@@ -124,6 +124,11 @@ class Lake:
         return (self.online / "online.db").resolve()
 
     @property
+    def datasets(self) -> Path:
+        """Label tables with their features, a folder each, where no other was named."""
+        return self.home / "datasets"
+
+    @property
     def reports(self) -> Path:
         """HTML and JSON reports of the planes."""
         return self.home / "reports"

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from dagster_project.command import command
+from dagster_project.command import command, wrong_use
 from dagster_project.deployment import Deployment
 from dagster_project.terminal import terminal
+from data_contracts.clock import parse_time
 
 Root = Path(".headrace")
 STORES = ("online", "tiles")
@@ -66,18 +67,23 @@ def explain(
     """The features of a key at a time, with the tiles and events behind them."""
     from dagster_project.stages.catalogue import explain_features
 
+    with wrong_use("--at"):
+        parse_time(at)
     return explain_features(deployment, entity, at)
 
 
 def build(
     deployment: Deployment,
     labels: Annotated[Path, typer.Option(help="Parquet or Delta with the keys and a time.")],
-    out: Annotated[Path, typer.Option(help="The new folder to write.")],
     features: Annotated[str, typer.Option(help="Names, by commas; all when empty.")] = "",
     time: Annotated[str, typer.Option(help="The labels' time column.")] = "event_time",
     as_known: Annotated[
         bool, typer.Option("--as-known", help="From what could be read online at each time.")
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The new folder to write.", show_default="by the labels' name"),
+    ] = None,
 ) -> dict[str, Any]:
     """Join features, as they were at each row's time, to a table of labels."""
     if not labels.exists():
@@ -86,7 +92,8 @@ def build(
 
     from dagster_project.stages.catalogue import build_own_dataset
 
-    return build_own_dataset(deployment, labels, names, time, out, as_known)
+    to = out or deployment.lake.datasets / labels.stem
+    return build_own_dataset(deployment, labels, names, time, to, as_known)
 
 
 def _table(found: dict[str, Any]) -> None:

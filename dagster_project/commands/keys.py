@@ -5,7 +5,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.table import Table
 
-from dagster_project.command import command
+from dagster_project.command import command, wrong_use
 from dagster_project.deployment import Deployment
 from dagster_project.terminal import terminal
 from serving.auth import Role, create_key, key_names, revoke_key, stored_keys
@@ -40,7 +40,8 @@ def create(
     path = deployment.lake.keys
     if not replace and name in key_names(path):
         raise ValueError(f"key {name!r}: there is one: name another, or --replace it")
-    made = create_key(path, cast(list[Role], role), name, rate, quota)
+    with wrong_use():
+        made = create_key(path, cast(list[Role], role), name, rate, quota)
     return {"name": name, "roles": sorted({*role}), "key": made}
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dagster_project.command import command, show
+from dagster_project.command import command, show, wrong_use
 from dagster_project.commands.demo import closing_table
 from dagster_project.deployment import Deployment
 from dagster_project.gate_table import gate_table
@@ -44,7 +44,9 @@ def train(
     from dagster_project.stages.model import train_model
     from training.train import Choices
 
-    return train_model(deployment, model, Choices(resume, warm_start, search))
+    with wrong_use():
+        choices = Choices(resume, warm_start, search)
+    return train_model(deployment, model, choices)
 
 
 def report(deployment: Deployment) -> dict[str, Any]:

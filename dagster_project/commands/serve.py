@@ -66,13 +66,13 @@ def serve(
     from serving.running import running
 
     lake = deployment.lake
-    reporter().stage(f"serve {deployment.use_case.name}")
     settings = _settings(
         root=lake.root, use_case=str(deployment.use_case.folder), port=port,
         clock=clock, replicas=least, max_replicas=most,
         production=production, engine="plain" if plain else "ray", tls_cert=tls_cert,
         tls_key=tls_key, access_log=access_log, device=device,
     )  # fmt: skip
+    reporter().stage(f"serve {deployment.use_case.name}")
     with running(settings) as server:
         fresh = new_key or FIRST_KEY not in key_names(lake.keys)
         key = create_key(lake.keys, ROLES, FIRST_KEY) if fresh else "as before (--new-key)"
@@ -119,7 +119,7 @@ def _settings(**given: Any) -> "Settings":
     except ValidationError as error:
         found = error.errors()[0]
         field = "".join(f"{part}: " for part in found["loc"])
-        raise ValueError(f"{field}{found['msg'].removeprefix('Value error, ')}") from None
+        raise typer.BadParameter(f"{field}{found['msg'].removeprefix('Value error, ')}") from None
 
 
 def _replicas(text: str) -> tuple[int, int | None]:

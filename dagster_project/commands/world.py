@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from dagster_project.command import DebugOption, JsonOption, run
+from dagster_project.command import DebugOption, JsonOption, run, wrong_use
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
 from dagster_project.terminal import terminal
@@ -42,10 +42,8 @@ def world(
     debug: DebugOption = False,
 ) -> None:
     """Write a SIMULATED log of impressions, clicks, carts and purchases, and its truth."""
-    try:
+    with wrong_use():
         parameters = Parameters(events, seed, drift_day=drift_day)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise typer.BadParameter(f"--out {out}: exists already: name a new folder")
 

@@ -209,6 +209,11 @@ def test_labels_get_their_features_by_the_command_and_by_the_call_of_the_readme(
     shown = [expected(CLICKS, f"u{i}", at) for i, at in enumerate((NOON + 5 * MINUTE, NOON + HOUR))]
     assert [each[names[0]] for each in shown] == wanted.sort_by("user_id")[names[0]].to_pylist()
 
+    asked = ("dataset", "build", "--labels", str(labels), "--features", ",".join(names))
+    unnamed = Path(run(root, *asked, "--time", "at", "--json")["out"])
+    assert Lake(root, "clicks").datasets.resolve() / "labels" == unnamed.resolve()
+    assert wanted == pq.read_table(unnamed)
+
     monkeypatch.chdir(root.parent)
     (example,) = re.findall(
         r"```python\n(from dagster_project.dataset.*?)```", README.read_text(), re.S

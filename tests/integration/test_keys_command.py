@@ -79,7 +79,7 @@ def test_a_key_that_could_do_nothing_is_not_made(
     tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     code, output = headrace("create", "shop", *arguments, "--root", str(tmp_path))
-    assert (1, True) == (code, said in output), output
+    assert (2, True) == (code, said in output), output
     assert [] == told("list", "--root", str(tmp_path))["keys"]
 
 
