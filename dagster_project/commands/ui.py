@@ -20,6 +20,8 @@ from dagster_project.deployment import Deployment
 from dagster_project.terminal import terminal
 
 WORKSPACE = Path(__file__).parents[2] / "workspace.yaml"
+_RUNS = "/#/experiments/{experiment}/runs?workflowType=machine_learning"
+"""Where MLflow's page shows runs: of itself it opens an experiment at its agents' traces."""
 _PATIENCE_S = 180.0
 _PAUSE_S = 0.2
 
@@ -36,11 +38,13 @@ def ui(deployment: Deployment, json: bool = False) -> dict[str, Any]:
     from serving.auth import create_key
     from serving.running import running
     from serving.settings import Settings
+    from training.registry import Registry
 
     prepare_home(deployment)
     lake = deployment.lake
     settings = Settings(root=lake.root, use_case=str(deployment.use_case.folder))
     key = create_key(lake.keys, {"predict", "events"}, "ui")
+    runs = _RUNS.format(experiment=Registry(lake).experiment(deployment.use_case.name))
     dagster_port, mlflow_port = _free_port(), _free_port()
     with ExitStack() as stack:
         reporter().stage("start Dagster, MLflow and the endpoint")
@@ -55,8 +59,12 @@ def ui(deployment: Deployment, json: bool = False) -> dict[str, Any]:
         server = stack.enter_context(running(settings))
         for page in pages.values():
             page.wait_for_answer()
-        urls = {name: page.url for name, page in pages.items()}
-        told = {**urls, "endpoint": f"{server.url}/docs", "key": key}
+        told = {
+            "dagster": pages["dagster"].url,
+            "mlflow": f"{pages['mlflow'].url}{runs}",
+            "endpoint": f"{server.url}/docs",
+            "key": key,
+        }
         shown_once = {**told, "key": f"{key}  (shown once)"}
         show({**deployment.label, **told} if json else shown_once, json)
         if not json:
