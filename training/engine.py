@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 
 from data_contracts.bundle import GRAPH
+from training.quiet import quiet
 
 QUANTISED = ("Gather", "Gemm", "MatMul")
 """Operators whose weights become int8."""
@@ -74,18 +75,13 @@ def quantise(graph: Path, to: Path, sample: tuple[np.ndarray, np.ndarray] | None
     flows between its layers, else dynamic, which takes them from each batch."""
     from onnxruntime.quantization import quantize_dynamic, quantize_static
 
-    log = logging.getLogger()
-    level = log.level
     # It advises on a step that our graphs, folded when they were exported, do not need.
-    log.setLevel(logging.ERROR)
-    try:
+    with quiet("", logging.ERROR):
         if sample is None:
             quantize_dynamic(graph, to, op_types_to_quantize=list(QUANTISED))
         else:
             parts: Any = _Parts(*sample)
             quantize_static(graph, to, parts, op_types_to_quantize=list(QUANTISED))
-    finally:
-        log.setLevel(level)
 
 
 class _Parts:

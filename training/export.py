@@ -1,9 +1,7 @@
 """From a fitted model to a sealed bundle: ONNX graph, golden rows, manifest; nothing is pickled."""
 
 import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +29,20 @@ from training.evaluate import predict
 from training.models.calibrated import Calibrated
 from training.models.dots import TwoTower
 from training.models.names import TWO_TOWER
+from training.quiet import quiet
 from training.trees import Trees
 from training.warm import write_weights
 
 GOLDEN_ROWS = 64
 BATCHES = (1, 21, 256)
 """Batch sizes at which the graph must agree with the model it came from."""
+_REMARKS = (
+    "torch.onnx._internal.exporter._registration",
+    logging.ERROR,
+    r".*isinstance\(treespec, LeafSpec\)",
+    ".*axis name: rows will not be used",
+)
+"""The exporter's, on torchvision, its tree API and the axis of two inputs."""
 
 
 class Scorer(nn.Module):
@@ -152,7 +158,7 @@ def write_towers(model: nn.Module, ids: int, dense: int, path: Path) -> None:
 def _write(module: nn.Module, ids: int, dense: int, outputs: tuple[str, ...], path: Path) -> None:
     """Traced over two empty rows; source paths that the exporter records are taken out."""
     sample = (torch.zeros((2, ids), dtype=torch.int64), torch.zeros((2, dense)))
-    with _quiet():
+    with quiet(*_REMARKS):
         program = torch.onnx.export(
             module.eval(),
             sample,
@@ -167,18 +173,3 @@ def _write(module: nn.Module, ids: int, dense: int, outputs: tuple[str, ...], pa
     for node in program.model.graph:
         node.metadata_props.clear()
     program.save(path, external_data=False)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on torchvision, its tree API and the axis of two inputs."""
-    log = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\)")
-            warnings.filterwarnings("ignore", ".*axis name: rows will not be used")
-            yield
-    finally:
-        log.setLevel(level)

@@ -1,7 +1,6 @@
 """Training steps by Lightning, in this process or as one of several ranks."""
 
 import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,16 @@ from training.best_epoch import BestEpoch, Checkpoint
 from training.data import TrainingData
 from training.fitted import Epoch, OnEpoch
 from training.module import CtrModule
+from training.quiet import quiet
+
+_REMARKS = (
+    "pytorch_lightning.utilities.rank_zero",
+    logging.WARNING,
+    ".*does not have many workers",
+    r".*isinstance\(treespec, LeafSpec\)",
+)
+"""Lightning's banner, its advice on loader workers (the data is in memory), and what it still calls
+of torch's older tree API."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ def run(
 ) -> Trained:
     """Train `model` in place. With `spec.devices` above one, this process is rank 0 or was started
     by it, and is there for nothing else: Lightning starts the others by its own command line."""
-    with torch.random.fork_rng(), _one_thread(), _quiet():
+    with torch.random.fork_rng(), _one_thread(), quiet(*_REMARKS):
         module = CtrModule(model, spec)
         callback = BestEpoch(spec, checkpoint, on_epoch)
         trainer = Trainer(
@@ -80,19 +89,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Lightning's banner, its advice on loader workers (the data is in memory), and what it
-    still calls of torch's older tree API."""
-    log = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    level = log.level
-    log.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*does not have many workers")
-            warnings.filterwarnings("ignore", ".*isinstance\\(treespec, LeafSpec\\)")
-            yield
-    finally:
-        log.setLevel(level)
