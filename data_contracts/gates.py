@@ -64,6 +64,8 @@ class Decision:
     checks: tuple[Check, ...]
     rival: str | None = None
     """Version of the champion that it was made against."""
+    bundle: str | None = None
+    """Digest of the bundle that was judged, of a version's own decision; None of a release's."""
 
     @property
     def verdict(self) -> Verdict:
@@ -86,6 +88,7 @@ class Decision:
         return {
             "stage": self.stage,
             **({"rival": self.rival} if self.rival else {}),
+            **({"bundle": self.bundle} if self.bundle else {}),
             "verdict": self.verdict,
             "advice": self.advice,
             "promotes": self.promotes,
@@ -115,7 +118,7 @@ def recompute(decided: Mapping[str, Any]) -> Decision:
             checks.append(_made(name, kind, evidence, raw["level"], raw["mode"]))
         except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
             raise ValueError(f"check {name!r}: its evidence is damaged: {error!r}") from error
-    return Decision(decided["stage"], tuple(checks), decided.get("rival"))
+    return Decision(decided["stage"], tuple(checks), decided.get("rival"), decided.get("bundle"))
 
 
 def unanswered(decided: Mapping[str, Any], rules: Iterable[RuleInForce], stage: Stage) -> list[str]:

@@ -183,6 +183,8 @@ def _move(said: Mapping[str, Any]) -> list[str]:
         promotes = recompute(decided).promotes
         if not stands(decided):
             found.append("its decision is not what its evidence leads to")
+        if decided.get("bundle") not in (None, said["bundle"]):
+            found.append("its decision is of another bundle than the one that was moved")
     overridden = bool(override and override["name"].strip() and override["reason"].strip())
     allowed = promotes if to else fails(decided)
     if to != CHALLENGER and not allowed and not overridden:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from getpass import getuser
 from typing import Any
 
+from data_contracts.bundle import BundleRefused
 from data_contracts.clearance import check_bar, check_seen, clear
 from data_contracts.clock import Clock, SystemClock, format_time
 from data_contracts.file_lock import locked
@@ -126,8 +127,8 @@ class Moves:
             elif lifts or override is None:
                 check_bar(version, self._rollout.barred().get(version), bar)
             if stage != CHALLENGER and override is None:
-                champion, registered = before.get(CHAMPION), decision is None
-                clear(self._declared, version, stage, champion, decided, registered)
+                own = None if decision else self._digest(version)
+                clear(self._declared, version, stage, before.get(CHAMPION), decided, own)
             made = ("promote", version, stage, before, after, decided, override, bar)
             return self._make(rows, actor, *made)
 
@@ -199,7 +200,8 @@ class Moves:
         self._sound = rows
         for row, bundle in self._registered(rows):
             if bundle not in (None, row.said["bundle"]):
-                found.append(f"row {row.seq}: version {row.said['version']} has another bundle now")
+                other = "another" if bundle else "no"
+                found.append(f"row {row.seq}: version {row.said['version']} has {other} bundle now")
         if open_intent(rows) is None:
             told = aliases_after(rows)
             found += [self._beside(told, *each) for each in differences(told, aliases).items()]
@@ -217,7 +219,8 @@ class Moves:
         ]
 
     def _registered(self, rows: list[Row]) -> list[tuple[Row, str | None]]:
-        """Each move with the digest that its version has now, None where there is no such one."""
+        """Each move with the digest that its version has now, "" where that has none, None where
+        there is no such version."""
         moves = [row for row in rows if row.kind == INTENT]
         bundles: dict[str, str | None] = {}
         for version in {row.said["version"] for row in moves}:
@@ -225,6 +228,8 @@ class Moves:
                 bundles[version] = self._digest(version)
             except NotRegistered:
                 bundles[version] = None
+            except BundleRefused:
+                bundles[version] = ""
         return [(row, bundles[row.said["version"]]) for row in moves]
 
     @contextmanager

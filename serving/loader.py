@@ -53,11 +53,11 @@ def _why_none(registry: Registry, use_case: UseCase) -> str:
     versions = registry.versions(use_case.name)
     if not versions:
         return "run `headrace train`"
-    newest = versions[0].version
+    newest, own = versions[0].version, versions[0].digest
     promote = f"`headrace models promote {newest} --to {CHAMPION}`"
     decided = registry.decided(use_case.name, newest)
     try:
-        clear(use_case.declared, newest, CHAMPION, None, decided, registered=True)
+        clear(use_case.declared, newest, CHAMPION, None, decided, own)
     except MoveRefused as refused:
         return f"{refused} ({promote} with --by and --reason)"
     return f"version {newest} passed its gates: run {promote}"

@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Registry(VersionRegistry):
         from mlflow.entities import Param, RunTag
 
         manifest = record.manifest
-        run = self._client.create_run(self._experiment(manifest.use_case), run_name=manifest.model)
+        run = self._client.create_run(self.experiment(manifest.use_case), run_name=manifest.model)
         run_id = run.info.run_id
         tags = {
             "dataset_digest": record.dataset_digest,
@@ -118,7 +119,7 @@ class Registry(VersionRegistry):
 
         for number, (choices, validation, curve) in enumerate(trials):
             tags = {"mlflow.parentRunId": parent}
-            name, home = f"trial {number}", self._experiment(use_case)
+            name, home = f"trial {number}", self.experiment(use_case)
             run = self._client.create_run(home, run_name=name, tags=tags).info
             figures = [("validation", validation, 0)]
             figures += [("validation.curve", loss, epoch) for epoch, loss in enumerate(curve)]
@@ -129,7 +130,8 @@ class Registry(VersionRegistry):
             self._client.set_terminated(run.run_id)
 
     def register(self, name: str, run_id: str, digest: str, decision: Decision) -> str:
-        """Register the bundle of a run as the next version of model `name`; returns its number."""
+        """Register the bundle of a run as the next version of model `name`, with what was decided
+        about it; returns its number."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -137,13 +139,14 @@ class Registry(VersionRegistry):
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        self._client.log_dict(run_id, decision.as_dict(), "decision.json")
+        decided = replace(decision, bundle=digest).as_dict()
+        self._client.log_dict(run_id, decided, "decision.json")
         run = self._client.get_run(run_id)
         tags = {
             BUNDLE_DIGEST: digest,
             "model": str(run.info.run_name),
             "verdict": decision.verdict,
-            "decision": json.dumps(decision.as_dict()),
+            "decision": json.dumps(decided),
             **{name: text for name, text in run.data.tags.items() if name in _COPIED},
         }
         home = str(run.info.artifact_uri)
@@ -203,7 +206,8 @@ class Registry(VersionRegistry):
         for at in range(0, len(figures), _AT_ONCE):
             self._client.log_batch(run_id, figures[at : at + _AT_ONCE])
 
-    def _experiment(self, name: str) -> str:
+    def experiment(self, name: str) -> str:
+        """Id of the experiment that holds a use case's runs, made where there is none."""
         found = self._client.get_experiment_by_name(name)
         if found is not None:
             return found.experiment_id

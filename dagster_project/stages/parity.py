@@ -1,7 +1,8 @@
 """Stage parity: the engines proven equal on this use case's own log and definitions."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from dagster_project.deployment import Deployment
 from dagster_project.progress import reporter
+from data_contracts.bundle import BundleRefused
 from data_contracts.features import FeatureGroup
 from data_contracts.keys import parts_of
 from data_contracts.lake import Lake
@@ -23,6 +25,7 @@ from spark_jobs.imports import canonical_events
 from spark_jobs.proof import Proof, RealParts, prove, read_log
 from spark_jobs.spark_rehearsal import ReadFeatures
 from training.code_version import code_version
+from training.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ def as_served(use_case: UseCase, lake: Lake, group: FeatureGroup) -> ReadFeature
 
 
 def prove_parity(deployment: Deployment, size: ProofSize) -> dict[str, Any]:
-    """Run the proof and keep its certificate, which says whether it holds and of which code it is;
-    returns it."""
+    """Run the proof, keep its certificate, which says whether it holds and of which code it is, and
+    attach it to the versions in use; returns it."""
     report, use_case, code = reporter(), deployment.use_case, code_version()
     report.stage(f"read {deployment.raw_log.name}")
     rows = canonical_events(use_case, deployment.raw_log)
@@ -101,4 +104,21 @@ def prove_parity(deployment: Deployment, size: ProofSize) -> dict[str, Any]:
         proof: Proof = prove(use_case, log, size.schedules, size.seed, real, tell)
     certificate = {**proof.certificate(), "code": code}
     write_result(deployment.lake, "parity_certificate", certificate)
+    if versions := certified(deployment, certificate):
+        report.figures(f"attached to version {', '.join(versions)}")
     return certificate
+
+
+def certified(deployment: Deployment, certificate: Mapping[str, Any]) -> list[str]:
+    """Attach a certificate that holds to the versions of its definitions that have an alias;
+    returns their numbers."""
+    lake, name = deployment.lake, deployment.use_case.name
+    if not lake.mlflow_artifacts.exists():
+        return []
+    registry, found = Registry(lake), list[str]()
+    for number in sorted({*registry.aliases(name).values()}, key=int):
+        # What cannot be opened keeps the proof from no other.
+        with suppress(BundleRefused):
+            if registry.attach_certificate(registry.version(name, number), certificate):
+                found.append(number)
+    return found

@@ -20,14 +20,14 @@ AFTER = {"champion": "2", "previous_champion": "1"}
 ADA = Override("ada", "the sale begins")
 
 
-def registered(lake: Lake, decision: Decision) -> str:
+def registered(lake: Lake, decision: Decision, digest: str = "ab12") -> str:
     """The number of a version whose bundle nobody opens."""
     client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
     found = client.get_experiment_by_name(NAME)
     files = lake.mlflow_artifacts.as_uri()
     home = found.experiment_id if found else client.create_experiment(NAME, files)
     run = client.create_run(home, run_name="logistic")
-    return Registry(lake).register(NAME, run.info.run_id, "ab12", decision)
+    return Registry(lake).register(NAME, run.info.run_id, digest, decision)
 
 
 def three_versions(home: Path) -> Lake:

@@ -60,7 +60,7 @@ def register_version(world: World, folder: Path, manifest: Manifest) -> Path:
     run = client.create_run(experiment.experiment_id)
     client.log_artifacts(run.info.run_id, str(folder), "bundle")
     rmtree(folder)
-    decided = answered("1").as_dict()
+    decided = replace(answered("1"), bundle=manifest.digest()).as_dict()
     tags = {"bundle_sha256": manifest.digest(), "decision": json.dumps(decided)}
     client.create_model_version(name, f"{run.info.artifact_uri}/bundle", run.info.run_id, tags=tags)
     return Path(run.info.artifact_uri.removeprefix("file://")) / "bundle"

@@ -111,6 +111,27 @@ def test_a_failed_check_that_was_cut_out_of_a_decision_is_missed(lake: Lake) -> 
     assert [] == moves_of(lake).verify()
 
 
+def test_a_decision_of_another_bundle_carries_no_move(lake: Lake) -> None:
+    passed = json.dumps(Registry(lake).decided(NAME, "2"))
+    other = registered(lake, answered("1", latency=90.0), digest="cd34")
+    client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+    client.set_model_version_tag(NAME, other, "decision", passed)
+    with pytest.raises(MoveRefused, match=f"version {other}: its decision is of another bundle"):
+        moves_of(lake).promote(other, "champion")
+    moves_of(lake).promote(other, "champion", ADA)
+    told = ["row 7: its decision is of another bundle than the one that was moved"]
+    assert told == moves_of(lake).verify()
+
+
+def test_a_version_without_its_bundle_s_digest_is_told_beside_the_rest(lake: Lake) -> None:
+    client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+    client.delete_model_version_tag(NAME, "1", "bundle_sha256")
+    client.set_registered_model_alias(NAME, "champion", "3")
+    bundle, alias = moves_of(lake).verify()
+    assert "row 1: version 1 has no bundle now" == bundle
+    assert "alias champion is 3, the ledger says 1" in alias
+
+
 def test_a_fact_that_was_written_in_place_of_a_statistic_answers_no_rule(lake: Lake) -> None:
     real = answered("1").checks
     fact = {"holds": True, "value": "so", "limit": "so", "n": 1}

@@ -10,6 +10,8 @@ import pytest
 from deltalake import DeltaTable
 from mlflow import MlflowClient
 
+from dagster_project.deployment import Deployment
+from dagster_project.stages.parity import certified
 from data_contracts.bundle import BundleRefused, Manifest, check_inputs, open_bundle
 from data_contracts.gate_rules import Rule
 from data_contracts.gates import recompute
@@ -116,7 +118,8 @@ def test_the_first_version_becomes_champion_unless_the_data_speak_against_it(
     assert champion is not None
     assert (champion.version, champion.run_id) == ("1", version.run_id)
     assert champion.digest == version.bundle_digest
-    assert Registry(trained.lake).decided(NAME, champion.version) == version.decision.as_dict()
+    of_its_bundle = replace(version.decision, bundle=version.bundle_digest).as_dict()
+    assert of_its_bundle == Registry(trained.lake).decided(NAME, champion.version)
 
 
 def test_every_metric_comes_with_an_interval_and_its_rows(trained: Trained) -> None:
@@ -256,7 +259,8 @@ def test_a_later_version_that_is_not_shown_to_be_better_leaves_the_champion(
     assert later.bundle_digest == history.champion.bundle_digest
     assert (later.version, later.promoted, later.alias) == ("3", False, "challenger")
     registry = Registry(history.lake)
-    assert registry.decided(NAME, "3") == later.decision.as_dict()
+    told = replace(later.decision, bundle=later.bundle_digest).as_dict()
+    assert told == registry.decided(NAME, "3")
 
 
 def test_a_champion_whose_features_are_gone_cannot_be_compared_and_stays(
@@ -320,3 +324,19 @@ def test_a_version_carries_the_certificate_of_its_own_definitions_and_no_other(
     mine = {**CERTIFICATE, "code": CODE, "feature_digests": dict(manifest.feature_digests)}
     assert not registry.attach_certificate(own, {**mine, "holds": False})
     assert registry.attach_certificate(own, mine)
+
+
+def test_a_proof_that_comes_after_a_training_is_attached_to_the_versions_in_use(
+    history: History,
+) -> None:
+    registry, deployment = Registry(history.lake), Deployment("clicks", history.lake.root)
+    aliases = registry.aliases(NAME)
+    later = registry.version(NAME, aliases["champion"])
+    said = {**CERTIFICATE, "log_digest": "cd34", "code": CODE}
+    mine = {**said, "feature_digests": registry.features(later)}
+    found = certified(deployment, mine)
+    assert aliases["champion"] in found and {*found} <= {*aliases.values()}
+    client = MlflowClient(history.lake.mlflow_uri, history.lake.mlflow_uri)
+    assert "cd34" == client.get_model_version(NAME, later.version).tags["parity.log_digest"]
+    assert [] == certified(deployment, {**mine, "holds": False})
+    assert [] == certified(Deployment("clicks", history.lake.root / "empty"), mine)
