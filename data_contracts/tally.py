@@ -9,9 +9,14 @@ from typing import Any
 _PER_OCTAVE = 8
 """Buckets of latency per factor of two: a quantile is at most 9 % above the true one."""
 
-
 UNEXPOSED = "not exposed"
 """Why a model did not answer that was not asked: its breaker is open, or no controller leads."""
+TIMEOUT = "timeout"
+"""Why there is no answer: a call of the model takes longer than it may, or nobody answered in time.
+"""
+LATE = "late"
+"""Why another model answered though no call of this one took longer than it may: the machine, its
+queue or a client in a hurry left it less. It shows in the latency."""
 
 
 @dataclass
@@ -25,7 +30,7 @@ class Tally:
     scores: int = 0
     score_sum: float = 0.0
     latency: dict[int, int] = field(default_factory=dict[int, int])
-    """Bucket of the time to the answer -> requests."""
+    """Bucket of the time to the answer -> requests that the arm's own model was asked for."""
     latency_ms: float = 0.0
     """Sum of those times."""
 
@@ -40,12 +45,13 @@ class Tally:
         """Count a request that the arm's own model did not answer because of `reason`."""
         self.requests += 1
         self.failures[reason] = self.failures.get(reason, 0) + 1
-        self._took(milliseconds)
+        if reason != UNEXPOSED:
+            self._took(milliseconds)
 
     @property
     def failed_requests(self) -> int:
-        """How many requests the arm's own model was asked for and did not answer."""
-        return sum(self.failures.values()) - self.failures.get(UNEXPOSED, 0)
+        """How many requests the arm's own model was asked for and failed to answer."""
+        return sum(n for why, n in self.failures.items() if why not in (UNEXPOSED, LATE))
 
     @property
     def asked(self) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from data_contracts.bundle import BundleRefused
 from data_contracts.lake import Lake
 from data_contracts.rollout import Plan, Target, bucket, salt
 from data_contracts.rollout_store import RolloutStore
@@ -105,7 +104,10 @@ class Arms:
         self._now = self._snapshot(plan, self._champion(plan.champion), None)
         if plan.candidate is not None:
             # Before the first request: what the champion answers in its place is no evidence.
-            self._take(replace(self._now, candidate=self._candidate(plan)))
+            try:
+                self._take(replace(self._now, candidate=self._candidate(plan)))
+            except OSError:
+                self._not_started()
         self.exposure.look()
         candidate = self._now.candidate
         if candidate is not None and candidate.arm is not None:
@@ -226,9 +228,10 @@ class Arms:
             try:
                 candidate = await asyncio.to_thread(self._candidate, plan)
             except Exception:
+                if not self._wanted(plan.release):
+                    continue
                 # As in `look`: it is tried again at the next one.
-                self.plan_failures += 1
-                _log.exception("rollout: the candidate was not started")
+                self._not_started()
                 break
             async with self._changing:
                 wanted = self._wanted(plan.release)
@@ -253,7 +256,15 @@ class Arms:
         self.device = model.device
         return model
 
+    def _not_started(self) -> None:
+        self.plan_failures += 1
+        _log.exception("rollout: the candidate was not started")
+
     def _candidate(self, plan: Plan) -> Candidate:
+        """What the plan asks for, or why its bundle cannot be served, which bars the version.
+
+        OSError of this machine, which does not: it is tried again.
+        """
         assert plan.candidate is not None
         try:
             bundle = load(self._use_case, self._lake, plan.candidate)
@@ -264,7 +275,7 @@ class Arms:
             except BaseException:
                 engine.close()
                 raise
-        except (BundleRefused, ValueError, OSError) as error:
+        except ValueError as error:
             if self._wanted(plan.release):
                 _log.exception("rollout: version %s cannot be served", plan.candidate.version)
             return Candidate(None, None, Breaker(str(error)))

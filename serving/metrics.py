@@ -89,7 +89,7 @@ class _Stored(Collector):
         )
         took = HistogramMetricFamily(
             "headrace_request_duration_seconds",
-            "From a request's arrival to its answer, by the arm of its unit.",
+            "From a request's arrival to its answer, by the arm whose model was asked.",
             labels=labels,
         )
         scores = SummaryMetricFamily(
@@ -102,7 +102,7 @@ class _Stored(Collector):
             for outcome, count in {"answered": own, **tally.failures}.items():
                 outcomes.add_metric([self._use_case, arm, outcome], count)
             buckets = [(f"{2**k / 1000:g}", float(tally.within(2.0**k))) for k in _OCTAVES]
-            buckets.append(("+Inf", float(tally.requests)))
+            buckets.append(("+Inf", float(tally.asked)))
             took.add_metric([self._use_case, arm], buckets, tally.latency_ms / 1000)
             scores.add_metric([self._use_case, arm], tally.scores, tally.score_sum)
         yield from (outcomes, took, scores)

@@ -15,7 +15,7 @@ from data_contracts.clock import HOUR, Clock, ReplayClock
 from data_contracts.encoding import encode_dense, encode_ids
 from data_contracts.exploration import candidate_key
 from data_contracts.predictions import PredictionLog, digest
-from data_contracts.tally import UNEXPOSED, Tally
+from data_contracts.tally import LATE, TIMEOUT, UNEXPOSED, Tally
 from data_contracts.use_case import UseCase
 from serving.answer import response
 from serving.arms import Arm, Arms, Name, Snapshot
@@ -55,6 +55,8 @@ class Predictor:
     timeout_ms: int
     candidate_timeout_ms: int
     answered: int = 0
+    by_defaults: int = 0
+    """Answers in which a key had no state: a new one, or an emptied store."""
     alone: Callable[[], bool] = lambda: False
     """Whether one request is under way: it needs no other thread, whose turns cost more than its
     work."""
@@ -96,6 +98,7 @@ class Predictor:
         names = choice.kept(every) if choice else every
         scores = scored.scores.values.tolist()
         self.answered += 1
+        self.by_defaults += scored.served.defaults_used
         self.spent_ms.update(scored.spent_ms)
         chosen = choice.ordered(scores, every) if choice else None
         self._log_record(record_of(query, scored, names, failure, chosen, total_ms))
@@ -145,7 +148,7 @@ class Predictor:
             if scored is None:
                 scored = await self._by_one(self._arm_of(query), query, budget, arm_input)
         except (Exception, asyncio.CancelledError) as error:
-            failure = failure or _unanswered(error, budget)
+            failure = _unanswered(error, budget) if failure in (None, LATE) else failure
             if query.assigned is not None and failure is not None:
                 self._count(query.snapshot, query.assigned, None, failure, _ms_since(started))
             raise
@@ -179,12 +182,11 @@ class Predictor:
             async with asyncio.timeout(within):
                 scored = await self._score(arm_input, time.monotonic() + within)
         except TimeoutError:
-            # Of a machine that is overloaded, or of a client in a hurry, the candidate is not to
-            # blame, but the gate counts it.
             limit = self.candidate_timeout_ms
-            if candidate.engine is not None and candidate.engine.overdue(limit / 1000):
-                candidate.breaker.failed(f"no answer within {limit} ms", fatal=False)
-            return None, "timeout", arm_input
+            if candidate.engine is None or not candidate.engine.overdue(limit / 1000):
+                return None, LATE, arm_input
+            candidate.breaker.failed(f"no answer within {limit} ms", fatal=False)
+            return None, TIMEOUT, arm_input
         except Exception as error:
             # Whatever a bad model raises, the champion answers.
             candidate.breaker.failed(str(error), fatal=True)
@@ -287,9 +289,9 @@ def _unanswered(error: BaseException, budget: Budget) -> str | None:
     """Why a request has no answer; None where its client left, which is nobody's failure."""
     if isinstance(error, asyncio.CancelledError):
         # The entrance cuts an answer off with its own timer, which may be early by its resolution.
-        return "timeout" if time.monotonic() >= budget.until - _SLACK_S else None
+        return TIMEOUT if time.monotonic() >= budget.until - _SLACK_S else None
     cause = error.__cause__ or error
-    return "timeout" if isinstance(cause, TimeoutError) else type(cause).__name__
+    return TIMEOUT if isinstance(cause, TimeoutError) else type(cause).__name__
 
 
 def _ms_since(started: float) -> float:

@@ -16,6 +16,7 @@ LOST_S = 86_400.0
 """A replica that said nothing for this long has ended without a word."""
 COUNTED = {
     "feature_failures": "Reads of the online store that ended in declared defaults.",
+    "answers_by_defaults": "Answers with a declared default where a key had no state, or no read.",
     "dimension_failures": "Reads of dimension tables that ended in nulls.",
     "log_failures": "Answers whose record the prediction log refused.",
     "landing_log_failures": "Events that the landing log refused.",

@@ -6,7 +6,7 @@ from typing import Any
 from data_contracts.ledger import stands
 from data_contracts.remaining import remaining
 from data_contracts.rollout_store import Report, RolloutStore
-from data_contracts.tally import UNEXPOSED, Tally
+from data_contracts.tally import LATE, UNEXPOSED, Tally
 from data_contracts.use_case import UseCase
 from serving.headroom import lives
 from serving.reports import broken, tally
@@ -126,8 +126,8 @@ def _told(arm: str, seen: Tally) -> dict[str, Any]:
     known = seen.requests > 0
     return {
         "requests": seen.requests,
-        # What its own model was asked for and did not answer, by reason: what its gate counts.
-        "errors": {why: n for why, n in seen.failures.items() if why != UNEXPOSED},
+        # What its own model was asked for and failed to answer, by reason: what its gate counts.
+        "errors": {why: n for why, n in seen.failures.items() if why not in (UNEXPOSED, LATE)},
         # Nobody answers in the champion's place.
         "fallbacks": seen.failures if arm == "candidate" else {},
         "p50_ms": seen.quantile_ms(0.5) if known else None,

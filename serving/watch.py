@@ -99,6 +99,7 @@ class Watch:
             "lost": dict(predictor.lost),
             "log_refuses": predictor.log.refuses,
             "feature_failures": arms.feature_failures,
+            "answers_by_defaults": predictor.by_defaults,
             "plan_failures": arms.plan_failures,
             "rule_failures": predictor.choices.failures,
             "shadow_scored": shadow.scored,

@@ -111,7 +111,9 @@ def test_one_pause_of_the_candidate_counts_once_however_many_requests_wait_for_i
     with release.candidate_stopped():
         answers = release.client.run(at_once())
     assert {(200, "1")} == {(each.status_code, each.json()["version"]) for each in answers}
-    assert {"timeout": 2 * MOST} == tally(release, "candidate").failures
+    counted = tally(release, "candidate")
+    assert {"timeout": 1, "late": 2 * MOST - 1} == counted.failures
+    assert 1 == counted.failed_requests
     assert "closed" == release.replica.status()["breaker"]
     assert "2" == release.predict(unit, "after").json()["version"]
 

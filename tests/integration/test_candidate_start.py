@@ -1,6 +1,7 @@
 """A candidate that takes long to start: nobody waits for it, and it goes with its release."""
 
 import asyncio
+import errno
 import os
 import signal
 import threading
@@ -113,6 +114,30 @@ def test_a_candidate_is_attached_once_it_is_ready_to_the_plan_that_there_is_by_t
     assert 200 == starting.predict("u1", "shadowed").status_code
     starting.client.run(starting.replica.predictor.shadow.close())
     assert 1 == starting.replica.predictor.shadow.scored
+
+
+def test_a_machine_that_cannot_start_a_candidate_bars_no_version_and_tries_again(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release.settle()
+    arms = release.replica.predictor.arms
+    with monkeypatch.context() as patched:
+
+        def full(*_: object) -> None:
+            raise OSError(errno.EAGAIN, "no process is left")
+
+        patched.setattr(Forks, "start", full)
+        failures = arms.plan_failures
+        ask(release, "start", "2")
+        until(release, lambda: arms.plan_failures > failures and not arms._fills)
+        look(release)
+        assert ("shadow", None, {}) == (arms.now.plan.stage, arms.now.candidate, arms.broken())
+        assert {} == release.store.barred()
+        until(release, lambda: not arms._fills)
+    look(release)
+    until(release, lambda: arms.now.candidate)
+    assert arms.now.candidate is not None and arms.now.candidate.breaker.reason is None
+    assert arms.taken_up == release.plan.epoch and "shadow" == release.plan.stage
 
 
 def test_of_two_releases_the_second_starts_when_the_first_is_given_up(

@@ -104,6 +104,17 @@ def test_counts_add_up_over_replicas_and_none_goes_back(world: World) -> None:
     assert [] == [sample for sample in kept if not first[sample] <= both[sample] <= last[sample]]
 
 
+def test_an_answer_to_a_key_without_state_is_counted(world: World) -> None:
+    with booted(world, "new") as one:
+        before = one.scraped()
+        for user in ("newcomer", "u1"):
+            assert 200 == one.ask(asked(user_id=user), world.operate)
+        after = one.scraped()
+    counted = [of(found, "answers_by_defaults_total") for found in (before, after)]
+    failures = [of(found, "feature_failures_total") for found in (before, after)]
+    assert (1, 0) == (counted[1] - counted[0], failures[1] - failures[0])
+
+
 def test_a_scraper_needs_a_key_for_metrics(world: World) -> None:
     scraper = create_key(world.lake.keys, ["metrics"], "scraper")
     answers = {world.operate: 200, scraper: 200, world.predict: 403, world.events: 403}

@@ -279,7 +279,8 @@ def test_a_candidate_with_another_bundle_than_registered_is_never_exposed(
     good = client.get_model_version("clicks", "2").tags["bundle_sha256"]
     client.set_model_version_tag("clicks", "2", "bundle_sha256", "0" * 64)
     try:
-        release.ask("start", "2")
+        assert "its decision is of another bundle than its own" in release.ask("start", "2")
+        assert "epoch" in release.ask("start", "2", override=True)
         release.settle()
         assert "steady" == release.plan.stage
         assert "version 2" in release.plan.reason and "registered as" in release.plan.reason

@@ -35,7 +35,7 @@ from data_contracts.rollout import (
 from data_contracts.rollout_store import RolloutStore
 from data_contracts.sequences import Split, Sums
 from data_contracts.stages import MoveRefused, demoted, promoted
-from data_contracts.tally import UNEXPOSED, Tally, edge_ms, summed
+from data_contracts.tally import LATE, UNEXPOSED, Tally, edge_ms, summed
 from data_contracts.use_case import load_use_case
 
 ONE, TWO, THREE = (Target(str(n), f"{n}" * 64) for n in (1, 2, 3))
@@ -232,6 +232,16 @@ def tally(failures: int = 0, ms: float = 5.0, mean: float = 0.1, why: str = "tim
     return found
 
 
+def dimmed(asked: int, ms: float, unexposed: int) -> Tally:
+    """Of a slow model that was asked for few of its arm's requests."""
+    found = Tally()
+    for _ in range(asked):
+        found.answered(ms, 1, 0.1)
+    for _ in range(unexposed):
+        found.failed(UNEXPOSED, 5.0)
+    return found
+
+
 SOUND = Evidence(
     arms=ALIKE, splits=(Split(0.5, 5_000, 10_000),), champion=tally(), candidate=tally()
 )
@@ -245,6 +255,8 @@ SOUND = Evidence(
         ({"candidate": tally(failures=8)}, "errors", "cannot judge"),
         ({"candidate": tally(failures=10), "champion": tally(failures=250)}, "errors", "pass"),
         ({"candidate": tally(failures=4_000, why=UNEXPOSED)}, None, "pass"),
+        ({"candidate": tally(failures=40, why=LATE)}, None, "pass"),
+        ({"candidate": dimmed(1_000, 50.0, 4_000)}, "latency p99", "fail"),
         ({"candidate": tally(ms=50.0)}, "latency p99", "fail"),
         ({"candidate": tally(mean=0.3)}, "score shift", "fail"),
         ({"candidate": tally(mean=0.02)}, "score shift", "fail"),
@@ -276,7 +288,7 @@ def test_hours_whose_records_were_lost_are_told_and_stand_in_no_move_s_way() -> 
     seen = replace(SOUND, lost=(7,))
     decided = judged(canary(5_000), DEFAULTS, 0.05, seen, last=True).as_dict()
     assert decided["stage"].endswith(", without 1 h whose records were lost")
-    clear(load_use_case("clicks").declared, "2", "champion", "1", decided, registered=False)
+    clear(load_use_case("clicks").declared, "2", "champion", "1", decided, own=None)
 
 
 def test_before_the_last_share_users_only_need_to_show_no_harm() -> None:
