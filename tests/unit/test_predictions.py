@@ -56,10 +56,21 @@ def test_a_damaged_byte_anywhere_is_never_taken_for_a_torn_tail(log: Path) -> No
                 read_log(log)
 
 
-def test_a_tail_of_zeros_is_damage_and_not_an_empty_record(log: Path) -> None:
-    log.write_bytes(log.read_bytes() + b"\x00" * 64)
-    with pytest.raises(ValueError, match="fails its checksum"):
-        read_log(log)
+def test_a_tail_of_zeros_is_torn_as_one_that_is_cut_there(log: Path) -> None:
+    data = log.read_bytes()
+    for length in range(len(data) + 1):
+        log.write_bytes(data[:length])
+        expected = read_log(log)
+        log.write_bytes(data[:length] + b"\x00" * (len(data) - length + 64))
+        assert expected.records == read_log(log).records
+
+
+def test_zeros_before_a_record_are_damage(log: Path) -> None:
+    data = log.read_bytes()
+    for at in (0, 3, len(data) - 20):
+        log.write_bytes(data[:at] + b"\x00" * 8 + data[at + 8 :] + b"\x00" * 64)
+        with pytest.raises(ValueError, match="fails its checksum"):
+            read_log(log)
 
 
 def test_an_empty_log_holds_nothing(tmp_path: Path) -> None:
