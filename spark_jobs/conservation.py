@@ -105,11 +105,11 @@ def _partitions(spark: SparkSession, lake: Lake) -> Partitions:
 
 def _taken(lake: Lake, partitions: Partitions, upto: Consumed) -> dict[str, Span | None]:
     """Origin -> its offsets taken, but for partitions of which nothing was; None where the broker
-    does not hold the offset at which the next batch begins."""
+    does not hold the offset at which the next batch begins, or holds some before the very first."""
     spans: dict[str, Span | None] = {}
     for partition, (first, end) in upto.offsets.items():
         span = partitions.get(partition, Held(0, 0))
-        there = span.begin <= end <= span.end
+        there = span.begin <= end <= span.end and first <= span.begin
         if lake.kafka and not (there and first == end):
             spans[lake.kafka.origin(partition)] = (first, end) if there else None
     return spans

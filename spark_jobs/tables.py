@@ -52,11 +52,12 @@ def version_of(spark: SparkSession, path: Path) -> int:
 def read_rows(spark: SparkSession, path: Path) -> tuple[DataFrame, int | None]:
     """The Delta table at `path` as it is now, with its version; else the parquet there, and None.
 
-    Times in nanoseconds, as pandas writes them, are cut to the µs. ValueError when it is neither.
+    Times in nanoseconds, as pandas writes them, are cut to the µs, and those without a zone are
+    UTC. ValueError when it is neither.
     """
     if exists(spark, path):
         version = version_of(spark, path)
-        return load(spark, path, version), version
+        return _zoned(load(spark, path, version)), version
     try:
         schema = dataset(str(path), format="parquet").schema
         rows = spark.read.parquet(str(path))
@@ -68,9 +69,17 @@ def read_rows(spark: SparkSession, path: Path) -> tuple[DataFrame, int | None]:
         if field.name in longs and pa.types.is_timestamp(field.type):
             ns = f"`{field.name}`"
             moment = sf.expr(f"timestamp_micros(({ns} - pmod({ns}, 1000L)) div 1000)")
-            kind = "timestamp" if field.type.tz else "timestamp_ntz"
-            rows = rows.withColumn(field.name, moment.cast(kind))
-    return rows, None
+            rows = rows.withColumn(field.name, moment.cast("timestamp"))
+    return _zoned(rows), None
+
+
+def _zoned(rows: DataFrame) -> DataFrame:
+    """Times without a zone, as pandas writes them by default, as times of UTC, which is the
+    session's zone."""
+    for name, kind in rows.dtypes:
+        if kind == "timestamp_ntz":
+            rows = rows.withColumn(name, sf.col(f"`{name}`").cast("timestamp"))
+    return rows
 
 
 def written_columns(spark: SparkSession, path: Path) -> set[str] | None:

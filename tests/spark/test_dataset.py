@@ -106,6 +106,13 @@ def test_labels_as_pandas_writes_them_get_what_others_get(
     found = pq.read_table(tmp_path / "other")
     assert [*rows.column_names, WANTED] == found.column_names
     assert expected == sorted(found.to_pylist(), key=str)
+    for unit in ("us", "ns"):
+        zoneless = table.to_pandas().astype({"at": f"datetime64[{unit}, UTC]"})
+        zoneless["at"] = zoneless["at"].dt.tz_localize(None)
+        zoneless.to_parquet(tmp_path / f"zoneless_{unit}")
+        to = tmp_path / f"of_zoneless_{unit}"
+        build_dataset(spark, clicks, ingested, tmp_path / f"zoneless_{unit}", to, [WANTED], "at")
+        assert expected == sorted(pq.read_table(to).to_pylist(), key=str)
     pq.write_table(table, tmp_path / "int96", use_deprecated_int96_timestamps=True)
     build_dataset(spark, clicks, ingested, tmp_path / "int96", tmp_path / "96", [WANTED], "at")
     assert expected == sorted(pq.read_table(tmp_path / "96").to_pylist(), key=str)

@@ -11,7 +11,9 @@ from data_contracts.kafka import KafkaTopic
 from data_contracts.lake import Lake
 from data_contracts.use_case import load_use_case
 from spark_jobs.checkpoint import Consumed, checkpoint_of, consumed, consumed_of_sources
+from spark_jobs.conservation import _taken
 from spark_jobs.gate import judge
+from spark_jobs.kafka import Held
 from tests.spark.lakes import NOON, impression, to_line
 
 TOPIC = KafkaTopic("a:9092,b.example:9093", "shop.events")
@@ -101,3 +103,11 @@ def test_the_sources_of_a_lake_cannot_be_exchanged(begun: Lake, topic: KafkaTopi
     assert Consumed(3) == consumed_of_sources(replace(begun, kafka=None))
     with pytest.raises(ValueError, match="was begun with no Kafka topic, not with the Kafka topic"):
         consumed_of_sources(begun)
+
+
+def test_records_before_the_very_first_batch_that_the_broker_still_has_were_not_taken() -> None:
+    lake = Lake(Path("lake"), "clicks", kafka=TOPIC)
+    upto = Consumed(offsets={0: (5, 9), 1: (0, 3), 2: (4, 4), 3: (2, 2)})
+    broker = {0: Held(4, 12), 1: Held(2, 3), 2: Held(3, 4), 3: Held(2, 2)}
+    expected = {TOPIC.origin(0): None, TOPIC.origin(1): (0, 3), TOPIC.origin(2): None}
+    assert expected == _taken(lake, broker, upto)
