@@ -195,11 +195,13 @@ def _fitted(
     """The model and its baseline, whose states are left in the folder `states` meanwhile."""
     if resume and not any(states.glob(f"*{STATE}")):
         note("--resume: nothing of these rows and choices to go on from: begin from the start")
+    elif resume and basis.model == TREES:
+        note(f"--resume: {TREES} keeps no state: it begins from the start")
     fitted: dict[str, Fitted] = {}
     for name in dict.fromkeys((basis.model, BASELINE)):
         spec = basis.chosen.spec if name == basis.model else basis.use_case.model
         warm = basis.warm if name == basis.model else None
-        state = Checkpoint(states / f"{name}{STATE}", resume, basis.key)
+        state = Checkpoint(states / f"{name}{STATE}", resume and name != TREES, basis.key)
         data = TrainingData(basis.dataset, spec)
         fitted[name] = fit(name, spec, data, _epochs(report, name), state, warm)
     return fitted

@@ -145,6 +145,22 @@ def test_a_version_of_two_towers_gives_a_user_items_and_all_vectors(
     assert (0, True) == (code, "recall_at_10_gain" in output), output
 
 
+def test_boosted_trees_that_were_ended_begin_from_the_start(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    lake, notes = lake_at(tmp_path_factory), list[str]()
+
+    def ended(step: str, share: float) -> None:
+        if step == "fit logistic" and share > 0:
+            raise Ended
+
+    with pytest.raises(Ended):
+        train(CLICKS, lake, "lightgbm", on_progress=ended)
+    version = train(CLICKS, lake, "lightgbm", choices=Choices(resume=True), on_note=notes.append)
+    assert "lightgbm" == version.model
+    assert ["--resume: lightgbm keeps no state: it begins from the start"] == notes
+
+
 class Ended(Exception):
     """A training that is ended amid its fits."""
 
