@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_contracts.evidence import Estimate
+from data_contracts.rollout import BUCKETS, bucket
 from data_contracts.sequences import (
     Split,
     Sums,
@@ -74,10 +75,9 @@ def watch(
     shop: Shop, scenario: Scenario, releases: Iterable[int], seed: int, alpha: float
 ) -> list[Looks]:
     """The alarms of the releases of these numbers, `alpha` split over the three sequences."""
-    table = shop.table()
     found: list[Looks] = []
     for i in releases:
-        looks = _release(shop, table, scenario, np.random.default_rng((seed, i)))
+        looks = simulated(shop, scenario, np.random.default_rng((seed, i)), f"clicks\x1f{i}")
         alarms = _service_alarms(scenario, np.random.default_rng((seed, i, 1)))
         next(alarms)
         found.append(_first_alarms(looks, alpha, alarms.send))
@@ -88,12 +88,13 @@ def simulated(
     shop: Shop,
     scenario: Scenario,
     rng: np.random.Generator,
+    salt: str,
     ramp: Ramp = RAMP,
-    place: np.ndarray | None = None,
 ) -> Iterator["Look"]:
-    """The looks of one release; a share of 0 is the shadow. `place` float64[users]: the candidate
-    gets those below its share, by chance when None."""
-    return _release(shop, shop.table(), scenario, rng, ramp, place)
+    """The looks of one release, whose users are hashed to an arm under `salt` as the server does
+    it; a share of 0 is the shadow."""
+    buckets = np.array([bucket(salt, f"u{user}") for user in range(shop.users)])
+    return _release(shop, scenario, rng, buckets / BUCKETS, ramp)
 
 
 @dataclass(frozen=True)
@@ -165,15 +166,15 @@ def _above(estimate: Estimate) -> bool:
 
 def _release(
     shop: Shop,
-    table: np.ndarray,
     scenario: Scenario,
     rng: np.random.Generator,
-    ramp: Ramp = RAMP,
-    place: np.ndarray | None = None,
+    place: np.ndarray,
+    ramp: Ramp,
 ) -> Iterator[Look]:
+    """`place` float64[users]: the candidate gets those below its share."""
+    table = shop.table()
     users, looks = shop.users, sum(looks for _, looks in ramp)
     logit = rng.normal(np.log(shop.rate / (1 - shop.rate)) - 0.11, shop.spread, users)
-    place = rng.random(users) if place is None else place
     models = [rng.normal(0, shop.error, users), rng.normal(scenario.tilt, shop.error, users)]
     p0, p1 = (1 / (1 + np.exp(-logit - error)) for error in models)
     if_not = np.log((1 - p0) / (1 - p1))

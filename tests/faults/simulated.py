@@ -17,7 +17,7 @@ from data_contracts.clock import SystemClock
 from data_contracts.lake import Lake
 from data_contracts.moves import Moves
 from data_contracts.release import Evidence
-from data_contracts.rollout import BUCKETS, Plan, Rollout, bucket
+from data_contracts.rollout import BUCKETS, Plan, Rollout
 from data_contracts.rollout_store import Report, RolloutStore
 from data_contracts.use_case import UseCase, load_use_case
 from serving.registry import Registry
@@ -123,12 +123,6 @@ def impatient(use_case: UseCase) -> UseCase:
     return replace(use_case, declared=replace(use_case.declared, rollout=rollout))
 
 
-def assigned(shop: Shop, salt: str) -> np.ndarray:
-    """Where each user falls, as the server assigns them."""
-    buckets = [bucket(salt, f"u{user}") for user in range(shop.users)]
-    return np.array(buckets) / BUCKETS
-
-
 def outcomes(root: Path, scenario: Scenario, many: int) -> Counter[str]:
     """How many of so many releases of the world at `root` ended in which way; as many processes as
     there are cores."""
@@ -153,7 +147,7 @@ def some(first: int, root: Path, place: Path, scenario: Scenario, many: int) -> 
     lake = Lake(fresh, use_case.name)
     found: Counter[str] = Counter()
     for number in range(first, first + many):
-        rng, place_of = np.random.default_rng((11, number)), assigned(shop, f"clicks\x1f{number}")
-        release = simulated(shop, scenario, rng, (*SHADOW, *RAMP), place_of)
+        rng = np.random.default_rng((11, number))
+        release = simulated(shop, scenario, rng, f"clicks\x1f{number}", (*SHADOW, *RAMP))
         found[Simulated(use_case, lake, place / f"{number}.db", number).ended(release)] += 1
     return found
