@@ -63,17 +63,28 @@ def _pairs(lake: Lake, plan: Plan, lost: Hours) -> Sums:
 
 def _arms(lake: Lake, plan: Plan, lost: Hours) -> Sums:
     """CTR of the candidate's arm beside the champion's, in strata of epoch and hour; none in which
-    the candidate was not exposed."""
+    the candidate was not exposed. An impression counts once, as it was answered last."""
     of = [("release", "=", plan.release), ("canary_bps", ">", 0)]
-    rows = columns(lake.outcomes, ["unit", "label", "arm", "epoch", "q", "fallback"], of, lost)
+    names = ["unit", "label", "arm", "epoch", "q", "fallback", "event_id"]
+    rows = columns(lake.outcomes, names, of, lost)
     if not rows or not len(rows["label"]):
         return NOTHING
+    # Its request was sent again, and another version answered: the client has shown one of both.
+    last = _last_of_each(rows["event_id"], rows["q"])
+    rows = {name: column[last] for name, column in rows.items()}
     strata = rows["epoch"] * 10_000_000 + rows["q"] // HOUR
     # While nobody was exposed the champion answered both arms, which would hide a difference.
     kept = ~np.isin(strata, strata[rows["fallback"] == UNEXPOSED])
     candidate = rows["arm"] == "candidate"
     units, labels = rows["unit"][kept], rows["label"][kept].astype(float)
     return arm_difference(units, strata[kept], candidate[kept], np.ones(len(units)), labels)
+
+
+def _last_of_each(ids: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """int64[ids that differ]: the row of each id with the latest `q`, in the rows' own order."""
+    order = np.lexsort((q, ids))
+    ordered = ids[order]
+    return np.sort(order[np.append(ordered[1:] != ordered[:-1], True)])
 
 
 def _splits(lake: Lake, plan: Plan, lost: Hours) -> tuple[Split, ...]:
@@ -101,8 +112,8 @@ def _distinct(parts: Sequence[Any]) -> Any:
 def columns(
     table: Path, names: list[str], of: Filters | None = None, without: Hours = ()
 ) -> Mapping[str, np.ndarray]:
-    """Columns of a Delta table, times in µs, units as numbers that stand for them; empty where the
-    table or a column is not there yet. Rows of the hours `without` are left out."""
+    """Columns of a Delta table, times in µs, units and events as numbers that stand for them; empty
+    where the table or a column is not there yet. Rows of the hours `without` are left out."""
     stored = _stored(table, names, of, without)
     if stored is None:
         return {}
@@ -139,6 +150,6 @@ def _numpy(name: str, column: Any) -> np.ndarray:
     # A Python string a row would take most of a look's time and memory.
     encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
     places = encoded.indices.to_numpy(zero_copy_only=False)
-    if name == "unit":
+    if name in ("unit", "event_id"):
         return places
     return encoded.dictionary.to_numpy(zero_copy_only=False)[places]

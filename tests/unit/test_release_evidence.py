@@ -33,6 +33,7 @@ def shown(rng: np.random.Generator, many: int, release: int) -> Rows:
         "q": rng.integers(0, 50 * HOUR, many),
         "label": rng.integers(0, 2, many),
         "fallback": np.full(many, None),
+        "event_id": np.array([f"{rng.integers(1 << 60)}" for _ in range(many)]),
     }
 
 
@@ -97,6 +98,22 @@ def test_hours_in_which_nobody_was_exposed_say_nothing_of_the_arms(
     write(sound, [{name: column[~hours] for name, column in rows.items()}])
     expected, seen = gathered(sound, PLAN, []).arms, gathered(lake, PLAN, []).arms
     for name in ("total", "weight", "variance", "level", "units", "impressions"):
+        assert pytest.approx(getattr(expected, name)) == getattr(seen, name)
+
+
+def test_an_impression_whose_request_was_answered_twice_counts_as_it_was_answered_last(
+    lake: Lake, tmp_path: Path
+) -> None:
+    rows = shown(np.random.default_rng(3), 3_000, 7)
+    again = {name: column[::7].copy() for name, column in rows.items()}
+    again["q"] += 1
+    write(lake, [rows, again])
+    kept = np.arange(3_000) % 7 != 0
+    sound = Lake(tmp_path / "sound", "clicks")
+    write(sound, [{name: column[kept] for name, column in rows.items()}, again])
+    expected, seen = gathered(sound, PLAN, []).arms, gathered(lake, PLAN, []).arms
+    assert 3_000 == seen.impressions == expected.impressions
+    for name in ("total", "weight", "variance", "level", "units"):
         assert pytest.approx(getattr(expected, name)) == getattr(seen, name)
 
 
