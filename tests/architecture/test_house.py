@@ -129,6 +129,15 @@ def imported(path: Path) -> set[str]:
     return found
 
 
+def test_evidence_and_gates_need_numpy_alone_and_the_sequences_are_short() -> None:
+    judges = "evidence delong ranking off_policy sequences splits judging gate_rules gates release"
+    folder = ROOT / "data_contracts"
+    needed = {name for each in judges.split() for name in imported(folder / f"{each}.py")}
+    assert {"numpy"} == needed - {*sys.stdlib_module_names, "data_contracts"}
+    texts = ((folder / f"{name}.py").read_text() for name in ("sequences", "splits"))
+    assert sum(map(code_lines, texts)) < 200
+
+
 @pytest.mark.parametrize("plane", PLANES)
 def test_a_library_is_known_to_one_file_of_a_plane(plane: str) -> None:
     users = {
