@@ -7,7 +7,17 @@ from contextvars import ContextVar
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress_bar import ProgressBar
+from rich.text import Text
 
 
 class Reporter(Protocol):
@@ -17,8 +27,8 @@ class Reporter(Protocol):
         """A stage begins."""
         ...
 
-    def detail(self, text: str) -> None:
-        """The running stage is now at `text`."""
+    def detail(self, text: str, share: float | None = None) -> None:
+        """The running stage is now at `text`, this share of which is done where that is known."""
         ...
 
     def figures(self, text: str) -> None:
@@ -35,7 +45,7 @@ class Silent:
 
     def stage(self, text: str) -> None: ...
 
-    def detail(self, text: str) -> None: ...
+    def detail(self, text: str, share: float | None = None) -> None: ...
 
     def figures(self, text: str) -> None: ...
 
@@ -52,7 +62,7 @@ class Lines:
     def stage(self, text: str) -> None:
         self._print(f"→ {text}")
 
-    def detail(self, text: str) -> None: ...
+    def detail(self, text: str, share: float | None = None) -> None: ...
 
     def figures(self, text: str) -> None:
         self._print(f"  {text}")
@@ -65,8 +75,15 @@ class Lines:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+class Bar(BarColumn):
+    """A bar where the share that is done is known, and nothing where it is not."""
+
+    def render(self, task: Task) -> ProgressBar | Text:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return super().render(task) if 0 < task.completed < 1 else Text()
+
+
 class Spinner:
-    """A line with spinner, detail and elapsed time a stage, on a terminal."""
+    """A line with spinner, detail, bar and elapsed time a stage, on a terminal."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -78,9 +95,12 @@ class Spinner:
         self._text = text
         self._task = self._progress.add_task(text, total=1)
 
-    def detail(self, text: str) -> None:
+    def detail(self, text: str, share: float | None = None) -> None:
         if self._task is not None:
-            self._progress.update(self._task, description=f"{self._text}: {text}")
+            done = f" {share:.0%}" if share else ""
+            self._progress.update(
+                self._task, description=f"{self._text}: {text}{done}", completed=share or 0.0
+            )
 
     def figures(self, text: str) -> None:
         self.detail(text)
@@ -111,7 +131,7 @@ def shown(console: Console) -> Iterator[None]:
                 SpinnerColumn(finished_text="✓"),
                 TextColumn("{task.description}", markup=False),
             )
-            progress = Progress(*columns, TimeElapsedColumn(), console=console)
+            progress = Progress(*columns, Bar(20), TimeElapsedColumn(), console=console)
             spinner = Spinner(stack.enter_context(progress))
             stack.callback(spinner.finish)
             token = _reporter.set(spinner)

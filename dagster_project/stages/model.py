@@ -42,9 +42,13 @@ def train_model(
     report = reporter()
     report.stage(f"train {model or deployment.use_case.model.name}")
     version = train(
-        deployment.use_case, deployment.lake, model,
-        lambda text, share: report.detail(f"{text} {share:.0%}"), choices or Choices(), report.note,
-    )  # fmt: skip
+        deployment.use_case,
+        deployment.lake,
+        model,
+        report.detail,
+        choices or Choices(),
+        report.note,
+    )
     result = {
         "name": version.name,
         "version": version.version,

@@ -16,7 +16,7 @@ def variants_of(deployment: Deployment, number: str, trials: Trials) -> dict[str
     report.stage(f"variants of version {number}")
     result = measure_variants(
         deployment.use_case, deployment.lake, version, trials,
-        lambda text, share: report.detail(f"{text} {share:.0%}"),
+        report.detail,
     )  # fmt: skip
     write_result(deployment.lake, "variants", result)
     return result

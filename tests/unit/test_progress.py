@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from dagster_project.progress import reporter, shown
+from dagster_project.progress import Spinner, reporter, shown
 
 NOTE = "warm start: begin anew: champion: is fm, not logistic"
 
@@ -16,8 +16,26 @@ def test_a_note_stays_to_be_read(terminal: bool) -> None:
     with shown(console):
         reporter().stage("train logistic")
         reporter().note(NOTE)
-        reporter().detail("fit logistic 50%")
         reporter().stage("report")
     assert isinstance(console.file, StringIO)
     lines = console.file.getvalue().splitlines()
     assert 1 == sum(f"! {NOTE}" in line for line in lines)
+
+
+def test_a_bar_shows_the_share_that_is_done_where_it_is_known() -> None:
+    console = Console(file=StringIO(), force_terminal=True, width=200, color_system=None)
+
+    def last_line() -> str:
+        shown_now = reporter()
+        assert isinstance(shown_now, Spinner) and isinstance(console.file, StringIO)
+        shown_now._progress.refresh()
+        return console.file.getvalue().rsplit("\r", 1)[-1]
+
+    with shown(console):
+        reporter().stage("train logistic")
+        reporter().detail("fit logistic", 0.5)
+        half = last_line()
+        reporter().detail("judge")
+        judged = last_line()
+    assert "train logistic: fit logistic 50% ━━━━━━━━━━  " in half
+    assert "train logistic: judge " in judged and "━" not in judged
