@@ -11,7 +11,7 @@ from serving.settings import Settings
 
 def main(root: str, port: str, *_: str) -> None:
     """Serve until ended."""
-    settings = Settings(root=Path(root), auth=False)
+    settings = Settings(root=Path(root), engine="plain", auth=False)
     uvicorn.run(build_app(settings), port=int(port), log_level="warning", access_log=False)
 
 
