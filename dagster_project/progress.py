@@ -99,7 +99,9 @@ class Spinner:
         if self._task is not None:
             done = f" {share:.0%}" if share else ""
             self._progress.update(
-                self._task, description=f"{self._text}: {text}{done}", completed=share or 0.0
+                self._task,
+                description=f"{self._text}: {text}{done}",
+                completed=share if share and share < 1 else 0.0,
             )
 
     def figures(self, text: str) -> None:

@@ -18,16 +18,15 @@ def clear(
     stage: str,
     champion: str | None,
     decided: Mapping[str, Any] | None,
-    own: str | None,
+    registered: bool,
 ) -> None:
     """Raise MoveRefused where a version must not be put under `stage` beside today's `champion`.
 
     `decided`: a decision as read from JSON that its own evidence leads to; None where there is
-    none. `own`: digest of the version's bundle where it was registered with that decision, on
-    held-out rows; None where its release has decided so. The former is enough for a canary and a
-    champion only where releases are not staged, or where there is no champion yet.
+    none. `registered`: the version was registered with it, on held-out rows; else its release has
+    decided so. The former is enough for a canary and a champion only where releases are not staged,
+    or where there is no champion yet.
     """
-    registered = own is not None
     if declared.rollout.staged and champion is not None and registered and stage != SHADOW:
         raise MoveRefused(
             f"version {version}: releases are staged: {stage} needs what its {_BEFORE[stage]} "
@@ -35,8 +34,8 @@ def clear(
         )
     if decided is None:
         raise MoveRefused(
-            f"version {version}: has no decision that its evidence leads to: train again, or name "
-            "who overrides that and why"
+            f"version {version}: has no decision of its bundle that its evidence leads to: train "
+            "again, or name who overrides that and why"
         )
     if not decided["promotes"]:
         raise MoveRefused(
@@ -57,11 +56,6 @@ def clear(
         raise MoveRefused(
             f"version {version}: its decision lacks what the use case requires: "
             f"{', '.join(lacking)}: train again, or name who overrides that and why"
-        )
-    if registered and decided.get("bundle") != own:
-        raise MoveRefused(
-            f"version {version}: its decision is of another bundle than its own: train again, or "
-            "name who overrides that and why"
         )
 
 

@@ -85,9 +85,12 @@ def _hash(*fields: str | int) -> str:
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
-def stands(decided: Mapping[str, Any]) -> bool:
-    """Whether a decision, as read from JSON, is what its own evidence leads to."""
+def stands(decided: Mapping[str, Any], bundle: str | None = None) -> bool:
+    """Whether a decision, as read from JSON, is what its own evidence leads to, and of no other
+    bundle than `bundle` where it names one, as those of registered versions do."""
     try:
+        if bundle is not None and decided.get("bundle") not in (None, bundle):
+            return False
         return json.loads(written(recompute(decided).as_dict())) == decided
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -181,10 +184,8 @@ def _move(said: Mapping[str, Any]) -> list[str]:
     promotes = False
     if decided is not None:
         promotes = recompute(decided).promotes
-        if not stands(decided):
-            found.append("its decision is not what its evidence leads to")
-        if decided.get("bundle") not in (None, said["bundle"]):
-            found.append("its decision is of another bundle than the one that was moved")
+        if not stands(decided, said["bundle"]):
+            found.append("its decision is not what its evidence leads to, or of another bundle")
     overridden = bool(override and override["name"].strip() and override["reason"].strip())
     allowed = promotes if to else fails(decided)
     if to != CHALLENGER and not allowed and not overridden:

@@ -120,15 +120,15 @@ class Moves:
             after = promoted(before, version, stage)
             raw = decision or self._registry.decided(self._model, version)
             decided = json.loads(written(raw)) if raw else None
-            if decided is not None and not stands(decided):
+            if decided is not None and not stands(decided, self._digest(version)):
                 decided = None
             if stage == CHALLENGER:
                 bar = None
             elif lifts or override is None:
                 check_bar(version, self._rollout.barred().get(version), bar)
             if stage != CHALLENGER and override is None:
-                own = None if decision else self._digest(version)
-                clear(self._declared, version, stage, before.get(CHAMPION), decided, own)
+                champion, registered = before.get(CHAMPION), decision is None
+                clear(self._declared, version, stage, champion, decided, registered)
             made = ("promote", version, stage, before, after, decided, override, bar)
             return self._make(rows, actor, *made)
 

@@ -17,7 +17,7 @@ from data_contracts.gates import (
 )
 from data_contracts.rollout import Plan
 from data_contracts.sequences import Failures, Split, Sums
-from data_contracts.tally import Tally
+from data_contracts.tally import LATE, Tally
 
 NOTHING = Sums(0.0, 0.0, 0.0, 0.0, (0, 0), 0)
 """The sums before any row has matured."""
@@ -78,13 +78,16 @@ def _service(rules: Mapping[str, RuleInForce], seen: Evidence) -> list[Check]:
     ours, theirs = seen.candidate, seen.champion
     counted = (Failures(arm.failed_requests, arm.asked) for arm in (ours, theirs))
     figures = {
-        "latency p99": (ours.quantile_ms(0.99), theirs.quantile_ms(0.99), False),
-        "score shift": (ours.mean_score, theirs.mean_score, True),
+        "latency p99": (ours.quantile_ms(0.99), theirs.quantile_ms(0.99), False, ours.asked),
+        "score shift": (ours.mean_score, theirs.mean_score, True, ours.own_answers),
     }
-    return [
-        failures_check(rules["errors"], *counted),
-        *(_beside(rules[name], *pair, ours.asked) for name, pair in figures.items()),
-    ]
+    errors = failures_check(rules["errors"], *counted)
+    late, limit = ours.failures.get(LATE, 0), rules["errors"].limit
+    if errors.verdict == "pass" and late > limit * ours.asked:
+        # Nobody is to blame, but its arm saw too much of the champion.
+        why = f"the champion answered {late:,} of {ours.asked:,} in its place: it was late"
+        errors = made(rules["errors"], "errors", "absent", {"absent": True, "reason": why})
+    return [errors, *(_beside(rules[name], *told) for name, told in figures.items())]
 
 
 def _traffic(

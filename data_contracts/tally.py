@@ -54,6 +54,11 @@ class Tally:
         return sum(n for why, n in self.failures.items() if why not in (UNEXPOSED, LATE))
 
     @property
+    def own_answers(self) -> int:
+        """How many requests the arm's own model answered."""
+        return self.requests - sum(self.failures.values())
+
+    @property
     def asked(self) -> int:
         """How many requests the arm's own model was asked for."""
         return self.requests - self.failures.get(UNEXPOSED, 0)

@@ -4,6 +4,7 @@ They lie in MLflow. A plane brings its client: this package loads nothing heavy,
 errors by their code.
 """
 
+import errno
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ CONTINUED = "continued_from"
 _STAMP = "ledger_head"
 """Tag of a registered model: the last row of its ledger."""
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+"""What is wrong with no bundle: nothing is left of disk, memory or files."""
 
 
 class NotRegistered(BundleRefused):
@@ -120,7 +123,8 @@ class VersionRegistry:
         try:
             return Path(self._client.download_artifacts(version.run_id, path, str(folder)))
         except Exception as error:
-            if not isinstance(error, OSError) and _code(error) is None:
+            of_a_file = isinstance(error, OSError) and error.errno not in _OF_THE_MACHINE
+            if not of_a_file and _code(error) is None:
                 raise
             raise BundleRefused(f"its bundle cannot be read: {error}") from error
 

@@ -99,7 +99,7 @@ class Arms:
         """Looks for a plan, or at it, that failed; the arms stay as they are."""
         self.exposure = ExposureWatch(self._store, settings.lease_s)
         plan = self._store.plan() or Plan(0, registered_champion(use_case, lake))
-        self.taken_up = plan.epoch
+        self.taken_up = 0 if plan.candidate else plan.epoch
         """Epoch of the newest plan all of whose arms were there."""
         self._now = self._snapshot(plan, self._champion(plan.champion), None)
         if plan.candidate is not None:
@@ -232,6 +232,9 @@ class Arms:
                     continue
                 # As in `look`: it is tried again at the next one.
                 self._not_started()
+                async with self._changing:
+                    if not self._ends:
+                        self._leave()
                 break
             async with self._changing:
                 wanted = self._wanted(plan.release)

@@ -53,20 +53,27 @@ def create_key(
 ) -> str:
     """Add a key of 256 random bits to the file `path` and return it: it is shown only here.
 
-    `rate`, `quota`: as in `Key`. A key of the same name is replaced. Raises ValueError for roles
-    that do not exist, and for limits that let nothing through.
+    `rate`, `quota`: as in `Key`. A key of the same name is replaced. Raises ValueError as
+    `check_key`, and for a file that holds no keys.
     """
-    if (rate is not None and not rate > 0) or (quota is not None and quota < 1):
-        raise ValueError(f"key {name!r}: rate {rate}, quota {quota}: above 0, or none")
-    if not roles or set(roles) - ROLES:
-        named = ", ".join(sorted(roles)) or "none"
-        raise ValueError(f"key {name!r}: roles {named}: name some of {', '.join(sorted(ROLES))}")
+    check_key(name, roles, rate, quota)
     key = _PREFIX + secrets.token_urlsafe(_BYTES)
     with locked(path.with_suffix(".lock")):
         kept = [k for k in _read(path) if k.name != name] if path.exists() else []
         kept.append(Key(name, key_digest(key), tuple(sorted(roles)), rate, quota))
         _write(path, kept)
     return key
+
+
+def check_key(
+    name: str, roles: Collection[Role], rate: float | None = None, quota: int | None = None
+) -> None:
+    """Raise ValueError for roles that do not exist, and for limits that let nothing through."""
+    if (rate is not None and not rate > 0) or (quota is not None and quota < 1):
+        raise ValueError(f"key {name!r}: rate {rate}, quota {quota}: above 0, or none")
+    if not roles or set(roles) - ROLES:
+        named = ", ".join(sorted(roles)) or "none"
+        raise ValueError(f"key {name!r}: roles {named}: name some of {', '.join(sorted(ROLES))}")
 
 
 def revoke_key(path: Path, name: str) -> None:

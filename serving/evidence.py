@@ -69,12 +69,11 @@ def _arms(lake: Lake, plan: Plan, lost: Hours) -> Sums:
     rows = columns(lake.outcomes, names, of, lost)
     if not rows or not len(rows["label"]):
         return NOTHING
-    # Its request was sent again, and another version answered: the client has shown one of both.
-    last = _last_of_each(rows["event_id"], rows["q"])
-    rows = {name: column[last] for name, column in rows.items()}
     strata = rows["epoch"] * 10_000_000 + rows["q"] // HOUR
+    # Of a request that was sent again, and answered by another version, the client has shown one.
+    last = _last_of_each(rows["event_id"], rows["q"])
     # While nobody was exposed the champion answered both arms, which would hide a difference.
-    kept = ~np.isin(strata, strata[rows["fallback"] == UNEXPOSED])
+    kept = last[~np.isin(strata[last], strata[rows["fallback"] == UNEXPOSED])]
     candidate = rows["arm"] == "candidate"
     units, labels = rows["unit"][kept], rows["label"][kept].astype(float)
     return arm_difference(units, strata[kept], candidate[kept], np.ones(len(units)), labels)

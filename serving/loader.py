@@ -53,11 +53,11 @@ def _why_none(registry: Registry, use_case: UseCase) -> str:
     versions = registry.versions(use_case.name)
     if not versions:
         return "run `headrace train`"
-    newest, own = versions[0].version, versions[0].digest
+    newest = versions[0].version
     promote = f"`headrace models promote {newest} --to {CHAMPION}`"
     decided = registry.decided(use_case.name, newest)
     try:
-        clear(use_case.declared, newest, CHAMPION, None, decided, own)
+        clear(use_case.declared, newest, CHAMPION, None, decided, registered=True)
     except MoveRefused as refused:
         return f"{refused} ({promote} with --by and --reason)"
     return f"version {newest} passed its gates: run {promote}"

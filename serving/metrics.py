@@ -98,11 +98,10 @@ class _Stored(Collector):
         for arm in ("champion", "candidate"):
             said = [body["totals"][arm] for body in bodies if arm in body.get("totals", {})]
             tally = summed(map(Tally.from_dict, said))
-            own = tally.requests - sum(tally.failures.values())
-            for outcome, count in {"answered": own, **tally.failures}.items():
+            for outcome, count in {"answered": tally.own_answers, **tally.failures}.items():
                 outcomes.add_metric([self._use_case, arm, outcome], count)
             buckets = [(f"{2**k / 1000:g}", float(tally.within(2.0**k))) for k in _OCTAVES]
-            buckets.append(("+Inf", float(tally.asked)))
+            buckets.append(("+Inf", float(sum(tally.latency.values()))))
             took.add_metric([self._use_case, arm], buckets, tally.latency_ms / 1000)
             scores.add_metric([self._use_case, arm], tally.scores, tally.score_sum)
         yield from (outcomes, took, scores)

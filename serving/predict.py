@@ -56,7 +56,7 @@ class Predictor:
     candidate_timeout_ms: int
     answered: int = 0
     by_defaults: int = 0
-    """Answers in which a key had no state: a new one, or an emptied store."""
+    """Answers in which a key had no state, as a new one or in an emptied store, or no read."""
     alone: Callable[[], bool] = lambda: False
     """Whether one request is under way: it needs no other thread, whose turns cost more than its
     work."""

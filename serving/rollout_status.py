@@ -123,7 +123,7 @@ def replayed(store: RolloutStore) -> tuple[int, list[str]]:
 
 
 def _told(arm: str, seen: Tally) -> dict[str, Any]:
-    known = seen.requests > 0
+    known = bool(seen.latency)
     return {
         "requests": seen.requests,
         # What its own model was asked for and failed to answer, by reason: what its gate counts.

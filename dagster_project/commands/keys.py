@@ -8,7 +8,7 @@ from rich.table import Table
 from dagster_project.command import command, wrong_use
 from dagster_project.deployment import Deployment
 from dagster_project.terminal import terminal
-from serving.auth import Role, create_key, key_names, revoke_key, stored_keys
+from serving.auth import Role, check_key, create_key, key_names, revoke_key, stored_keys
 
 Name = Annotated[str, typer.Argument(help="What the key is called.")]
 
@@ -37,11 +37,12 @@ def create(
     replace: Annotated[bool, typer.Option("--replace", help="End the key of this name.")] = False,
 ) -> dict[str, Any]:
     """Make a key; it is shown now and never again. A server takes it at once."""
-    path = deployment.lake.keys
+    path, roles = deployment.lake.keys, cast(list[Role], role)
+    with wrong_use():
+        check_key(name, roles, rate, quota)
     if not replace and name in key_names(path):
         raise ValueError(f"key {name!r}: there is one: name another, or --replace it")
-    with wrong_use():
-        made = create_key(path, cast(list[Role], role), name, rate, quota)
+    made = create_key(path, roles, name, rate, quota)
     return {"name": name, "roles": sorted({*role}), "key": made}
 
 

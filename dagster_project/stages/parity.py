@@ -113,7 +113,7 @@ def certified(deployment: Deployment, certificate: Mapping[str, Any]) -> list[st
     """Attach a certificate that holds to the versions of its definitions that have an alias;
     returns their numbers."""
     lake, name = deployment.lake, deployment.use_case.name
-    if not lake.mlflow_artifacts.exists():
+    if not certificate["holds"] or not lake.mlflow_artifacts.exists():
         return []
     registry, found = Registry(lake), list[str]()
     for number in sorted({*registry.aliases(name).values()}, key=int):

@@ -132,5 +132,4 @@ def _done(report: Report, plan: Plan) -> tuple[int, int]:
     """(requests of its arm that the candidate answered, that it left to the champion)."""
     counted = report.body["tallies"].get(plan.step, {}).get("candidate")
     tally = Tally.from_dict(counted) if counted else Tally()
-    answered = tally.requests - sum(tally.failures.values())
-    return answered, tally.requests - answered
+    return tally.own_answers, tally.requests - tally.own_answers

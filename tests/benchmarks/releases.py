@@ -77,7 +77,9 @@ def watch(
     """The alarms of the releases of these numbers, `alpha` split over the three sequences."""
     found: list[Looks] = []
     for i in releases:
-        looks = simulated(shop, scenario, np.random.default_rng((seed, i)), f"clicks\x1f{i}")
+        looks = simulated(
+            shop, scenario, np.random.default_rng((seed, i)), f"{scenario.name}\x1f{seed}\x1f{i}"
+        )
         alarms = _service_alarms(scenario, np.random.default_rng((seed, i, 1)))
         next(alarms)
         found.append(_first_alarms(looks, alpha, alarms.send))

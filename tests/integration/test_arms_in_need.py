@@ -1,6 +1,7 @@
 """Requests that an arm leaves without an answer, and versions that are asked for by name."""
 
 import asyncio
+import errno
 import os
 import signal
 import threading
@@ -20,6 +21,7 @@ from data_contracts.rollout import Target
 from data_contracts.tally import Tally
 from serving.arms import Arm, Arms, Name
 from serving.breaker import MOST
+from serving.forks import Forks
 from serving.scorer import ScoreFailed
 from tests.integration.releases import Release, register_version
 from tests.integration.world import asked, export, write_states
@@ -136,6 +138,22 @@ def test_a_replica_that_begins_amid_a_canary_exposes_its_candidate_at_once(
     finally:
         ends.set()
         keeping.join()
+        asyncio.run(arms.close())
+
+
+def test_a_replica_that_cannot_start_its_candidate_has_not_taken_up_the_plan(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "no memory is left")
+
+    monkeypatch.setattr(Forks, "start", full)
+    arms = Arms(release.world.use_case, release.lake, release.replica.predictor.arms._settings)
+    try:
+        assert (None, 0, 1, {}) == (
+            arms.now.candidate, arms.taken_up, arms.plan_failures, arms.broken()
+        )  # fmt: skip
+    finally:
         asyncio.run(arms.close())
 
 

@@ -125,9 +125,20 @@ def test_a_decision_that_its_evidence_does_not_lead_to_is_found_though_the_chain
     better["decision"]["checks"][0]["evidence"]["value"] = 9.0
     rows = ledger(better)
     assert [
-        "row 1: its decision is not what its evidence leads to",
+        "row 1: its decision is not what its evidence leads to, or of another bundle",
         "row 1: was made without a passed gate and without an override",
     ] == faults(rows, rows[-1].stamp)
+
+
+def test_a_decision_of_another_bundle_than_was_moved_is_found() -> None:
+    own, other, older = (move("1", {}) for _ in range(3))
+    own["decision"] = {**own["decision"], "bundle": "ab"}
+    other["decision"] = {**other["decision"], "bundle": "cd"}
+    assert [[], [], 1] == [
+        faults(ledger(own), ledger(own)[-1].stamp),
+        faults(ledger(older), ledger(older)[-1].stamp),
+        len(faults(ledger(other), ledger(other)[-1].stamp)),
+    ]
 
 
 def test_a_move_against_its_gate_needs_an_override_with_a_name_and_a_reason() -> None:

@@ -33,6 +33,8 @@ def test_a_bar_shows_the_share_that_is_done_where_it_is_known() -> None:
 
     with shown(console):
         reporter().stage("train logistic")
+        reporter().detail("search", 1.0)
+        assert "✓" not in last_line()
         reporter().detail("fit logistic", 0.5)
         half = last_line()
         reporter().detail("judge")

@@ -103,6 +103,19 @@ def test_errors_are_what_an_arm_was_asked_for_and_did_not_answer(store: RolloutS
     )
 
 
+def test_an_arm_that_nobody_was_exposed_to_has_no_latency(store: RolloutStore) -> None:
+    plan = store.plan()
+    assert plan is not None
+    unseen = Tally()
+    unseen.failed(UNEXPOSED, 2.0)
+    body = dict.fromkeys(("epoch", "champion", "busy", "answered"), 0)
+    body |= dict.fromkeys(("shadow_scored", "shadow_dropped"), 0)
+    tallies = {plan.step: {"candidate": unseen.as_dict()}}
+    store.report(Report("r", "b", 1, {**body, "tallies": tallies, "broken": {}}))
+    told = status(store)["arms"]["candidate"]
+    assert (1, None, None) == (told["requests"], told["p50_ms"], told["p99_ms"])
+
+
 def test_a_page_that_is_looked_at_again_reads_no_look_twice(
     store: RolloutStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
