@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from data_contracts.exposure import Exposure
-from data_contracts.ledger import INTENT
+from data_contracts.ledger import INTENT, fails
 from data_contracts.moves import Moves
 from data_contracts.override import Override
 from data_contracts.rollout import START, Plan, Target, adopted, led_to, moves
@@ -186,7 +186,7 @@ class Alignment:
             self._moves.promote(version, stage, override, led.decision, led.actor, lifts=False)
         else:
             # A plan that no gate led to takes back what was moved beside it.
-            answers = override or (None if led.decision else Override(led.actor, led.reason))
+            answers = override or (None if fails(led.decision) else Override(led.actor, led.reason))
             self._moves.demote(version, answers, led.decision, led.actor)
 
     def _targets(self, aliases: dict[str, str]) -> dict[str, Target]:

@@ -3,6 +3,7 @@ asked for what cannot be done."""
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ from data_contracts.override import Override
 from data_contracts.release import Evidence
 from data_contracts.rollout import Plan, held
 from data_contracts.rollout_store import Report
+from data_contracts.sequences import Split
 from data_contracts.tally import Tally
 from serving.registry import Registry
-from tests.integration.releases import BUSY, Release, registry_away
+from tests.integration.releases import BUSY, Release, register_version, registry_away
 from tests.integration.test_rollout import ENOUGH
+from tests.integration.world import export
 from tests.unit.test_landing_log import files_of_at_most
 
 
@@ -247,6 +250,33 @@ def test_a_move_beside_a_plan_that_is_being_written_is_taken_back(release: Relea
     release.controller.tick()
     release.controller.align()
     assert {"champion": "1", "shadow": "2"} == Registry(release.lake).aliases("clicks")
+    assert ("", True) == (release.controller._refused, release.plan.held)
+    assert [] == moves.verify()
+
+
+def test_a_displaced_champion_that_is_moved_by_hand_beside_a_plan_is_taken_back(
+    release: Release, tmp_path: Path
+) -> None:
+    """What displaced it were gates that passed: no decision to take it back by."""
+    release.canary(5_000)
+    tally = Tally()
+    for _ in range(2_000):
+        tally.answered(5.0, 1, 0.1)
+    splits = (Split(0.5, 5_000, 10_000),)
+    release.evidence = Evidence(ENOUGH, ENOUGH, splits, tally, tally)
+    while release.plan.champion.version == "1":
+        release.settle()
+    assert release.plan.decision is not None and release.plan.override is None
+    release.evidence = Evidence()
+    folder = tmp_path / "export3"
+    register_version(release.world, folder, export(release.world.use_case, folder, seed=5))
+    assert "epoch" in release.ask("start", "3", override=True)
+    release.store.ask("now", "ada", "hold", None, "a test", False)
+    release.controller.tick()
+    moves = Moves(Registry(release.lake), release.lake, release.world.use_case)
+    moves.promote("1", "canary", Override("ada", "by hand"))
+    release.controller.align()
+    assert {"champion": "2", "shadow": "3"} == Registry(release.lake).aliases("clicks")
     assert ("", True) == (release.controller._refused, release.plan.held)
     assert [] == moves.verify()
 
