@@ -4,12 +4,14 @@ They lie in MLflow. A plane brings its client: this package loads nothing heavy,
 errors by their code.
 """
 
-import errno
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from data_contracts.bundle import BundleRefused
 from data_contracts.stages import CHAMPION
@@ -26,8 +28,6 @@ CONTINUED = "continued_from"
 _STAMP = "ledger_head"
 """Tag of a registered model: the last row of its ledger."""
 _ABSENT = "RESOURCE_DOES_NOT_EXIST"
-_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
-"""What is wrong with no bundle: nothing is left of disk, memory or files."""
 
 
 class NotRegistered(BundleRefused):
@@ -117,16 +117,24 @@ class VersionRegistry:
 
     def download(self, version: Version, folder: Path, variant: str | None = None) -> Path:
         """Copy a version's bundle, or a variant's, below `folder`, unverified; returns where it
-        lies. BundleRefused where it cannot be read."""
-        folder.mkdir(parents=True, exist_ok=True)
+        lies. BundleRefused where it is not there to be read; OSError where this machine cannot
+        copy it, which MLflow's own download would tell as files that are missing."""
+        run = _or_none(lambda: self._client.get_run(version.run_id))
+        place = urlsplit(str(run.info.artifact_uri) if run is not None else "")
+        if place.scheme != "file":
+            raise BundleRefused(
+                f"{_label(version.name, version.version)}: its bundle cannot be read: run "
+                f"{version.run_id} has no artifacts in a folder here"
+            )
         path = f"{VARIANTS}/{variant}" if variant else BUNDLE
+        to = folder / path
+        to.mkdir(parents=True, exist_ok=True)
         try:
-            return Path(self._client.download_artifacts(version.run_id, path, str(folder)))
-        except Exception as error:
-            of_a_file = isinstance(error, OSError) and error.errno not in _OF_THE_MACHINE
-            if not of_a_file and _code(error) is None:
-                raise
+            for file in sorted((Path(url2pathname(place.path)) / path).iterdir()):
+                copyfile(file, to / file.name)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
             raise BundleRefused(f"its bundle cannot be read: {error}") from error
+        return to
 
     def _of(self, name: str, number: str) -> Any:
         found = _or_none(lambda: self._client.get_model_version(name, number))

@@ -225,25 +225,23 @@ class Arms:
         """Start the candidate that is missing, and the next one if another is by then."""
         while self._missing() and not self._ends:
             plan = self._now.plan
+            candidate = None
             try:
                 candidate = await asyncio.to_thread(self._candidate, plan)
             except Exception:
-                if not self._wanted(plan.release):
-                    continue
                 # As in `look`: it is tried again at the next one.
-                self._not_started()
-                async with self._changing:
-                    if not self._ends:
-                        self._leave()
-                break
+                if self._wanted(plan.release):
+                    self._not_started()
             async with self._changing:
                 wanted = self._wanted(plan.release)
-                if wanted:
+                if wanted and candidate is not None:
                     self._take(replace(self._now, candidate=candidate))
                     self.news.set()
                 if not self._ends:
                     self._leave()
-            if not wanted:
+            if wanted and candidate is None:
+                break
+            if not wanted and candidate is not None:
                 await _end(candidate, 0.0)
 
     def _champion(self, target: Target) -> Arm:

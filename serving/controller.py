@@ -76,8 +76,8 @@ def fetch(use_case: UseCase, lake: Lake, plan: Plan) -> None:
         if target is not None:
             try:
                 load(use_case, lake, target)
-            except BundleRefused:
-                # A replica finds the same, and opens its breaker.
+            except (BundleRefused, OSError):
+                # A replica finds the same: it opens its breaker, or tries again.
                 _log.exception("rollout: version %s cannot be served", target.version)
 
 

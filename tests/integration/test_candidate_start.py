@@ -6,16 +6,20 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from data_contracts.bundle import BundleRefused
 from serving.candidate_process import CandidateProcess
 from serving.forks import Forks
+from serving.registry import Registry
 from tests.integration.releases import Release, released
 from tests.integration.world import World
+from tests.unit.test_landing_log import files_of_at_most
 
 
 class Halted:
@@ -138,6 +142,22 @@ def test_a_machine_that_cannot_start_a_candidate_bars_no_version_and_tries_again
     until(release, lambda: arms.now.candidate)
     assert arms.now.candidate is not None and arms.now.candidate.breaker.reason is None
     assert arms.taken_up == release.plan.epoch and "shadow" == release.plan.stage
+
+
+def test_a_bundle_that_this_disk_does_not_take_is_no_refused_bundle(
+    built: World, tmp_path: Path
+) -> None:
+    registry = Registry(built.lake)
+    version = registry.version("clicks", "2")
+    with files_of_at_most(10), pytest.raises(OSError, match=r"large|written"):
+        registry.download(version, tmp_path / "full")
+    assert {"manifest.json"} < {
+        file.name for file in registry.download(version, tmp_path).iterdir()
+    }
+    with pytest.raises(BundleRefused, match="its bundle cannot be read"):
+        registry.download(version, tmp_path / "none", variant="none")
+    with pytest.raises(BundleRefused, match=r"run 0{32} has no artifacts in a folder here"):
+        registry.download(replace(version, run_id="0" * 32), tmp_path / "gone")
 
 
 def test_of_two_releases_the_second_starts_when_the_first_is_given_up(
