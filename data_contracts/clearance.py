@@ -18,15 +18,16 @@ def clear(
     stage: str,
     champion: str | None,
     decided: Mapping[str, Any] | None,
-    registered: bool,
+    own: str | None,
 ) -> None:
     """Raise MoveRefused where a version must not be put under `stage` beside today's `champion`.
 
     `decided`: a decision as read from JSON that its own evidence leads to; None where there is
-    none. `registered`: the version was registered with it, on held-out rows; else its release has
-    decided so. The former is enough for a canary and a champion only where releases are not staged,
-    or where there is no champion yet.
+    none. `own`: digest of the version's bundle where it was registered with that decision, on
+    held-out rows; None where its release has decided so. The former is enough for a canary and a
+    champion only where releases are not staged, or where there is no champion yet.
     """
+    registered = own is not None
     if declared.rollout.staged and champion is not None and registered and stage != SHADOW:
         raise MoveRefused(
             f"version {version}: releases are staged: {stage} needs what its {_BEFORE[stage]} "
@@ -56,6 +57,11 @@ def clear(
         raise MoveRefused(
             f"version {version}: its decision lacks what the use case requires: "
             f"{', '.join(lacking)}: train again, or name who overrides that and why"
+        )
+    if registered and decided.get("bundle") != own:
+        raise MoveRefused(
+            f"version {version}: its decision names no bundle: train again, or name who overrides "
+            "that and why"
         )
 
 

@@ -120,15 +120,16 @@ class Moves:
             after = promoted(before, version, stage)
             raw = decision or self._registry.decided(self._model, version)
             decided = json.loads(written(raw)) if raw else None
-            if decided is not None and not stands(decided, self._digest(version)):
+            bundle = self._digest(version)
+            if decided is not None and not stands(decided, bundle):
                 decided = None
             if stage == CHALLENGER:
                 bar = None
             elif lifts or override is None:
                 check_bar(version, self._rollout.barred().get(version), bar)
             if stage != CHALLENGER and override is None:
-                champion, registered = before.get(CHAMPION), decision is None
-                clear(self._declared, version, stage, champion, decided, registered)
+                own = bundle if decision is None else None
+                clear(self._declared, version, stage, before.get(CHAMPION), decided, own)
             made = ("promote", version, stage, before, after, decided, override, bar)
             return self._make(rows, actor, *made)
 
@@ -219,8 +220,7 @@ class Moves:
         ]
 
     def _registered(self, rows: list[Row]) -> list[tuple[Row, str | None]]:
-        """Each move with the digest that its version has now, "" where that has none, None where
-        there is no such version."""
+        """Each move with its version's digest now: "" where it has none, None where it is gone."""
         moves = [row for row in rows if row.kind == INTENT]
         bundles: dict[str, str | None] = {}
         for version in {row.said["version"] for row in moves}:

@@ -12,6 +12,7 @@ from data_contracts.bundle import GRAPH, BundleRefused, Manifest, open_bundle
 from data_contracts.clearance import clear
 from data_contracts.declared_inputs import inputs_of
 from data_contracts.lake import Lake
+from data_contracts.ledger import stands
 from data_contracts.rollout import Target
 from data_contracts.stages import CHAMPION, MoveRefused
 from data_contracts.use_case import UseCase
@@ -53,11 +54,13 @@ def _why_none(registry: Registry, use_case: UseCase) -> str:
     versions = registry.versions(use_case.name)
     if not versions:
         return "run `headrace train`"
-    newest = versions[0].version
+    newest, own = versions[0].version, versions[0].digest
     promote = f"`headrace models promote {newest} --to {CHAMPION}`"
     decided = registry.decided(use_case.name, newest)
+    if decided is not None and not stands(decided, own):
+        decided = None
     try:
-        clear(use_case.declared, newest, CHAMPION, None, decided, registered=True)
+        clear(use_case.declared, newest, CHAMPION, None, decided, own)
     except MoveRefused as refused:
         return f"{refused} ({promote} with --by and --reason)"
     return f"version {newest} passed its gates: run {promote}"

@@ -101,8 +101,9 @@ def waiting(deployment: Deployment) -> str | None:
         for r in store.requests()
         if (r.action, r.version) == (START, version) and not (r.answer or "").startswith(FOR_NOW)
     ]
-    decided = registry.decided(name, version)
-    return version if decided and decided["promotes"] and not asked else None
+    decided, own = registry.decided(name, version), registry.version(name, version).digest
+    passed = decided and decided["promotes"] and decided.get("bundle") == own
+    return version if passed and not asked else None
 
 
 def releasing(deployment: Deployment) -> bool:

@@ -124,6 +124,10 @@ def test_a_decision_of_another_bundle_carries_no_move(lake: Lake) -> None:
     assert row.said["decision"] is None
     moves_of(lake).demote(other, ADA)
     assert [] == moves_of(lake).verify()
+    stripped = {name: each for name, each in json.loads(passed).items() if name != "bundle"}
+    client.set_model_version_tag(NAME, other, "decision", json.dumps({**stripped, "rival": "1"}))
+    with pytest.raises(MoveRefused, match=f"version {other}: its decision names no bundle"):
+        moves_of(lake).promote(other, "champion")
 
 
 def test_a_version_without_its_bundle_s_digest_is_told_beside_the_rest(lake: Lake) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from data_contracts.bundle import BundleRefused
 from data_contracts.lake import Lake
@@ -25,6 +26,11 @@ def test_a_server_without_a_champion_names_what_the_newest_version_lacks(tmp_pat
         registered_champion(CLICKS, lake)
     for _ in range(9):
         registered(lake, answered())
+    client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
+    client.set_model_version_tag(NAME, "10", "bundle_sha256", "cd34")
+    with pytest.raises(BundleRefused, match=f"{NONE}version 10: has no decision of its bundle"):
+        registered_champion(CLICKS, lake)
+    client.set_model_version_tag(NAME, "10", "bundle_sha256", "ab12")
     passed = f"{NONE}version 10 passed its gates: run {promote.format(10)}$"
     with pytest.raises(BundleRefused, match=passed):
         registered_champion(CLICKS, lake)
