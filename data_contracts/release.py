@@ -22,6 +22,9 @@ from data_contracts.tally import LATE, Tally
 NOTHING = Sums(0.0, 0.0, 0.0, 0.0, (0, 0), 0)
 """The sums before any row has matured."""
 PAIRED, RATIO, CTR = "paired log loss", "sample ratio", "CTR"
+MOST_LATE = 0.05
+"""Share of a candidate's requests that the champion may answer because they were late: by as much
+of itself a difference between the arms is hidden."""
 _ALWAYS = RuleInForce("errors", "canary")
 """Counts whatever a use case declares."""
 
@@ -82,8 +85,8 @@ def _service(rules: Mapping[str, RuleInForce], seen: Evidence) -> list[Check]:
         "score shift": (ours.mean_score, theirs.mean_score, True, ours.own_answers),
     }
     errors = failures_check(rules["errors"], *counted)
-    late, limit = ours.failures.get(LATE, 0), rules["errors"].limit
-    if errors.verdict == "pass" and late > limit * ours.asked:
+    late = ours.failures.get(LATE, 0)
+    if errors.verdict == "pass" and late > MOST_LATE * ours.asked:
         # Nobody is to blame, but its arm saw too much of the champion.
         why = f"the champion answered {late:,} of {ours.asked:,} in its place: it was late"
         errors = made(rules["errors"], "errors", "absent", {"absent": True, "reason": why})
@@ -122,7 +125,8 @@ def _broken(broken: Mapping[str, str]) -> Check:
 
 def _beside(rule: RuleInForce, value: float, champion: float, either: bool, n: int) -> Check:
     """A figure as a multiple of the champion's, or with `either` the greater of the two as one of
-    the smaller; nothing is judged where the champion has none, and to have none beside it fails."""
+    the smaller, of `n` requests; nothing is judged where the champion has none, and to have none
+    beside it fails, where there are enough of them."""
     if not champion > 0:
         reason = {"absent": True, "reason": "the champion has no figure to compare with"}
         return made(rule, rule.check, "absent", reason)

@@ -255,8 +255,8 @@ SOUND = Evidence(
         ({"candidate": tally(failures=8)}, "errors", "cannot judge"),
         ({"candidate": tally(failures=10), "champion": tally(failures=250)}, "errors", "pass"),
         ({"candidate": tally(failures=4_000, why=UNEXPOSED)}, None, "pass"),
-        ({"candidate": tally(failures=5, why=LATE)}, None, "pass"),
-        ({"candidate": tally(failures=40, why=LATE)}, "errors", "cannot judge"),
+        ({"candidate": tally(failures=250, why=LATE)}, None, "pass"),
+        ({"candidate": tally(failures=251, why=LATE)}, "errors", "cannot judge"),
         ({"candidate": tally(failures=4_500, mean=0.9, why=LATE)}, "score shift", "cannot judge"),
         ({"candidate": dimmed(1_000, 50.0, 4_000)}, "latency p99", "fail"),
         ({"candidate": tally(ms=50.0)}, "latency p99", "fail"),
@@ -290,7 +290,7 @@ def test_hours_whose_records_were_lost_are_told_and_stand_in_no_move_s_way() -> 
     seen = replace(SOUND, lost=(7,))
     decided = judged(canary(5_000), DEFAULTS, 0.05, seen, last=True).as_dict()
     assert decided["stage"].endswith(", without 1 h whose records were lost")
-    clear(load_use_case("clicks").declared, "2", "champion", "1", decided, registered=False)
+    clear(load_use_case("clicks").declared, "2", "champion", "1", decided, own=None)
 
 
 def test_before_the_last_share_users_only_need_to_show_no_harm() -> None:
