@@ -125,8 +125,9 @@ def test_a_full_disk_under_the_prediction_log_costs_records_that_are_counted_and
         pytest.skip("a disk that can be filled takes root's right to mount one")
     served.settle()
     served.release("2", 100)
+    rate = served.rate  # it is measured by requests when it is asked for first
     before, lost = served.total("answered"), served.total("log_failures")
-    flowing = served.traffic("open", served.rate, FLOWS_S)
+    flowing = served.traffic("open", rate, FLOWS_S)
     served.until(lambda: served.total("answered") >= before + MANY)
     with disk.full():
         served.until(lambda: all(report.body["log_refuses"] for report in served.live))
