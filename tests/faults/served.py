@@ -1,10 +1,9 @@
 """A server on a lake of a test's own, of two replicas mostly, and the plans that it goes by."""
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from shutil import copytree
@@ -93,19 +92,6 @@ class Served:
 
     def answer(self, number: int) -> str | None:
         return next(r.answer for r in self.store.requests() if r.id == number)
-
-    @contextmanager
-    def unanswered(self) -> Generator[None]:
-        """Nobody writes an answer to a request meanwhile: a controller that would ends there."""
-        with closing(sqlite3.connect(self.world.lake.rollouts)) as store:
-            store.execute(
-                "CREATE TRIGGER unanswered BEFORE UPDATE OF answer ON requests "
-                "BEGIN SELECT RAISE(ABORT, 'a fault test'); END"
-            )
-            try:
-                yield
-            finally:
-                store.execute("DROP TRIGGER unanswered")
 
     def ask(self, action: str, version: str | None = None) -> None:
         number = self.asked(action, version)
