@@ -46,7 +46,7 @@ def test_swaps_under_load_fail_no_request_repeat_no_id_and_move_no_unit(served: 
     assert [] == strays(logged)
     assert {"1", "2"} == {record["version"] for record in logged}
     steady = (before["p99_ms"] + after["p99_ms"]) / 2
-    # The aim is 1.5; on 2 cores that generator and controller share it came out as 2.05.
+    # The aim is 1.5; on 2 cores that generator and controller share it came out as 1.4 to 3.0.
     assert found["p99_ms"] <= 3 * steady
 
 
