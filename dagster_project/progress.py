@@ -53,7 +53,7 @@ class Silent:
 
 
 class Lines:
-    """A line a stage with the seconds so far, where standard error is no terminal."""
+    """A line a stage with the seconds so far, where standard error is no terminal or a dumb one."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -128,7 +128,7 @@ def reporter() -> Reporter:
 def shown(console: Console) -> Iterator[None]:
     """Show the progress of what runs inside on `console`."""
     with ExitStack() as stack:
-        if console.is_terminal:
+        if console.is_terminal and not console.is_dumb_terminal:
             columns = (
                 SpinnerColumn(finished_text="✓"),
                 TextColumn("{task.description}", markup=False),

@@ -10,9 +10,10 @@ from dagster_project.progress import Spinner, reporter, shown
 NOTE = "warm start: begin anew: champion: is fm, not logistic"
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_a_note_stays_to_be_read(terminal: bool) -> None:
-    console = Console(file=StringIO(), force_terminal=terminal, width=200)
+@pytest.mark.parametrize("terminal", [None, "xterm", "dumb"])
+def test_a_note_stays_to_be_read(terminal: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", terminal or "xterm")
+    console = Console(file=StringIO(), force_terminal=terminal is not None, width=200)
     with shown(console):
         reporter().stage("train logistic")
         reporter().note(NOTE)
@@ -22,7 +23,20 @@ def test_a_note_stays_to_be_read(terminal: bool) -> None:
     assert 1 == sum(f"! {NOTE}" in line for line in lines)
 
 
-def test_a_bar_shows_the_share_that_is_done_where_it_is_known() -> None:
+def test_a_terminal_that_cannot_go_back_is_told_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    console = Console(file=StringIO(), force_terminal=True, width=200, color_system=None)
+    with shown(console):
+        reporter().stage("train logistic")
+        reporter().detail("fit logistic", 0.5)
+    assert isinstance(console.file, StringIO)
+    assert "    0 s → train logistic\n" == console.file.getvalue()
+
+
+def test_a_bar_shows_the_share_that_is_done_where_it_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     console = Console(file=StringIO(), force_terminal=True, width=200, color_system=None)
 
     def last_line() -> str:
