@@ -4,12 +4,7 @@
 Nulls of the field are skipped unless `nulls="zero"` says that they count as 0.
 """
 
-import math
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -18,34 +13,20 @@ from data_contracts.accumulators import (
     TIME,
     Accumulator,
     Decayed,
-    Nulls,
     Reduce,
     Source,
     Where,
     conditions,
-    normal,
 )
+from data_contracts.aggregate import Filtered, OfField, Ranked, State, table
 from data_contracts.clock import SECOND, duration
-from data_contracts.entries import Buckets, Counts, Newest, Ordered, Part, Registers
+from data_contracts.entries import Counts, Newest, Ordered, Part
+from data_contracts.sketches import ApproxDistinct, FrequentItems, Quantile
 from data_contracts.wide import variance
-
-State = Sequence[np.ndarray]
-"""Per part of an aggregate: int64[n] of an accumulator, or int64[m, 1 + width] rows of entries
-sorted by (query, identity), the query's index first."""
-
-
-class _Filtered:
-    """Keeps its `where` in one form, so that one meaning has one digest."""
-
-    where: Where
-
-    def __post_init__(self) -> None:
-        with suppress(ValueError):  # `check_group` refuses it, naming its group
-            object.__setattr__(self, "where", normal(self.where))
 
 
 @dataclass(frozen=True)
-class Count(_Filtered):
+class Count(Filtered):
     """Number of matching events (all when `where` is empty)."""
 
     where: Where = ()
@@ -60,7 +41,7 @@ class Count(_Filtered):
 
 
 @dataclass(frozen=True)
-class DecayedCount(_Filtered):
+class DecayedCount(Filtered):
     """Matching events, each weighted by 2^-(age / half_life) with the age in whole hops."""
 
     half_life: str
@@ -77,7 +58,7 @@ class DecayedCount(_Filtered):
 
 
 @dataclass(frozen=True)
-class SinceLast(_Filtered):
+class SinceLast(Filtered):
     """Seconds from the last matching event of the window to *q*; the default where none was."""
 
     where: Where = ()
@@ -92,28 +73,7 @@ class SinceLast(_Filtered):
         return np.where(seen, (q - np.where(seen, state[0], q)) / SECOND, default)[:, None]
 
 
-@dataclass(frozen=True)
-class _OfField(_Filtered):
-    """An aggregate of one field's fixed-point values; `scale` units make 1."""
-
-    field: str
-    where: Where = ()
-    scale: int = 1
-    nulls: Nulls = "skip"
-    strings: ClassVar[bool] = False
-    """Whether the field may be a string, taken as its 53-bit code."""
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The suffixes of its values' names."""
-        return ("",)
-
-    @property
-    def source(self) -> Source:
-        return Source(self.field, conditions(self.where), self.scale, self.nulls)
-
-
-class Sum(_OfField):
+class Sum(OfField):
     """Sum of a field (scale 100 for cents); the group's default where nothing was seen."""
 
     reduce: ClassVar[Reduce] = "add"
@@ -147,7 +107,7 @@ class Mean(Sum):
         return np.where(state[0] > 0, mean, default)[:, None]
 
 
-class StdDev(_OfField):
+class StdDev(OfField):
     """Population standard deviation of a field, from the integer sum of squares."""
 
     @property
@@ -162,7 +122,7 @@ class StdDev(_OfField):
 
 
 @dataclass(frozen=True)
-class DecayedSum(_OfField):
+class DecayedSum(OfField):
     """Sum of a field, each value weighted by 2^-(age / half_life) with the age in whole hops."""
 
     half_life: str = "1d"
@@ -175,7 +135,7 @@ class DecayedSum(_OfField):
         return (state[0] / Decayed.SCALE / self.scale)[:, None]
 
 
-class First(_OfField):
+class First(OfField):
     """The earliest value of a field, ties by event_id's code."""
 
     strings = True
@@ -185,10 +145,10 @@ class First(_OfField):
         return (Ordered(self.source, 1),)
 
     def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
-        return _table(state[0], len(q), 1, default, self.scale)
+        return table(state[0], len(q), 1, default, self.scale)
 
 
-class Last(_OfField):
+class Last(OfField):
     """The latest value of a field, ties by event_id's code."""
 
     strings = True
@@ -198,11 +158,11 @@ class Last(_OfField):
         return (Newest(self.source, 1),)
 
     def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
-        return _table(state[0], len(q), 1, default, self.scale)
+        return table(state[0], len(q), 1, default, self.scale)
 
 
 @dataclass(frozen=True)
-class LastK(_OfField):
+class LastK(OfField):
     """The `k` latest values of a field, `_1` the latest; the default where there are fewer."""
 
     k: int = 3
@@ -217,11 +177,11 @@ class LastK(_OfField):
         return tuple(f"_{i}" for i in range(1, self.k + 1))
 
     def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
-        return _table(state[0][::-1], len(q), self.k, default, self.scale)
+        return table(state[0][::-1], len(q), self.k, default, self.scale)
 
 
 @dataclass(frozen=True)
-class Distinct(_OfField):
+class Distinct(OfField):
     """How many distinct values a field takes, exactly up to `cap`, and `cap` from there on."""
 
     cap: int = 0
@@ -236,104 +196,24 @@ class Distinct(_OfField):
 
 
 @dataclass(frozen=True)
-class TopK(_OfField):
+class TopK(Ranked):
     """The `k` most frequent values of a field, `_1` the first, each with its `_count`.
 
     Ties go to the smaller value. Exact while the window holds at most `cap` distinct values; beyond
     it the answer is the exact top of the `cap` smallest ones (of a string: of a random sample).
     """
 
-    k: int = 1
     cap: int = 0
-    strings: ClassVar[bool] = True
 
     @property
     def parts(self) -> tuple[Part, ...]:
         return (Counts(self.source, self.cap),)
 
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        ranks = range(1, self.k + 1)
-        return (*(f"_{i}" for i in ranks), *(f"_{i}_count" for i in ranks))
-
     def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
-        rows = state[0][np.lexsort((state[0][:, 1], -state[0][:, 2], state[0][:, 0]))]
-        values = _table(rows[:, :2], len(q), self.k, default, self.scale)
-        return np.column_stack([values, _table(rows, len(q), self.k, 0.0, 1)])
-
-
-@dataclass(frozen=True)
-class ApproxDistinct(_OfField):
-    """Distinct values by HyperLogLog (Flajolet et al. 2007) with 2^`bits` registers.
-
-    The relative standard error is 1.04 / 2^(bits / 2); the registers, and so the estimate, are the
-    same in every engine and order.
-    """
-
-    bits: int = 8
-    strings: ClassVar[bool] = True
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        return (Registers(self.source, 2**self.bits),)
-
-    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
-        m, rows = 2**self.bits, state[0]
-        used = np.bincount(rows[:, 0], minlength=len(q))
-        harmonic = np.bincount(rows[:, 0], 2.0 ** -rows[:, 2], minlength=len(q)) + (m - used)
-        raw = 0.7213 / (1 + 1.079 / m) * m * m / harmonic
-        few = _linear_counts(m)[used]
-        return np.where((raw <= 2.5 * m) & (used < m), few, raw)[:, None]
-
-
-@dataclass(frozen=True)
-class Quantile(_OfField):
-    """The value of rank `rank` of a field, within 1/128 of it: a log-linear histogram.
-
-    The buckets, and so the answer, are the same in every engine and order.
-    """
-
-    rank: float = 0.5
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        return (Buckets(self.source, Buckets.MOST),)
-
-    def finalize(self, state: State, q: np.ndarray, default: float) -> np.ndarray:
-        rows = state[0]
-        total = np.bincount(rows[:, 0], rows[:, 2], minlength=len(q))
-        before = np.cumsum(rows[:, 2])
-        part, whole = Fraction(str(self.rank)).as_integer_ratio()
-        # In integers: 0.07 x 100 is above 7 as a float.
-        wanted = (-(-total.astype(np.int64) * part // whole)).clip(1) + (np.cumsum(total) - total)
-        at = np.searchsorted(before, wanted).clip(max=max(len(rows) - 1, 0))
-        if not len(rows):
-            return np.full((len(q), 1), default)
-        middle = Buckets.middle(rows[at, 1]) / self.scale
-        return np.where(total > 0, middle, default)[:, None]
+        return np.column_stack(self.ranked(state[0], len(q), default))
 
 
 Aggregate = (
     Count | DecayedCount | SinceLast | Sum | Min | Max | Mean | StdDev | DecayedSum
-    | First | Last | LastK | Distinct | TopK | ApproxDistinct | Quantile
+    | First | Last | LastK | Distinct | TopK | FrequentItems | ApproxDistinct | Quantile
 )  # fmt: skip
-SKETCHES = (ApproxDistinct, Quantile)
-"""Aggregates within a bound, whose states are large."""
-
-
-@lru_cache
-def _linear_counts(m: int) -> np.ndarray:
-    """float64[m + 1]: the estimate by how many of the registers are used (all of them: 0)."""
-    return np.array([m * math.log(m / (m - used)) for used in range(m)] + [0.0])
-
-
-def _table(rows: np.ndarray, n: int, k: int, default: float, scale: int) -> np.ndarray:
-    """float64[n, k]: the last column of the first `k` rows of each query, in the rows' order."""
-    values = np.full((n, k), default, np.float64)
-    if len(rows):
-        order = np.argsort(rows[:, 0], kind="stable")
-        query: np.ndarray = rows[order, 0]
-        rank = np.arange(len(query)) - np.searchsorted(query, query, side="left")
-        mine = rank < k
-        values[query[mine], rank[mine]] = rows[order, -1][mine] / scale
-    return values

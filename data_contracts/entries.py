@@ -56,6 +56,18 @@ class Newest(Ordered):
     newest = True
 
 
+class Sampled(Entries):
+    """(tie, value) of the `keep` events of the smallest ties, which are codes of their ids.
+
+    A uniform sample of the events, the same however they came (bottom-k; Cohen, Kaplan 2007).
+    """
+
+    identity = 2
+
+    def rows(self, events: Events, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+        return np.column_stack([events.tie[at], values[at]])
+
+
 class Counts(Entries):
     """(value, count) of the `keep` smallest distinct values: all of them up to the cap."""
 

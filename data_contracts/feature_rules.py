@@ -22,6 +22,7 @@ from data_contracts.aggregates import (
     DecayedCount,
     DecayedSum,
     Distinct,
+    FrequentItems,
     LastK,
     Quantile,
     Sum,
@@ -209,6 +210,10 @@ def _check_aggregate(aggregate: object) -> None:
         raise ValueError("declare a cap: how many distinct values a tile may hold")
     if isinstance(aggregate, TopK) and not 1 <= aggregate.k <= aggregate.cap:
         raise ValueError(f"k {aggregate.k} is not between 1 and the cap {aggregate.cap}")
+    if isinstance(aggregate, FrequentItems) and not 16 <= aggregate.sample <= 4096:
+        raise ValueError(f"sample {aggregate.sample} is not between 16 and 4096")
+    if isinstance(aggregate, FrequentItems) and not 1 <= aggregate.k <= aggregate.sample:
+        raise ValueError(f"k {aggregate.k} is not between 1 and the sample {aggregate.sample}")
     if isinstance(aggregate, LastK) and aggregate.k < 1:
         raise ValueError(f"k {aggregate.k} is below 1")
     if isinstance(aggregate, ApproxDistinct) and not 7 <= aggregate.bits <= 12:

@@ -7,10 +7,11 @@ from functools import cached_property
 import numpy as np
 
 from data_contracts.accumulators import TIME, Accumulator, Decayed, Events, Source
-from data_contracts.aggregates import SKETCHES, Aggregate
+from data_contracts.aggregates import Aggregate
 from data_contracts.derived import Derived
 from data_contracts.digest import digest_of
 from data_contracts.entries import Entries, Part
+from data_contracts.sketches import SKETCHES
 from data_contracts.windows import RAW, Session, Tumbling, Window
 
 STATE_BYTES = 16 * 1024

@@ -14,7 +14,7 @@ from typing import Any
 from data_contracts import aggregates as agg
 from data_contracts.derived import Rate
 from data_contracts.features import FeatureGroup
-from data_contracts.oracle_sketches import bucket_middle, hyperloglog
+from data_contracts.oracle_sketches import bucket_middle, hyperloglog, most_frequent, sampled_counts
 from data_contracts.windows import Lifetime, Session, Sliding, Tumbling, Window
 
 Event = Mapping[str, Any]
@@ -139,11 +139,11 @@ def _of_field(
         return [hyperloglog(fixed, aggregate.bits)]
     counts = {value: fixed.count(value) for value in sorted(set(fixed))}
     if isinstance(aggregate, agg.TopK):
-        kept = list(counts.items())[: aggregate.cap]
-        top = sorted(kept, key=lambda pair: (-pair[1], pair[0]))[: aggregate.k]
-        less = aggregate.k - len(top)
-        values, sizes = [v / scale for v, _ in top], [float(n) for _, n in top]
-        return values + [default] * less + sizes + [0.0] * less
+        return most_frequent(list(counts.items())[: aggregate.cap], aggregate.k, default, scale)
+    if isinstance(aggregate, agg.FrequentItems):
+        codes = [oracle_code(event["event_id"]) for event in chosen]
+        drawn = sampled_counts(codes, fixed, aggregate.sample)
+        return most_frequent(drawn, aggregate.k, default, scale)
     if isinstance(aggregate, agg.LastK):
         newest = [value / scale for value in reversed(fixed)][: aggregate.k]
         return newest + [default] * (aggregate.k - len(newest))

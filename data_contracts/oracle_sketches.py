@@ -1,4 +1,4 @@
-"""The oracle's sketches, in plain Python: HyperLogLog and the log-linear histogram."""
+"""The oracle's sketches, in plain Python: HyperLogLog, log-linear histogram, sampled counts."""
 
 import math
 from collections.abc import Sequence
@@ -18,6 +18,25 @@ def hyperloglog(values: Sequence[int], bits: int) -> float:
     m, empty = 2**bits, registers.count(0)
     raw = 0.7213 / (1 + 1.079 / m) * m * m / sum(2.0**-rank for rank in registers)
     return m * math.log(m / empty) if raw <= 2.5 * m and empty else raw
+
+
+def sampled_counts(
+    codes: Sequence[int], values: Sequence[int], sample: int
+) -> list[tuple[int, float]]:
+    """(value, how often it is among `values`, by those of the `sample` smallest of their codes)."""
+    drawn = [value for _, value in sorted(zip(codes, values, strict=True))[:sample]]
+    share = {value: drawn.count(value) for value in drawn}
+    return [(value, n * len(values) / len(drawn)) for value, n in share.items()]
+
+
+def most_frequent(
+    counts: Sequence[tuple[int, float]], k: int, default: float, scale: int
+) -> list[float]:
+    """The `k` values of the largest counts, a tie to the smaller value, and then their counts."""
+    top = sorted(counts, key=lambda pair: (-pair[1], pair[0]))[:k]
+    less = k - len(top)
+    values, sizes = [value / scale for value, _ in top], [float(n) for _, n in top]
+    return values + [default] * less + sizes + [0.0] * less
 
 
 def bucket_middle(value: int) -> float:

@@ -17,6 +17,7 @@ from data_contracts.aggregates import (
     DecayedSum,
     Distinct,
     First,
+    FrequentItems,
     Last,
     LastK,
     Max,
@@ -46,6 +47,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "k 5 is not between 1 and the cap 4",
     ),
     "a list of none": ({"x": LastK("item_id", k=0)}, "k 0 is below 1"),
+    "a small sample": (
+        {"x": FrequentItems("item_id", sample=8)},
+        "sample 8 is not between 16 and 4096",
+    ),
+    "a top beyond its sample": (
+        {"x": FrequentItems("item_id", k=17, sample=16)},
+        "k 17 is not between 1 and the sample 16",
+    ),
     "few registers": ({"x": ApproxDistinct("item_id", bits=3)}, "bits 3 are not between 7 and 12"),
     "a rank of none": ({"x": Quantile("position", rank=0.0)}, "rank 0.0 is not above 0"),
     "a rank of many decimals": (
@@ -195,7 +204,7 @@ def test_a_sketch_has_a_limit_of_its_own_and_leaves_that_of_the_rest() -> None:
 
 
 NUMBERS = (Sum, Min, Max, Mean, First, Last, Quantile, partial(Distinct, cap=2),
-           partial(LastK, k=2), partial(TopK, k=1, cap=2))  # fmt: skip
+           partial(LastK, k=2), partial(TopK, k=1, cap=2), FrequentItems)  # fmt: skip
 
 
 @pytest.mark.parametrize("aggregate", NUMBERS)

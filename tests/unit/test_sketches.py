@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_contracts.accumulators import Events
-from data_contracts.aggregates import ApproxDistinct, Quantile, StdDev
+from data_contracts.accumulators import Events, code
+from data_contracts.aggregates import ApproxDistinct, FrequentItems, Quantile, StdDev, TopK
 from data_contracts.features import FeatureGroup
 from data_contracts.oracle_sketches import bucket_middle
 from data_contracts.wide import variance
@@ -37,6 +37,24 @@ def test_hyperloglog_stays_within_four_standard_errors_from_ten_to_ten_thousand(
         events = log("shop", [f"shop {i % distinct}" for i in range(2 * distinct)])
         ((estimate,),) = point_in_time_features(about, events, [("ann", 10**6)])
         assert abs(estimate - distinct) <= max(4 * 1.04 / 16 * distinct, 1)
+
+
+def test_frequent_items_are_counted_within_four_standard_errors_among_thousands() -> None:
+    about = group(shops=FrequentItems("shop", k=3, sample=256))
+    shares = {"one": 0.4, "two": 0.2, "three": 0.1}
+    shops = [name for name, share in shares.items() for _ in range(round(share * 10_000))]
+    shops += [f"rare {i}" for i in range(10_000 - len(shops))]
+    (found,) = point_in_time_features(about, log("shop", shops), [("ann", 10**6)])
+    assert [float(code(name)) for name in shares] == found[:3]
+    errors = {p: abs(n / 10_000 - p) for p, n in zip(shares.values(), found[3:], strict=True)}
+    assert {} == {p: e for p, e in errors.items() if e > 4 * math.sqrt(p * (1 - p) / 256)}
+
+
+@given(st.lists(st.integers(-9, 9), max_size=16))
+def test_frequent_items_are_exact_while_the_sample_holds_all(values: list[int]) -> None:
+    about = group(sampled=FrequentItems("price", k=3, sample=16), all=TopK("price", k=3, cap=16))
+    (found,) = point_in_time_features(about, log("price", values), [("ann", 10**6)])
+    assert found[6:] == found[:6]
 
 
 @given(VALUES)
@@ -86,7 +104,11 @@ def test_the_spread_of_large_close_values_is_exact() -> None:
 
 
 def test_sketches_are_the_same_bits_however_the_stream_is_cut() -> None:
-    both = group(shops=ApproxDistinct("price", bits=7), price=Quantile("price", rank=0.9))
+    both = group(
+        shops=ApproxDistinct("price", bits=7),
+        price=Quantile("price", rank=0.9),
+        often=FrequentItems("price", k=3, sample=16),
+    )
     events = log("price", [i * i % 7919 for i in range(400)])
     whole = tile_features(both, stream(both, [events], [10**6]), ["ann"], 10**6)
     cut = [events[i::7] for i in range(7)]

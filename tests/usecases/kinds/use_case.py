@@ -7,6 +7,7 @@ from data_contracts.aggregates import (
     DecayedSum,
     Distinct,
     First,
+    FrequentItems,
     Last,
     LastK,
     Max,
@@ -88,6 +89,7 @@ USE_CASE = Declaration(
             entity="user_id",
             aggregates={
                 "items": ApproxDistinct("item_id", bits=7),
+                "frequent": FrequentItems("item_id", k=2, sample=16),
                 "median": Quantile("price", scale=100),
                 "high": Quantile("price", rank=0.9, scale=100),
             },
