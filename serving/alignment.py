@@ -122,9 +122,9 @@ class Alignment:
         return plan
 
     def _move_to_shadow(self, plan: Plan, request: Request) -> None:
-        """Begin the release. Without an override MoveRefused where a replica lacks room or the
-        required gates need more than `Gates.max_days`; where there are no outcomes yet that tell
-        the traffic, nothing can be said of that, and it begins."""
+        """Begin the release. Without an override RefusedForNow where a replica lacks room or
+        the required gates need more than `Gates.max_days` of today's traffic; where there are no
+        outcomes yet that tell the traffic, nothing can be said of that, and it begins."""
         version = request.version
         answers = Override(request.actor, request.reason) if request.override else None
         if version is None:
@@ -142,7 +142,7 @@ class Alignment:
             if found is not None:
                 found.check()
         except ValueError as error:
-            raise MoveRefused(
+            raise RefusedForNow(
                 f"{error}, or begin with --override: `headrace rollout plan` tells of each gate"
             ) from error
 

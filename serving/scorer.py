@@ -4,6 +4,7 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
+import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from serving.loader import Bundle
 from serving.settings import Device
 
 MAX_ROWS = 256
-"""Rows scored in one run; a larger request is a run of its own."""
+"""Rows scored in one run at most, so that a large request keeps no other waiting until its end."""
 BATCHES = (1, 21, MAX_ROWS)
 """At how many rows a run the golden ones are scored: an engine adds up in another order then."""
 
@@ -140,8 +141,14 @@ class Scorer:
 
         Raises TimeoutError when the deadline passed before its turn, else as `Model.run`.
         """
-        done = await self._batcher.ask((ids, dense), deadline, here)
-        return Scores(done.answer, done.queue_ms, done.run_ms)
+        if len(ids) <= MAX_ROWS:
+            done = await self._batcher.ask((ids, dense), deadline, here)
+            return Scores(done.answer, done.queue_ms, done.run_ms)
+        edges = range(MAX_ROWS, len(ids), MAX_ROWS)
+        parts = zip(np.split(ids, edges), np.split(dense, edges), strict=True)
+        runs = await asyncio.gather(*(self._batcher.ask(part, deadline, here) for part in parts))
+        scores = np.concatenate([run.answer for run in runs])
+        return Scores(scores, runs[0].queue_ms, sum(run.run_ms for run in runs))
 
     async def close(self, grace: float = 0.0) -> None:
         """As `Batcher.close`."""

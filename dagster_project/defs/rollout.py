@@ -24,7 +24,7 @@ release = dg.define_asset_job(
     job=release,
     minimum_interval_seconds=60,
     description="The release of a challenger is asked for once its gates have passed, and again "
-    "an hour later where that failed or there was no room for it. "
+    "an hour later where that failed, or there was no room or too little traffic for it. "
     "Stopped until it is switched on in the Automation page.",
 )
 def release_challenger() -> dg.RunRequest | dg.SkipReason:

@@ -89,8 +89,8 @@ def propose(deployment: Deployment, actor: str) -> dict[str, str]:
 
 def waiting(deployment: Deployment) -> str | None:
     """The challenger that may be released now: its gates passed against today's champion, it is
-    not barred, nothing else is being released, and nobody has asked for it yet, or only when there
-    was no room."""
+    not barred, nothing else is being released, and nobody has asked for it yet, or only when
+    there was no room or too little traffic."""
     store, registry = _store(deployment), Registry(deployment.lake)
     name, plan = deployment.use_case.name, store.plan()
     version = registry.aliases(name).get(CHALLENGER)

@@ -107,4 +107,4 @@ def test_a_scorer_s_call_has_at_most_256_rows() -> None:
         await scorer.close()
 
     asyncio.run(scenario())
-    assert (256, [1, 256, 1, 300]) == (MAX_ROWS, sizes)
+    assert (256, [1, 256, 1, 256, 44]) == (MAX_ROWS, sizes)

@@ -125,6 +125,32 @@ def test_each_request_gets_its_own_rows_back(model: Model) -> None:
         assert np.full(len(values), i / 10) == pytest.approx(values)
 
 
+def test_a_large_request_is_scored_in_runs_of_256_rows_and_others_come_between(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, sizes = Model.run, list[int]()
+
+    def counted(model: Model, ids: np.ndarray, dense: np.ndarray) -> np.ndarray:
+        sizes.append(len(ids))
+        return run(model, ids, dense)
+
+    monkeypatch.setattr(Model, "run", counted)
+
+    async def scenario() -> list[np.ndarray]:
+        scorer = Scorer(model)
+        now, values = time.monotonic(), np.linspace(0, 1, 600, dtype=np.float32)[:, None]
+        large = asyncio.create_task(scorer.score(np.zeros((600, 1), np.int64), values, now + 60))
+        small = asyncio.create_task(scorer.score(*row(0.25), now + 30))
+        found = [(await task).values for task in (large, small)]
+        await scorer.close()
+        return found
+
+    large, small = asyncio.run(scenario())
+    assert [1, 256, 256, 88] == sizes
+    assert np.sqrt(np.linspace(0, 1, 600)) == pytest.approx(large)
+    assert [0.5] == small.tolist()
+
+
 def test_the_earliest_deadline_goes_first_and_a_passed_one_is_refused(model: Model) -> None:
     async def scenario() -> list[str]:
         scorer = Scorer(model)
