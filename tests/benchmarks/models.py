@@ -34,7 +34,6 @@ from training.models.names import MODELS, TREES
 
 HERE = Path(__file__).parent
 DESKDROP = HERE.parents[1] / "tests/usecases/deskdrop"
-LOG = HERE.parents[2] / "shared/data/deskdrop"
 COLUMNS = (
     "data", "rows", "model", "auc", "auc_interval", "above_lightgbm", "better", "log_loss",
     "log_loss_interval", "ece", "gain_share", "epochs", "seconds",
@@ -104,10 +103,10 @@ def obd(home: Path, options: argparse.Namespace) -> Iterator[Task]:
 
 def deskdrop(home: Path, options: argparse.Namespace) -> Iterator[Task]:
     """Deskdrop's log, which is not part of the project."""
-    log = options.deskdrop or LOG
-    if not log.exists():
-        if options.deskdrop:
-            sys.exit(f"headrace: {log}: no such log: name a folder that holds it")
+    log: Path | None = options.deskdrop
+    if log is not None and not log.exists():
+        sys.exit(f"headrace: {log}: no such log: name a folder that holds it")
+    if log is None:
         print("deskdrop: left out: name its log with --deskdrop", file=sys.stderr)
         return
     use_case, dataset, users, _ = _prepared(str(DESKDROP), home, log)

@@ -10,18 +10,14 @@ from dagster_project.stages.events import ingest_days, validate_days
 from dagster_project.stages.features import backfill_days, materialize_online
 from dagster_project.stages.model import build_point_in_time, train_model
 from dagster_project.stages.raw_log import import_raw_log
+from tests.deskdrop_log import demand_log
 
 REPOSITORY = Path(__file__).parents[2]
-LOG = REPOSITORY.parent / "shared" / "data" / "deskdrop"
-
-pytestmark = [
-    pytest.mark.full,
-    pytest.mark.skipif(not LOG.is_dir(), reason=f"the deskdrop log is not at {LOG}"),
-]
 
 
+@pytest.mark.full
 def test_the_loop_runs_on_deskdrop_up_to_a_model_of_auc_0_735(spark: SparkSession, tmp_path: Path):
-    deployment = Deployment(str(REPOSITORY / "tests/usecases/deskdrop"), tmp_path, LOG)
+    deployment = Deployment(str(REPOSITORY / "tests/usecases/deskdrop"), tmp_path, demand_log())
     raw_log = import_raw_log(deployment)
     assert (72_312, ["2017-02-27", "2017-02-28"]) == (raw_log["rows"], raw_log["held_out"])
     span = raw_log["history"][0], raw_log["history"][-1]

@@ -17,6 +17,7 @@ from data_contracts.use_case import load_use_case
 from data_contracts.world.log import write_world
 from data_contracts.world.parameters import Parameters
 from tests.benchmarks.training_sets import import_training_set
+from tests.deskdrop_log import demand_log
 from tests.integration.sampled import training_set
 from tests.training_table import write_rows
 from training.models.names import MODELS
@@ -25,7 +26,6 @@ from training.train import Choices, train
 from training.trees import MOST_ROUNDS, PARAMETERS
 
 REPOSITORY = Path(__file__).parents[2]
-LOG = REPOSITORY.parent / "shared" / "data" / "deskdrop"
 CLICKS, WORLD = load_use_case("clicks"), load_use_case("world")
 DESKDROP = load_use_case(str(REPOSITORY / "tests/usecases/deskdrop"))
 
@@ -77,10 +77,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 @pytest.fixture(scope="module")
 def deskdrop(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """The training set of the real log, where that is at hand."""
-    if not LOG.is_dir():
-        pytest.skip(f"the deskdrop log is not at {LOG}")
+    log = demand_log()
     lake = Lake(tmp_path_factory.mktemp("deskdrop"), "deskdrop")
-    import_training_set(DESKDROP, lake, LOG)
+    import_training_set(DESKDROP, lake, log)
     return lake
 
 

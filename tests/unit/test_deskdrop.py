@@ -11,9 +11,9 @@ import pytest
 from data_contracts.clock import SECOND, day_of
 from data_contracts.record import Event, parse_record
 from data_contracts.use_case import UseCase, load_use_case
+from tests.deskdrop_log import ARCHIVE, demand_log
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-LOG = CHECKOUT.parent / "shared/data/deskdrop/users_interactions.csv.zip"
 
 ROW = {
     "timestamp": "1465413032",
@@ -34,9 +34,8 @@ def use_case() -> UseCase:
 
 @pytest.fixture(scope="module")
 def events(use_case: UseCase) -> list[Event]:
-    if not LOG.is_file():
-        pytest.skip(f"the Deskdrop log is not part of the project and not at {LOG}")
-    with zipfile.ZipFile(LOG) as archive, archive.open(archive.namelist()[0]) as member:
+    demand_log()
+    with zipfile.ZipFile(ARCHIVE) as archive, archive.open(archive.namelist()[0]) as member:
         rows = csv.DictReader(io.TextIOWrapper(member, "utf-8", newline=""))
         return [
             parse_record(use_case.contract, json.dumps(event).encode())
