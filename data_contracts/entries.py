@@ -25,6 +25,8 @@ class Entries(ABC):
     reduce: ClassVar[Reduce | None] = None
     newest: ClassVar[bool] = False
     """Keeps the last entries in order instead of the first."""
+    by_tie: ClassVar[bool] = False
+    """Needs the tie of every event, also of one whose time no other shares."""
 
     @property
     def width(self) -> int:
@@ -63,6 +65,7 @@ class Sampled(Entries):
     """
 
     identity = 2
+    by_tie = True
 
     def rows(self, events: Events, values: np.ndarray, at: np.ndarray) -> np.ndarray:
         return np.column_stack([events.tie[at], values[at]])

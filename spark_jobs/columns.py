@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from data_contracts.accumulators import TIME, Events, code
 from data_contracts.features import FeatureGroup
+from data_contracts.point_in_time import Timeline
 from data_contracts.tiles import Rows, raw_rows
 from spark_jobs.keys import key_array
 
@@ -43,12 +44,13 @@ def to_events(
 ) -> Events:
     """The table's events as those groups lift them; `time` names the column of their times.
 
-    With `tied` (bool[n]) only those events are told apart from others of their time.
+    With `tied` (bool[n]) only those events have a tie, unless a group needs the tie of each.
     """
     filters, values = used_fields(groups)
     ties = np.zeros(len(events), np.int64)
-    if any(group.entries for group in groups):
-        tied = np.ones(len(events), dtype=bool) if tied is None else tied
+    if entries := [part for group in groups for part in group.entries]:
+        if tied is None or any(part.by_tie for part in entries):
+            tied = np.ones(len(events), dtype=bool)
         ties[tied] = _codes(events["event_id"].filter(pa.array(tied)))
     return Events(
         time=micros(events[time]),
@@ -56,6 +58,14 @@ def to_events(
         text={f: _texts(events[f]) for f in filters},
         number={f: _numbers(events[f]) for f in values},
     )
+
+
+def queried_events(
+    group: FeatureGroup, keys: np.ndarray, events: pa.Table, time: str = TIME
+) -> Events:
+    """The events of `keys` int64[n] as `window_states` reads them: only those that share key and
+    time have a tie, for strings take long to hash."""
+    return to_events([group], events, time, Timeline(keys, micros(events[time])).tied())
 
 
 def keyed_rows(group: FeatureGroup, events: pa.Table) -> tuple[list[str], Rows]:

@@ -11,8 +11,8 @@ from pyspark.sql.types import DoubleType, StructField, StructType
 
 from data_contracts.as_known import as_known
 from data_contracts.features import FeatureGroup
-from data_contracts.point_in_time import Timeline, window_states
-from spark_jobs.columns import codes, micros, to_events, used_fields
+from data_contracts.point_in_time import window_states
+from spark_jobs.columns import codes, micros, queried_events, used_fields
 from spark_jobs.keys import key_column
 from spark_jobs.visibility import KNOWN_AT
 
@@ -97,7 +97,7 @@ def _features(
     known = np.asarray(keys.is_valid()) & np.asarray(times.is_valid())
     asked = np.where(known, asked, len(names))
     q = micros(times)
-    events = to_events([group], facts, "at", Timeline(key, micros(facts["at"])).tied())
+    events = queried_events(group, key, facts, "at")
     if KNOWN_AT in facts.column_names:
         return as_known(group, key, events, micros(facts[KNOWN_AT]), asked, q)
     if limits is None:

@@ -22,7 +22,7 @@ from data_contracts.states import State, decode, encode, idle_keys, read
 from data_contracts.use_case import UseCase
 from spark_jobs.admission import Admission
 from spark_jobs.attributes import filled
-from spark_jobs.columns import arrivals, codes, to_events, with_key
+from spark_jobs.columns import arrivals, codes, queried_events, with_key
 from spark_jobs.folding import base_rows, forgets_nothing, horizon
 from spark_jobs.gate import judge
 from spark_jobs.materialize import merged_states
@@ -284,7 +284,8 @@ class MemoryRehearsal:
         asked = np.repeat(index[len(events) :], len(q))
         moments = np.tile(np.array(q, np.int64), len(keys))
         own = index[: len(events)]
-        seen = point_in_time.window_states(group, own, to_events([group], events), asked, moments)
+        read_as = queried_events(group, own, events)
+        seen = point_in_time.window_states(group, own, read_as, asked, moments)
         return group.finalize(seen, moments).reshape(len(keys), len(q), -1)
 
     def gate(self, records: Sequence[Record]) -> pa.Table:
