@@ -15,6 +15,9 @@ _HEAD = 2
 Offset = dict[str, dict[str, int]]
 """File name -> bytes and lines consumed."""
 
+Offsets = dict[int, tuple[int, int]]
+"""Kafka partition -> its offset at the lake's very first batch, and the one to be taken next."""
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -26,7 +29,11 @@ class Epoch:
     start: Offset = field(default_factory=Offset)
     """Where the epoch begins to read: all lines before stand in a table."""
     beyond: Mapping[str, list[int]] = field(default_factory=dict[str, list[int]])
-    """File name -> lines after its start that stand in a table all the same."""
+    """Origin -> lines after its start that stand in a table all the same."""
+    topic: str | None = None
+    """The Kafka topic; None where the lake has none, or an older build began it."""
+    offsets: Offsets = field(default_factory=Offsets)
+    """Where its partitions began, and where the epoch begins: one that is not here, at 0."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,7 @@ class Consumed:
 
     seq: int = 0
     bytes: Mapping[str, int] = field(default_factory=dict[str, int])
-    offsets: Mapping[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
-    """Kafka partition -> its offset at the very first batch, and the one to be taken next."""
+    offsets: Offsets = field(default_factory=Offsets)
     topic: str | None = None
     """The Kafka topic of those partitions."""
 
@@ -50,13 +56,17 @@ def checkpoint_of(lake: Lake) -> Path:
 
 
 def epoch_file(lake: Lake) -> Path:
-    """Where the epoch is kept, beside the checkpoint; no file in the first."""
+    """Where the epoch is kept, beside the checkpoint; the first has a file only with a topic."""
     return lake.stream / "epoch.json"
 
 
 def read_epoch(path: Path) -> Epoch:
     """The epoch in that file; the first where there is none."""
-    return Epoch(**json.loads(path.read_text("utf-8"))) if path.exists() else Epoch()
+    if not path.exists():
+        return Epoch()
+    said = json.loads(path.read_text("utf-8"))
+    offsets = {int(partition): tuple(at) for partition, at in said.get("offsets", {}).items()}
+    return Epoch(**{**said, "offsets": offsets})
 
 
 def write_epoch(path: Path, epoch: Epoch) -> None:
@@ -69,34 +79,42 @@ def consumed(lake: Lake) -> Consumed:
     epoch = read_epoch(epoch_file(lake))
     batch = _newest(lake, "commits")
     if batch is None:
-        return Consumed(epoch.seq, {name: at["bytes"] for name, at in epoch.start.items()})
+        start = {name: at["bytes"] for name, at in epoch.start.items()}
+        return Consumed(epoch.seq, start, epoch.offsets, epoch.topic)
     path = checkpoint_of(lake) / "offsets" / str(batch)
     try:
         landing, *kafka = path.read_text("utf-8").splitlines()[_HEAD:]
         files = {name: int(at["bytes"]) for name, at in _offset(landing).items()}
-        topics = {name: _numbers(at) for name, at in _offset(*kafka).items()}
-        first = {name: _numbers(at) for name, at in _first_offsets(lake, kafka).items()}
+        topic, taken = next(iter(_offset(*kafka).items()), (None, {}))
+        first = {partition: at for partition, (at, _) in epoch.offsets.items()}
+        if topic and not epoch.topic:
+            first = _first_offsets(lake, topic)
         offsets = {
-            partition: (first[topic].get(partition, 0), offset)
-            for topic, partitions in topics.items()
-            for partition, offset in partitions.items()
+            partition: (first.get(partition, 0), at) for partition, at in _numbers(taken).items()
         }
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: gives no offset of the landing log ({error}): restore the checkpoint"
         ) from error
-    return Consumed(epoch.seq + batch + 1, files, offsets, next(iter(topics), None))
+    return Consumed(epoch.seq + batch + 1, files, offsets, topic)
 
 
 def consumed_of_sources(lake: Lake) -> Consumed:
     """As `consumed`; ValueError where the lake was begun with another topic than it has now."""
-    found, named = consumed(lake), lake.kafka.topic if lake.kafka else None
-    if found.seq and found.topic != named:
+    found = consumed(lake)
+    if found.seq or found.topic:
+        check_topic(lake, found.topic)
+    return found
+
+
+def check_topic(lake: Lake, begun_with: str | None) -> None:
+    """ValueError where the lake, begun with that topic, has another one now."""
+    named = lake.kafka.topic if lake.kafka else None
+    if begun_with != named:
         raise ValueError(
-            f"{checkpoint_of(lake)}: was begun with {_said(found.topic)}, not with {_said(named)}: "
+            f"{checkpoint_of(lake)}: was begun with {_said(begun_with)}, not with {_said(named)}: "
             "name that one (--kafka, HEADRACE_KAFKA), or start from an empty root"
         )
-    return found
 
 
 def planned_seq(lake: Lake) -> int:
@@ -115,12 +133,10 @@ def _offset(*line: str) -> dict[str, Any]:
     return {} if line in ((), ("-",)) else json.loads(*line)
 
 
-def _first_offsets(lake: Lake, kafka: list[str]) -> dict[str, Any]:
-    """What Spark noted of the topic before its first batch; no such thing without a topic."""
-    if not kafka:
-        return {}
+def _first_offsets(lake: Lake, topic: str) -> dict[int, int]:
+    """What Spark noted of the topic before its first batch."""
     path = checkpoint_of(lake) / "sources" / "1" / "0"
-    return _offset(path.read_text("utf-8").splitlines()[-1])
+    return _numbers(_offset(path.read_text("utf-8").splitlines()[-1])[topic])
 
 
 def _numbers(partitions: dict[str, int]) -> dict[int, int]:

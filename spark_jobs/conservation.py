@@ -65,10 +65,10 @@ def conservation(spark: SparkSession, lake: Lake) -> Conservation:
     """
     upto = consumed_of_sources(lake)
     source = {name: _lines(lake.landing / name, size) for name, size in upto.bytes.items()}
-    ended = _ended(spark, lake, upto.seq, _ahead(lake, source))
-    planned = planned_seq(lake)
     partitions = _partitions(spark, lake)
     source |= _taken(lake, partitions, upto)
+    ended = _ended(spark, lake, upto.seq, _ahead(lake, source))
+    planned = planned_seq(lake)
     whole = {
         row["origin"]: (row["first"], row["last"] + 1)
         for row in ended
@@ -148,7 +148,7 @@ def _ahead(lake: Lake, source: Mapping[str, Span | None]) -> list[tuple[str, int
     """(origin, line) of records that an earlier epoch left in a table, not consumed in this yet."""
     beyond = read_epoch(epoch_file(lake)).beyond
     every = ((name, line) for name, lines in beyond.items() for line in lines)
-    return [(name, line) for name, line in every if line >= (source.get(name) or (1, 1))[1]]
+    return [(name, line) for name, line in every if line >= (source.get(name) or (0, 0))[1]]
 
 
 def _ended(

@@ -1,23 +1,27 @@
 """A new epoch: the stream goes on without its checkpoint, and counts nothing twice.
 
-What a lost checkpoint knew is found again in the tables: which lines of which file they hold. The
-new one begins after the last line up to which each file is recorded whole; of a batch that died
-between its tables, the lines that one of them holds are skipped when they come again.
+What a lost checkpoint knew is found again in the tables: which lines of which file, and which
+offsets of which partition, they hold. The new one begins after the last up to which each is
+recorded whole; of a batch that died between its tables, what one of them holds is skipped when it
+comes again. Only the offset at which a partition began is in no table: the epoch keeps it.
 """
 
-from collections.abc import Iterator
-from functools import reduce
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as sf
 
+from data_contracts.kafka import KafkaTopic
 from data_contracts.lake import Lake
 from data_contracts.use_case import UseCase
 from spark_jobs.batch_start import begun_file, last_begun
 from spark_jobs.checkpoint import (
+    Consumed,
     Epoch,
-    Offset,
+    Offsets,
+    check_topic,
     checkpoint_of,
     epoch_file,
     holds_batches,
@@ -25,35 +29,48 @@ from spark_jobs.checkpoint import (
     read_epoch,
     write_epoch,
 )
+from spark_jobs.kafka import check_held, held
 from spark_jobs.lake_lease import lake_lease
 from spark_jobs.tables import exists, load, newest_seq
 from spark_jobs.view_keeper import forget_states
 
 _BLOCK = 1 << 20
-_FILES_ONLY = (
-    "{}: a new epoch begins with files only: restore the checkpoint, or start from an empty root"
-)
 
 
 def check_checkpoint(spark: SparkSession, lake: Lake) -> None:
     """ValueError where a batch began that the checkpoint never planned: it is gone, or an older one
     was put in its place, and would cut new batches under seqs that are taken."""
     planned = planned_seq(lake)
-    held = {path: newest_seq(spark, path) for path in _written(spark, lake)}
+    seqs = {path: newest_seq(spark, path) for path in _written(spark, lake)}
     if (begun := last_begun(lake)) is not None:
         # It may have come into the online store and died before its append.
-        held[begun_file(lake)] = begun.seq
-    newest = max(held, key=held.__getitem__, default=None)
-    if newest is None or held[newest] <= planned:
+        seqs[begun_file(lake)] = begun.seq
+    newest = max(seqs, key=seqs.__getitem__, default=None)
+    if newest is None or seqs[newest] <= planned:
         return
     wrong, away = f"gone, but {newest} holds batches that it counted", ""
     if holds_batches(lake):
-        wrong = f"has planned batches up to {planned}, and {newest} holds batch {held[newest]}"
+        wrong = f"has planned batches up to {planned}, and {newest} holds batch {seqs[newest]}"
         away = "move this one away and "
-    anew = f"{away}start another with `headrace ingest --new-epoch`"
-    if lake.kafka:
-        anew = f"start from an empty root, since no new epoch begins with {lake.kafka}"
-    raise ValueError(f"{checkpoint_of(lake)}: {wrong}: restore the newest checkpoint, or {anew}")
+    raise ValueError(
+        f"{checkpoint_of(lake)}: {wrong}: restore the newest checkpoint, or {away}start another "
+        "with `headrace ingest --new-epoch`"
+    )
+
+
+def begin_topic(spark: SparkSession, lake: Lake, topic: KafkaTopic, upto: Consumed) -> Epoch:
+    """The epoch, which keeps where the partitions of its topic began from the first start on.
+
+    Raises as `kafka.held` does.
+    """
+    epoch = read_epoch(epoch_file(lake))
+    if epoch.topic is None:
+        first = {partition: at for partition, (at, _) in upto.offsets.items()}
+        first = first or {partition: span.begin for partition, span in held(spark, topic).items()}
+        offsets = {partition: (at, at) for partition, at in first.items()}
+        epoch = replace(epoch, topic=topic.topic, offsets=offsets)
+        write_epoch(epoch_file(lake), epoch)
+    return epoch
 
 
 def begin_epoch(spark: SparkSession, use_case: UseCase, lake: Lake) -> Epoch:
@@ -61,10 +78,8 @@ def begin_epoch(spark: SparkSession, use_case: UseCase, lake: Lake) -> Epoch:
     it may hold a batch that died before its append.
 
     ValueError where there is a checkpoint, where a file lacks lines that the tables hold, or where
-    the lake takes a Kafka topic too: its offsets cannot be found again.
+    the topic is not the one that the lake was begun with. Raises as `check_held` does, too.
     """
-    if lake.kafka:
-        raise ValueError(_FILES_ONLY.format(lake.kafka))
     with lake_lease(lake):
         if checkpoint_of(lake).exists():
             raise ValueError(
@@ -75,10 +90,22 @@ def begin_epoch(spark: SparkSession, use_case: UseCase, lake: Lake) -> Epoch:
         written = _written(spark, lake)
         newest = max([last.seq, *(newest_seq(spark, path) for path in written)])
         begun = last_begun(lake)
-        start, beyond = _recorded(spark, lake, written) if written else ({}, {})
+        lines = _recorded(spark, written, last)
+        whole = _whole(lines)
+        topics = (origin.partition("/")[0] for origin in whole if "/" in origin)
+        topic = last.topic or next(topics, None)
+        check_topic(lake, topic)
+        offsets = _offsets(last, whole)
+        if lake.kafka:
+            check_held(spark, lake.kafka, offsets)
+        start = {
+            name: {"bytes": _end_of(lake.landing / name, count), "lines": count}
+            for name, count in whole.items()
+            if count and "/" not in name
+        }
         # The batch that died last may have been read online under the next seq.
         taken = max(newest + 1, begun.seq if begun else 0)
-        epoch = Epoch(last.number + 1, taken, start, beyond)
+        epoch = Epoch(last.number + 1, taken, start, _beyond(lines), topic, offsets)
         forget_states(use_case, lake)
         write_epoch(epoch_file(lake), epoch)
         return epoch
@@ -89,26 +116,43 @@ def _written(spark: SparkSession, lake: Lake) -> list[Path]:
     return [path for path in tables if exists(spark, path)]
 
 
-def _recorded(
-    spark: SparkSession, lake: Lake, tables: list[Path]
-) -> tuple[Offset, dict[str, list[int]]]:
-    """Where each file is recorded up to without a gap, and the recorded lines beyond."""
-    frames = [load(spark, path).select("origin", "line") for path in tables]
-    lines = reduce(DataFrame.unionByName, frames).distinct()
-    # A file's name has no slash, `topic/partition` has one.
-    if (taken := lines.where(sf.col("origin").contains("/")).first()) is not None:
-        raise ValueError(_FILES_ONLY.format(taken["origin"]))
+def _recorded(spark: SparkSession, tables: list[Path], last: Epoch) -> DataFrame:
+    """Every `origin` and `line` of the tables, and whether it is recorded `whole` up to there."""
+    begun = [(f"{last.topic}/{partition}", first) for partition, (first, _) in last.offsets.items()]
+    first = spark.createDataFrame(begun, "origin string, first bigint")
+    lines = spark.createDataFrame([], "origin string, line bigint")
+    for path in tables:
+        lines = lines.unionByName(load(spark, path).select("origin", "line"))
+    lines = lines.distinct().join(sf.broadcast(first), "origin", "left")
     nth = sf.row_number().over(Window.partitionBy("origin").orderBy("line"))
-    lines = lines.withColumn("whole", sf.col("line") == nth)
+    # A file's name has no slash, `topic/partition` has one.
+    from_0 = sf.coalesce("first", sf.when(sf.col("origin").contains("/"), 0).otherwise(1))
+    return lines.select("origin", "line", (sf.col("line") == from_0 + nth - 1).alias("whole"))
+
+
+def _whole(lines: DataFrame) -> dict[str, int]:
+    """Origin -> how many of its records are recorded without a gap."""
+    counted = lines.groupBy("origin").agg(sf.count_if("whole").alias("lines"))
+    return {row["origin"]: row["lines"] for row in counted.collect()}
+
+
+def _beyond(lines: DataFrame) -> dict[str, list[int]]:
+    """Origin -> its recorded lines after a gap."""
     beyond: dict[str, list[int]] = {}
     for row in lines.where("NOT whole").orderBy("origin", "line").toLocalIterator():
         beyond.setdefault(row["origin"], []).append(row["line"])
-    counted = lines.groupBy("origin").agg(sf.count_if("whole").alias("lines")).where("lines > 0")
-    start = {
-        origin: {"bytes": _end_of(lake.landing / origin, count), "lines": count}
-        for origin, count in counted.collect()
-    }
-    return start, beyond
+    return beyond
+
+
+def _offsets(last: Epoch, whole: Mapping[str, int]) -> Offsets:
+    """Where the topic's partitions began, and up to where each is recorded without a gap."""
+    offsets = {partition: (first, first) for partition, (first, _) in last.offsets.items()}
+    for origin, count in whole.items():
+        _, of_topic, partition = origin.partition("/")
+        if of_topic:
+            first, _ = offsets.get(int(partition), (0, 0))
+            offsets[int(partition)] = first, first + count
+    return offsets
 
 
 def _end_of(path: Path, lines: int) -> int:

@@ -1,5 +1,6 @@
 """A Kafka topic as a streaming source, and what its broker says of it."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -34,20 +35,26 @@ class BrokerSilent(RuntimeError):
 
 
 def kafka_records(
-    spark: SparkSession, topic: KafkaTopic, max_records: int = MAX_BATCH_RECORDS
+    spark: SparkSession,
+    topic: KafkaTopic,
+    offsets: Mapping[int, tuple[int, int]],
+    max_records: int = MAX_BATCH_RECORDS,
 ) -> DataFrame:
-    """The topic from its beginning as a streaming frame `schemas.RAW`, with `arrived` (µs).
+    """The topic, from where the `offsets` of an epoch begin to read, as a streaming frame
+    `schemas.RAW`, with `arrived` (µs).
 
     `arrived` is the record's Kafka timestamp, null where it has none: a producer may have set it,
     so that it is to be held against a clock (`arrived_by`). Of a payload above `MAX_BYTES`, refused
     unread, one byte more than that is taken, and its `size` told.
     """
+    # Spark wants each partition named, and goes by it only before the first batch of a checkpoint.
+    start = {partition: offsets.get(partition, (0, 0))[1] for partition in held(spark, topic)}
     options = {
         "kafka.bootstrap.servers": topic.servers,
         "kafka.request.timeout.ms": PATIENCE_MS,
         "kafka.default.api.timeout.ms": 2 * PATIENCE_MS,
         "subscribe": topic.topic,
-        "startingOffsets": "earliest",
+        "startingOffsets": json.dumps({topic.topic: start}),
         "failOnDataLoss": True,
         "maxOffsetsPerTrigger": max_records,
         "maxRecordsPerPartition": MAX_TASK_RECORDS,

@@ -35,7 +35,7 @@ from spark_jobs.checkpoint import (
     read_epoch,
 )
 from spark_jobs.conservation import waiting
-from spark_jobs.epochs import check_checkpoint
+from spark_jobs.epochs import begin_topic, check_checkpoint
 from spark_jobs.events import check_fields
 from spark_jobs.feature_store import OnlineStates
 from spark_jobs.gate import with_verdict
@@ -71,6 +71,7 @@ class MicroBatches:
         self.failure: Exception | None = None
         """What ended the query."""
         self._epoch = read_epoch(epoch_file(lake))
+        self._beyond = {origin: {*lines} for origin, lines in self._epoch.beyond.items()}
         self._spark = spark
         self._use_case = use_case
         self._lake = lake
@@ -137,11 +138,10 @@ class MicroBatches:
 
     def _not_recorded(self, gated: pa.Table) -> pa.Table:
         """Without the records that an earlier epoch left in a table already."""
-        beyond = self._epoch.beyond
-        if not beyond:
+        if not self._beyond:
             return gated
         places = zip(gated["origin"].to_pylist(), gated["line"].to_pylist(), strict=True)
-        fresh = [line not in beyond.get(origin, ()) for origin, line in places]
+        fresh = [line not in self._beyond.get(origin, ()) for origin, line in places]
         return gated.filter(pa.array(fresh, pa.bool_()))
 
 
@@ -247,7 +247,8 @@ def _writer(
             raw = _landed(spark, lake, max_batch_bytes)
             if lake.kafka:
                 check_held(spark, lake.kafka, upto.offsets)
-                records = kafka_records(spark, lake.kafka, max_batch_records)
+                start = begin_topic(spark, lake, lake.kafka, upto).offsets
+                records = kafka_records(spark, lake.kafka, start, max_batch_records)
                 raw = raw.unionByName(records, allowMissingColumns=True)
             writer = raw.writeStream.foreachBatch(batches.process)
             yield writer.option("checkpointLocation", str(checkpoint_of(lake))), batches

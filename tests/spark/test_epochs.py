@@ -162,7 +162,7 @@ def test_an_older_checkpoint_is_refused_before_a_record_is_skipped(
     with pytest.raises(ValueError, match=f"{said}, or move this one away and start .*--new-epoch"):
         ingest_available(spark, clicks, lake)
     topic = replace(lake, kafka=KafkaTopic("127.0.0.1:1", "shop"))
-    with pytest.raises(ValueError, match=f"{said}, or start from an empty root"):
+    with pytest.raises(ValueError, match=f"{said}, or move this one away and start .*--new-epoch"):
         ingest_available(spark, clicks, topic)
     assert before == recorded(spark, lake)
 
@@ -182,9 +182,13 @@ def test_a_file_that_lacks_lines_of_the_tables_is_named(
         ingest_available(spark, clicks, lost)
 
 
-def test_a_lake_that_took_a_topic_begins_no_epoch_whether_or_not_it_is_named(
+def test_a_lake_begins_no_epoch_with_another_topic_than_its_own(
     spark: SparkSession, clicks: UseCase, lost: Lake
 ) -> None:
+    topic = replace(lost, kafka=KafkaTopic("127.0.0.1:1", "other"))
+    with pytest.raises(ValueError, match="was begun with no Kafka topic, not with the Kafka topic"):
+        begin_epoch(spark, clicks, topic)
     DeltaTable.forPath(spark, str(lost.duplicates)).update(set={"origin": "'shop/0'"})
-    with pytest.raises(ValueError, match=r"^shop/0: a new epoch begins with files only"):
-        begin_epoch(spark, clicks, lost)
+    for lake in (lost, topic):
+        with pytest.raises(ValueError, match="was begun with the Kafka topic shop, not with"):
+            begin_epoch(spark, clicks, lake)

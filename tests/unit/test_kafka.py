@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 
@@ -10,7 +11,16 @@ from data_contracts.clock import HOUR
 from data_contracts.kafka import KafkaTopic
 from data_contracts.lake import Lake
 from data_contracts.use_case import load_use_case
-from spark_jobs.checkpoint import Consumed, checkpoint_of, consumed, consumed_of_sources
+from spark_jobs.checkpoint import (
+    Consumed,
+    Epoch,
+    checkpoint_of,
+    consumed,
+    consumed_of_sources,
+    epoch_file,
+    read_epoch,
+    write_epoch,
+)
 from spark_jobs.conservation import _taken
 from spark_jobs.gate import judge
 from spark_jobs.kafka import Held
@@ -92,6 +102,22 @@ def test_the_checkpoint_says_where_each_partition_began_and_goes_on(begun: Lake)
     expected = Consumed(3, {"f.jsonl": 9}, {0: (5, 8), 1: (0, 4)}, "shop.events")
     assert expected == consumed_of_sources(begun)
     assert expected == consumed(replace(begun, kafka=None))
+
+
+def test_what_the_epoch_keeps_of_the_topic_outlives_the_checkpoint(begun: Lake) -> None:
+    """Spark notes where a checkpoint began, the epoch where the lake did."""
+    kept = Epoch(1, 3, topic="shop.events", offsets={0: (2, 5), 2: (1, 1)})
+    write_epoch(epoch_file(begun), kept)
+    assert kept == read_epoch(epoch_file(begun))
+    expected = Consumed(6, {"f.jsonl": 9}, {0: (2, 8), 1: (0, 4)}, "shop.events")
+    assert expected == consumed_of_sources(begun)
+    rmtree(checkpoint_of(begun))
+    assert Consumed(3, {}, {0: (2, 5), 2: (1, 1)}, "shop.events") == consumed_of_sources(begun)
+    write_epoch(epoch_file(begun), replace(kept, number=0, seq=0))
+    with pytest.raises(
+        ValueError, match=r"was begun with the Kafka topic shop\.events, not with no"
+    ):
+        consumed_of_sources(replace(begun, kafka=None))
 
 
 @pytest.mark.parametrize("topic", [None, KafkaTopic("a:9092", "other")])
