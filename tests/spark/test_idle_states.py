@@ -13,11 +13,12 @@ from data_contracts.states import read
 from data_contracts.use_case import UseCase
 from data_contracts.views import View, ViewRegistry
 from data_contracts.windows import Lifetime, Sliding
+from spark_jobs import idle_states
 from spark_jobs.feature_store import OnlineStates
-from spark_jobs.idle_states import expiring, keep_quiet
+from spark_jobs.idle_states import expiring, keep_quiet, quiet_file, removing
 from spark_jobs.maintenance import maintain
 from spark_jobs.stream import ingest_available, running_stream
-from tests.spark.lakes import ARRIVAL, NOON, impression, land_at, to_file, typed
+from tests.spark.lakes import ARRIVAL, NOON, copy_of, impression, land_at, to_file, typed
 
 
 @pytest.fixture
@@ -31,6 +32,15 @@ def use_case(clicks: UseCase) -> UseCase:
 def landed(lake: Lake, number: int, *events: dict[str, object]) -> list[dict[str, object]]:
     land_at(lake, to_file(lake.root / f"{number}.jsonl", events), at=ARRIVAL + number)
     return [*events]
+
+
+def ahead_of_its_arrival(use_case: UseCase) -> tuple[dict[str, object], int]:
+    """An event that was stamped ahead of its arrival (µs), and beyond a midnight."""
+    midnight = NOON + DAY // 2
+    ahead = use_case.contract.max_future_skew // 2
+    arrived = midnight - ahead
+    event = impression("ahead", midnight + ahead - SECOND, arrived_at=format_time(arrived))
+    return event, arrived
 
 
 def held(use_case: UseCase, lake: Lake) -> set[str]:
@@ -87,15 +97,41 @@ def test_states_of_a_view_whose_windows_reach_beyond_the_ttl_of_today_leave_in_t
     assert {"i1"} == set(OnlineStates(use_case, lake).packed(lasting, ["i1"]))
 
 
+def ttl_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(idle_states, "expiring", lambda use_case, lake: [])
+
+
+def ttl_alone(patch: pytest.MonkeyPatch) -> None:
+    """A quiet key leaves the store, whatever a window still reaches of it."""
+    patch.setattr(idle_states, "idle_keys", lambda group, states, as_of: [*states])
+
+
+def test_a_fault_in_the_ttl_shows_in_what_the_store_holds(
+    spark: SparkSession, use_case: UseCase, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event, arrived = ahead_of_its_arrival(use_case)
+    landed(lake, 0, impression("old", NOON - 5 * DAY, item="i0"), event)
+    ingest_available(spark, use_case, lake)
+    left: list[set[str]] = []
+    for n, plant in enumerate((None, ttl_ignored, ttl_alone)):
+        own = copy_of(lake, lake.root.with_name(f"{n}"))
+        with monkeypatch.context() as patch:
+            if plant:
+                plant(patch)
+            keep_quiet(spark, use_case, own, 1, arrived + 2 * DAY)
+            online = OnlineStates(use_case, own)
+            for view in ViewRegistry(own).views().values():
+                if quiet_file(own, view.name).exists():
+                    list(removing(own, online, view))
+        left.append(held(use_case, own))
+    assert [{"i1"}, {"i0", "i1"}, set()] == left
+
+
 @pytest.mark.full
 def test_a_quiet_key_that_a_window_still_reaches_is_looked_at_again(
     spark: SparkSession, use_case: UseCase, lake: Lake
 ) -> None:
-    """Its event was stamped ahead of its arrival, and beyond a midnight."""
-    midnight = NOON + DAY // 2
-    ahead = use_case.contract.max_future_skew // 2
-    arrived = midnight - ahead
-    event = impression("ahead", midnight + ahead - SECOND, arrived_at=format_time(arrived))
+    event, arrived = ahead_of_its_arrival(use_case)
     landed(lake, 0, event)
     ingest_available(spark, use_case, lake)
     found: list[tuple[int, set[str]]] = []
