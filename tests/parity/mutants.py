@@ -19,8 +19,8 @@ from data_contracts import (
 from data_contracts.accumulators import Decayed
 from data_contracts.clock import DAY, MINUTE
 from data_contracts.features import FeatureGroup
-from data_contracts.windows import RAW, Sliding, Tumbling
-from spark_jobs import rehearsal, seen_events, writer
+from data_contracts.windows import HOPS, Sliding, Tumbling
+from spark_jobs import columns, rehearsal, seen_events, writer
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 MUTANTS: dict[str, Patch] = {}
@@ -53,7 +53,7 @@ def tail_not_cut_at_a_hop(patch: pytest.MonkeyPatch) -> None:
 
 
 @mutant
-def ttl_ignored(patch: pytest.MonkeyPatch) -> None:
+def all_that_a_state_holds(patch: pytest.MonkeyPatch) -> None:
     """A read takes all that a state still holds, although its time is over."""
 
     def endless(original: Any) -> Any:
@@ -125,15 +125,19 @@ def pending_folded_early(patch: pytest.MonkeyPatch) -> None:
 
 
 @mutant
-def pending_never_folded(patch: pytest.MonkeyPatch) -> None:
-    """Raw events are kept, but expire as if they had been folded."""
-    wrapped(patch, states, "fold", lambda f: lambda g, rows, at: f(g, rows, at - 10 * MINUTE))
-    wrapped(
-        patch,
-        tiles,
-        "_of",
-        lambda f: lambda w, t: f(w, t) & ((t[:, 1] != RAW) | (t[:, 2] % 2 == 0)),
-    )
+def event_pending_from_its_tile_on(patch: pytest.MonkeyPatch) -> None:
+    """A raw event stands where a tile of 10 s with it would begin."""
+
+    def early(original: Any) -> Any:
+        def raw_rows(group: FeatureGroup, keys: Any, events: Any) -> Any:
+            rows = original(group, keys, events)
+            for table in rows.tables:
+                table[:, tiles.START] -= table[:, tiles.START] % HOPS[0]
+            return rows
+
+        return raw_rows
+
+    wrapped(patch, columns, "raw_rows", early)
 
 
 @mutant
@@ -151,6 +155,7 @@ def wrong_tie(patch: pytest.MonkeyPatch) -> None:
 
 @mutant
 def lost_session_bridge(patch: pytest.MonkeyPatch) -> None:
+    """Neither a merge joins segments nor the reader, who alone would make up for it."""
     patch.setattr(tiles, "_joined", lambda group, window, rows: rows)
     wrapped(patch, tiles, "session_starts", lambda f: lambda w, gap, *rest: f(w, gap // 100, *rest))
 

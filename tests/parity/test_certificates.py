@@ -11,6 +11,7 @@ from data_contracts.derived import Derived
 from data_contracts.use_case import load_use_case
 from data_contracts.views import digests_of
 from data_contracts.windows import Sliding, Window
+from spark_jobs.proof import ENGINES
 
 HERE = Path(__file__).parent
 KINDS = str(HERE.parent / "usecases/kinds")
@@ -35,15 +36,19 @@ def test_a_certificate_is_of_these_definitions_and_holds(name: str, reference: s
     assert (use_case.name, use_case.declared.simulated) == (found["use_case"], found["simulated"])
     declared = digests_of(use_case.groups)
     assert declared == found["feature_digests"], "prove these definitions: `headrace parity`"
-    assert (200, 0, True) == (found["schedules"], found["mismatches"], found["holds"])
+    assert (200, 0, True, None) == tuple(
+        found[name] for name in ("schedules", "mismatches", "holds", "counterexample")
+    )
+    assert ({*declared}, [*ENGINES]) == ({*found["features"]}, found["engines"])
     assert "false" == found["code"]["dirty"], "prove it anew on a commit"
     assert (
         100_000 <= found["compared"] == sum(each["compared"] for each in found["features"].values())
     )
     reached = {name: found["thresholds"][name]["value"] for name in AT_LEAST}
     assert {} == {name: got for name, got in reached.items() if got < AT_LEAST[name]}
-    moved = {name: each for name, each in found["features"].items() if name not in found["unmoved"]}
-    assert {} == {name: each for name, each in moved.items() if each["non_default"] < 500}
+    often = {name: each["non_default"] for name, each in found["features"].items()}
+    assert round(sum(often.values()) / found["compared"], 4) == reached["non_default_share"]
+    assert {} == {name: times for name, times in often.items() if times < 500}
     assert f"0 of {found['compared']:,}" in " ".join(README.split())
 
 

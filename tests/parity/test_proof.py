@@ -133,7 +133,7 @@ def test_a_fault_planted_in_an_engine_is_found(
     plant: Patch, use_case: UseCase, log: Log, monkeypatch: pytest.MonkeyPatch, unshrunk: None
 ) -> None:
     plant(monkeypatch)
-    assert not prove(use_case, log, 40, seed=1).holds
+    assert prove(use_case, log, 40, seed=1).outcome.mismatches
 
 
 QUICK = "double_counted_replay"

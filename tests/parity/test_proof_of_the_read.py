@@ -88,7 +88,7 @@ def gone_on_with_what_was_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(online._Changes, "now", lambda self: (0, 0))
 
 
-READS = ("ttl_ignored", "tail_off_by_a_hop", "session_closed_a_moment_early")
+READS = ("all_that_a_state_holds", "tail_off_by_a_hop", "session_closed_a_moment_early")
 
 
 @pytest.mark.parametrize("plant", [*(MUTANTS[n] for n in READS), gone_on_with_what_was_kept])

@@ -68,4 +68,4 @@ def test_a_fault_in_folding_is_found(
 ) -> None:
     monkeypatch.setattr(proof, "shrunk", lambda use_case, schedule, mismatch, through: mismatch)
     plant(monkeypatch)
-    assert not prove(use_case, log, 20, seed=3).holds
+    assert prove(use_case, log, 20, seed=3).outcome.mismatches
