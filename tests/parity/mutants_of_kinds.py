@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data_contracts import aggregates, entries, tiles
+from data_contracts import aggregates, entries, sketches, tiles
 from data_contracts.accumulators import Source
+from data_contracts.aggregate import Ranked
 from data_contracts.derived import Difference, Rate
 from data_contracts.windows import Session
 from spark_jobs import attributes, columns
@@ -82,11 +83,21 @@ def ranks_of_a_register_added(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(entries.Registers, "reduce", "add")
 
 
+@breaks("sketch", "sketch_frequent")
+def only_tied_events_have_a_tie(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(entries.Sampled, "by_tie", False)
+
+
+@breaks("sketch", "sketch_frequent", OF_MANY)
+def the_largest_ties_sampled(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(entries.Sampled, "newest", True)
+
+
 @breaks("sketch", "sketch_median")
 def quantile_of_the_next_rank(patch: pytest.MonkeyPatch) -> None:
     """Where the rank falls on a value exactly, the value above it is taken."""
-    hair = aggregates.Fraction(1, 10**9)
-    wrapped(patch, aggregates, "Fraction", lambda f: lambda text: f(text) + hair)
+    hair = sketches.Fraction(1, 10**9)
+    wrapped(patch, sketches, "Fraction", lambda f: lambda text: f(text) + hair)
 
 
 @breaks("sketch", "sketch_median")
@@ -98,12 +109,14 @@ def bucket_by_a_whole_unit(patch: pytest.MonkeyPatch) -> None:
 
 @breaks("user", "user_top_categories")
 def tie_to_the_larger_value(patch: pytest.MonkeyPatch) -> None:
-    def finalize(top: Any, state: Any, q: Any, default: float) -> Any:
-        rows = state[0][np.lexsort((-state[0][:, 1], -state[0][:, 2], state[0][:, 0]))]
-        values = aggregates._table(rows[:, :2], len(q), top.k, default, top.scale)
-        return np.column_stack([values, aggregates._table(rows, len(q), top.k, 0.0, 1)])
+    def turned(original: Any) -> Any:
+        def ranked(top: Any, counts: Any, n: int, default: float) -> Any:
+            values, sizes = original(top, counts * np.array([1, -1, 1]), n, -default)
+            return -values, sizes
 
-    patch.setattr(aggregates.TopK, "finalize", finalize)
+        return ranked
+
+    wrapped(patch, Ranked, "ranked", turned)
 
 
 @breaks("user", "user_items")

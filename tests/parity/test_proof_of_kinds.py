@@ -29,6 +29,7 @@ SHOWN_BY = {
     "newest_kept_by_arrival": "taste",
     "nulls_counted_as_zero": "taste",
     "expired_too_early": "user",
+    "stale_backfill": "user",
     "least_of_two_is_the_greatest": "user",
     "cap_of_one": "user",
     "pending_ignored": "fading",
