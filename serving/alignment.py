@@ -137,14 +137,16 @@ class Alignment:
         self._moves.promote(version, SHADOW, answers, actor=request.actor)
 
     def _demand_days(self) -> None:
+        otherwise = "or begin with --override: `headrace rollout plan` tells of each gate"
         try:
             found = self._expected()
+        except ValueError as error:
+            raise MoveRefused(f"{error}, {otherwise}") from error
+        try:
             if found is not None:
                 found.check()
         except ValueError as error:
-            raise RefusedForNow(
-                f"{error}, or begin with --override: `headrace rollout plan` tells of each gate"
-            ) from error
+            raise RefusedForNow(f"{error}, {otherwise}") from error
 
     def _aligned(self, plan: Plan) -> Plan:
         """Moves that were made beside the plan count only once the aliases have followed it."""

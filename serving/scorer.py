@@ -146,9 +146,10 @@ class Scorer:
             return Scores(done.answer, done.queue_ms, done.run_ms)
         edges = range(MAX_ROWS, len(ids), MAX_ROWS)
         parts = zip(np.split(ids, edges), np.split(dense, edges), strict=True)
-        runs = await asyncio.gather(*(self._batcher.ask(part, deadline, here) for part in parts))
-        scores = np.concatenate([run.answer for run in runs])
-        return Scores(scores, runs[0].queue_ms, sum(run.run_ms for run in runs))
+        # Not here: each part would be brief, and all of them together would hold the event loop.
+        runs = await asyncio.gather(*(self._batcher.ask(part, deadline) for part in parts))
+        scores, took = np.concatenate([run.answer for run in runs]), [run.run_ms for run in runs]
+        return Scores(scores, runs[-1].queue_ms - sum(took[:-1]), sum(took))
 
     async def close(self, grace: float = 0.0) -> None:
         """As `Batcher.close`."""

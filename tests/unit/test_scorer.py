@@ -139,7 +139,9 @@ def test_a_large_request_is_scored_in_runs_of_256_rows_and_others_come_between(
     async def scenario() -> list[np.ndarray]:
         scorer = Scorer(model)
         now, values = time.monotonic(), np.linspace(0, 1, 600, dtype=np.float32)[:, None]
-        large = asyncio.create_task(scorer.score(np.zeros((600, 1), np.int64), values, now + 60))
+        large = asyncio.create_task(
+            scorer.score(np.zeros((600, 1), np.int64), values, now + 60, here=True)
+        )
         small = asyncio.create_task(scorer.score(*row(0.25), now + 30))
         found = [(await task).values for task in (large, small)]
         await scorer.close()
