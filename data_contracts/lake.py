@@ -139,6 +139,11 @@ class Lake:
         return self.root / "keys.json"
 
     @property
+    def quotas(self) -> Path:
+        """SQLite: requests that keys made in a UTC day."""
+        return self.root / "quotas.db"
+
+    @property
     def mlflow_uri(self) -> str:
         """Tracking and registry URI."""
         return f"sqlite:///{(self.root / 'mlflow' / 'mlflow.db').resolve()}"

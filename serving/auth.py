@@ -31,7 +31,7 @@ class Key:
     rate: float | None = None
     """Requests a second that one replica takes from it, in bursts of as many; any when None."""
     quota: int | None = None
-    """Requests that one replica takes from it in a UTC day; any when None."""
+    """Requests that all replicas take from it in a UTC day; any when None."""
 
 
 @dataclass(frozen=True)

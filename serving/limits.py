@@ -1,4 +1,4 @@
-"""How much one key may ask of a replica: a token bucket, and a quota of the day."""
+"""How much one key may ask: of a replica by a token bucket, of all by a quota of the day."""
 
 import math
 import time
@@ -8,18 +8,20 @@ from http import HTTPStatus
 from data_contracts.clock import DAY, Clock
 from serving.auth import Caller
 from serving.problem import Problem
+from serving.quotas import Quotas
 
 
 class RateLimits:
     """Counts what each key asked for; a key without limits costs nothing here."""
 
-    def __init__(self, clock: Clock, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Clock, quotas: Quotas, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._clock = clock
+        self.quotas = quotas
         self._monotonic = monotonic
         self._buckets: dict[str, tuple[float, float]] = {}
         """Key -> tokens left, and when that was."""
-        self._days: dict[str, tuple[int, int]] = {}
-        """Key -> UTC day, and requests of it."""
         self.refused = 0
 
     def take_rate(self, caller: Caller) -> None:
@@ -30,8 +32,10 @@ class RateLimits:
     def take_quota(self, caller: Caller) -> None:
         """Count one request that was let in: what is refused before costs nothing of the day.
         Problem 429 saying when the next one is taken."""
-        if caller.quota is not None:
-            self._of_the_day(caller.name, caller.quota)
+        if caller.quota is None or self.quotas.take(caller.name, caller.quota):
+            return
+        detail = f"key {caller.name!r}: its {caller.quota:,} requests of this UTC day are used up"
+        raise self._refused(detail, (DAY - self._clock.now() % DAY) / 1e6)
 
     def _of_the_second(self, name: str, rate: float) -> None:
         now, most = self._monotonic(), max(1.0, rate)
@@ -42,16 +46,6 @@ class RateLimits:
             detail = f"key {name!r}: more than {rate:g} requests a second"
             raise self._refused(detail, (1 - left) / rate)
         self._buckets[name] = left - 1.0, now
-
-    def _of_the_day(self, name: str, quota: int) -> None:
-        now = self._clock.now()
-        today = now // DAY
-        day, asked = self._days.get(name, (today, 0))
-        asked = asked if day == today else 0
-        if asked >= quota:
-            detail = f"key {name!r}: its {quota:,} requests of this UTC day are used up"
-            raise self._refused(detail, (DAY - now % DAY) / 1e6)
-        self._days[name] = today, asked + 1
 
     def _refused(self, detail: str, seconds: float) -> Problem:
         self.refused += 1

@@ -23,6 +23,7 @@ from serving.events import Collector
 from serving.landing import LandingLog
 from serving.limits import RateLimits
 from serving.predict import Predictor
+from serving.quotas import Quotas
 from serving.server_log import ServerLog
 from serving.settings import Settings
 from serving.shadow import Shadow
@@ -96,6 +97,7 @@ class Replica:
             "events": {"accepted": collector.accepted, "refused": collector.refused},
             "landing_log_failures": collector.log_failures,
             "dimension_failures": self.predictor.dimensions.failures,
+            "quota_failures": self.limits.quotas.failures,
         }
 
     def begin(self) -> None:
@@ -113,6 +115,7 @@ class Replica:
         await asyncio.to_thread(self.predictor.traces.close)
         await self.collector.log.close()
         self.predictor.log.close()
+        self.limits.quotas.close()
         self.server_log.close()
 
 
@@ -140,7 +143,8 @@ def _opened(settings: Settings, lake: Lake, name: str, boot: str, server_log: Se
     dimensions = DimensionReader(use_case, lake)
     clock = settings.make_clock()
     log = PredictionLog(lake.prediction_log, name, boot)
-    limits, admission = RateLimits(SystemClock()), Admission(settings.max_in_flight)
+    limits = RateLimits(SystemClock(), Quotas(lake.quotas, SystemClock()))
+    admission = Admission(settings.max_in_flight)
     collecting = Admission(settings.max_in_flight)
     predictor = Predictor(
         use_case=use_case,

@@ -21,6 +21,7 @@ COUNTED = {
     "log_failures": "Answers whose record the prediction log refused.",
     "landing_log_failures": "Events that the landing log refused.",
     "plan_failures": "Looks for a plan of the rollout that failed.",
+    "quota_failures": "Blocks of a key's quota that one replica counted alone.",
     "rule_failures": "Rules of the use case that were skipped for a request.",
 }
 """Entry of a report -> what it counts since the boot."""

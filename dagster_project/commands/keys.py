@@ -32,7 +32,7 @@ def create(
         float | None, typer.Option(help="Requests a second that a replica takes from it.")
     ] = None,
     quota: Annotated[
-        int | None, typer.Option(help="Requests that a replica takes from it in a UTC day.")
+        int | None, typer.Option(help="Requests that all replicas take from it in a UTC day.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="End the key of this name.")] = False,
 ) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from data_contracts.clock import SystemClock
 from serving.auth import Keys
 from serving.limits import RateLimits
 from serving.problem import Problem
+from serving.quotas import Quotas
 
 
 def headrace(*arguments: str) -> tuple[int, str]:
@@ -34,7 +35,7 @@ def test_a_key_has_the_roles_and_limits_it_was_made_with(tmp_path: Path) -> None
     made = told("create", "shop", "--role", "predict", "--role", "events", *limits, *root)
     caller = Keys(tmp_path / "keys.json").caller({"x-api-key": made["key"]})
     assert ("shop", {"predict", "events"}) == (caller.name, {*caller.roles})
-    counted = RateLimits(SystemClock(), lambda: 0.0)
+    counted = RateLimits(SystemClock(), Quotas(tmp_path / "quotas.db", SystemClock()), lambda: 0.0)
     for _ in range(2):
         counted.take_rate(caller)
     with pytest.raises(Problem, match="more than 2 requests a second"):

@@ -1,6 +1,7 @@
 """Who is refused: too many at once, too late, too often."""
 
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from serving.admission import Admission, deadline_ms
 from serving.auth import Caller
 from serving.limits import RateLimits
 from serving.problem import Problem
+from serving.quotas import Quotas
 
 
 class Watch:
@@ -24,6 +26,11 @@ class Watch:
     def work(self, seconds: float) -> None:
         self.now += seconds
         self.spent += seconds
+
+
+@pytest.fixture
+def quotas(tmp_path: Path) -> Quotas:
+    return Quotas(tmp_path / "quotas.db", ReplayClock())
 
 
 def watched(watch: Watch, most: int = 1000) -> Admission:
@@ -137,9 +144,9 @@ def test_a_deadline_is_only_shortened(text: str | None, most: int) -> None:
     assert most == deadline_ms({} if text is None else {"x-deadline-ms": text}, 2000)
 
 
-def test_a_rate_lets_bursts_through_and_says_when_the_next_is_taken() -> None:
+def test_a_rate_lets_bursts_through_and_says_when_the_next_is_taken(quotas: Quotas) -> None:
     watch = Watch()
-    limits, caller = RateLimits(ReplayClock(), watch), Caller("shop", frozenset(), rate=4.0)
+    limits, caller = RateLimits(ReplayClock(), quotas, watch), Caller("shop", frozenset(), rate=4.0)
     for _ in range(4):
         limits.take_rate(caller)
     with pytest.raises(Problem, match="more than 4 requests a second"):
@@ -151,8 +158,8 @@ def test_a_rate_lets_bursts_through_and_says_when_the_next_is_taken() -> None:
     limits.take_rate(Caller("other", frozenset(), rate=4.0))
 
 
-def test_who_has_no_limits_is_never_refused_and_refusals_are_counted() -> None:
-    limits, free = RateLimits(ReplayClock(), Watch()), Caller("free", frozenset())
+def test_who_has_no_limits_is_never_refused_and_refusals_are_counted(quotas: Quotas) -> None:
+    limits, free = RateLimits(ReplayClock(), quotas, Watch()), Caller("free", frozenset())
     strict = Caller("strict", frozenset(), rate=1.0, quota=1)
     for _ in range(3):
         limits.take_rate(free)
@@ -165,9 +172,12 @@ def test_who_has_no_limits_is_never_refused_and_refusals_are_counted() -> None:
     assert 2 == limits.refused
 
 
-def test_a_quota_is_of_a_day() -> None:
+def test_a_quota_is_of_a_day(tmp_path: Path) -> None:
     clock = ReplayClock()
-    limits, caller = RateLimits(clock), Caller("shop", frozenset(), quota=2)
+    limits, caller = (
+        RateLimits(clock, Quotas(tmp_path / "quotas.db", clock)),
+        Caller("shop", frozenset(), quota=2),
+    )
     clock.advance(5 * DAY)
     limits.take_quota(caller)
     limits.take_quota(caller)
