@@ -5,6 +5,8 @@
 # pyright: reportUnknownArgumentType=false
 
 import logging
+import os
+import signal
 from pathlib import Path
 
 import ray
@@ -12,6 +14,7 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 
 from serving.deployment import ROOT, root_application, use_case_application
+from serving.processes import descendants, named, told
 from serving.settings import Settings
 
 _OBJECT_STORE = 80 * 1024 * 1024
@@ -56,8 +59,13 @@ def _reasons() -> str:
     return "\n".join(message.splitlines()[-1] for message in messages if message)
 
 
-def stop() -> None:
-    """Drain the replicas and stop Ray."""
+def stop(within_s: float) -> None:
+    """Let the proxy answer what it has, for so long, then drain the replicas and stop Ray, which
+    kills its proxy first and whatever is under way in it. An idle connection of a client holds the
+    proxy all that time."""
     if ray.is_initialized():
+        for pid in descendants(os.getpid()):
+            if named(pid) == "haproxy":
+                told(pid, signal.SIGUSR1, within_s)
         serve.shutdown()
         ray.shutdown()

@@ -25,7 +25,7 @@ from typing import IO, NoReturn
 
 from data_contracts.ledger_store import LedgerStore
 from data_contracts.rollout_store import RolloutStore
-from serving.isolation import FOLDERS, choose_ports, environment, write_proxy
+from serving.isolation import FOLDERS, HARD_STOP_S, choose_ports, environment, write_proxy
 from serving.processes import adopt_orphans, kill_descendants
 from serving.server_log import ServerLog
 from serving.settings import Settings
@@ -37,6 +37,8 @@ FAILED = f"{NAME}: "
 """What the line on stderr begins with that says why there is no instance."""
 _POLL_S = 0.1
 _ALIGN_S = 60.0
+_BESIDE_S = 1.0
+"""What a request may take beside its deadline before a proxy that stops is waited for no longer."""
 
 _log = logging.getLogger(NAME)
 
@@ -75,7 +77,7 @@ def main(arguments: list[str]) -> int:
     finally:
         _on_signals(signal.SIG_IGN)
         controller.stop()
-        _stop(folder)
+        _stop(folder, min(HARD_STOP_S, settings.timeout_ms / 1000 + _BESIDE_S))
 
 
 def _serve(settings: Settings, folder: Path, ready: Callable[[str], None]) -> None:
@@ -123,12 +125,12 @@ def _until_current(settings: Settings) -> None:
         pause.wait(_POLL_S)
 
 
-def _stop(folder: Path) -> None:
+def _stop(folder: Path, within_s: float) -> None:
     try:
         if "serving.cluster" in sys.modules:
             from serving.cluster import stop
 
-            stop()
+            stop(within_s)
     finally:
         kill_descendants()
         shutil.rmtree(folder, ignore_errors=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 FOLDERS = Path("/tmp")
 """Ray and haproxy put sockets deep below an instance's folder, and a path may have 107 bytes."""
 
+HARD_STOP_S = 10
+"""A proxy that was told to stop ends after this long, whatever it still has under way."""
 _REPLICA_PORTS = 64
 _LOWEST, _HIGHEST = 20_000, 32_000
 """Below the range from which Linux takes ports for outgoing connections."""
@@ -47,7 +49,7 @@ def environment(folder: Path, ports: Ports) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "30",
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "65",
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "10",
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(HARD_STOP_S),
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(folder / "haproxy"),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(proxy / "c.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(proxy / "a.sock"),

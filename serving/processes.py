@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import sys
 from pathlib import Path
@@ -28,6 +29,24 @@ def descendants(pid: int) -> list[int]:
     for child in found:
         found += children.get(child, [])
     return found
+
+
+def named(pid: int) -> str:
+    """What a process is called; empty when it has gone (Linux; empty elsewhere)."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
+def told(pid: int, number: signal.Signals, within_s: float) -> None:
+    """Send a process the signal and wait until it has ended, for so long at most (Linux)."""
+    with contextlib.suppress(ProcessLookupError):
+        process = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(process, number)
+            select.select([process], [], [], within_s)
+        finally:
+            os.close(process)
 
 
 def kill_descendants() -> None:
