@@ -10,7 +10,6 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from typer._click.exceptions import UsageError
 
 from dagster_project.deployment import KAFKA, Deployment
@@ -156,15 +155,15 @@ def run(
 
 
 def show(result: Result, as_json: bool) -> None:
-    """Print a result: one JSON object, or a table of its entries."""
+    """Print a result: one JSON object, or its entries a line, none cut: an address may be long."""
     if as_json:
         typer.echo(json.dumps(result, indent=1, default=str))
         return
-    table = Table(show_header=False, box=None, pad_edge=False)
+    width = max(map(len, result), default=0)
     for name, value in result.items():
         text = value if isinstance(value, str | int | float) else json.dumps(value, default=str)
-        table.add_row(name, f"{text:,}" if isinstance(text, int) else str(text))
-    terminal().print(table)
+        told = f"{text:,}" if isinstance(text, int) else str(text)
+        terminal().print(f"{name:<{width}}  {told}", soft_wrap=True)
 
 
 def _fail(errors: Console, error: Exception, code: int, debug: bool) -> NoReturn:

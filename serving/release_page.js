@@ -3,6 +3,7 @@ const EVERY_MS = 2000;
 const base = location.pathname.replace(/\/release\/?$/, "");
 const at = (id) => document.getElementById(id);
 let csrf = "";
+at("use_case").textContent = decodeURIComponent(base.split("/").at(-1));
 
 function element(name, text, kind) {
   const made = document.createElement(name);

@@ -24,12 +24,14 @@ def recorded(
     fitted: Mapping[str, Fitted],
     evaluated: Evaluated,
     manifest: Manifest,
+    began_ms: int,
     notes: Sequence[str],
 ) -> RunRecord:
     """The record of the run whose bundle is that of `manifest`."""
     dataset, best = basis.dataset, fitted[basis.model].best
     return RunRecord(
         manifest=manifest,
+        began_ms=began_ms,
         params={**_params(basis.model, basis.chosen.spec), "best_epoch": best.epoch},
         metrics=evaluated.metrics,
         curves=_curves(fitted),

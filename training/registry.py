@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import tempfile
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -62,7 +63,9 @@ class Registry(VersionRegistry):
         from mlflow.entities import Param, RunTag
 
         manifest = record.manifest
-        run = self._client.create_run(self.experiment(manifest.use_case), run_name=manifest.model)
+        run = self._client.create_run(
+            self.experiment(manifest.use_case), record.began_ms, run_name=manifest.model
+        )
         run_id = run.info.run_id
         tags = {
             "dataset_digest": record.dataset_digest,
@@ -75,7 +78,7 @@ class Registry(VersionRegistry):
             **({"notes": "; ".join(record.notes)} if record.notes else {}),
             **_code_tags(),
         }
-        self._log_figures(run_id, _figures(record, run.info.start_time))
+        self._log_figures(run_id, _figures(record, int(time.time() * 1000)))
         self._client.log_batch(
             run_id,
             [],
@@ -260,9 +263,11 @@ def _signature(manifest: Manifest, run_id: str) -> str:
 
 
 def _code_tags() -> dict[str, str]:
-    """The commit under the name that MLflow's UI shows as the run's source."""
+    """What ran, and its commit, under the names that MLflow's UI shows as a run's source."""
     code = code_version()
     tags = {
+        "mlflow.source.name": "headrace train",
+        "mlflow.source.type": "LOCAL",
         "code_version": code["package"],
         "environment_sha256": environment_digest(environment()),
     }

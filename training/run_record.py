@@ -14,6 +14,8 @@ class RunRecord:
     """What a run records beside its bundle about how a version came to be."""
 
     manifest: Manifest
+    began_ms: int
+    """When the training began, since 1970."""
     params: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, Estimate]]
     """Model -> metric -> estimate on the test split."""

@@ -113,7 +113,7 @@ def train(
     NoTrainingData, or ValueError for a model that is not in the zoo, a choice that it cannot take,
     or a training that is under way in the same folder.
     """
-    start, notes = time.perf_counter(), list[str]()
+    start, began_ms, notes = time.perf_counter(), int(time.time() * 1000), list[str]()
     note = partial(_note, notes, on_note)
     model = _named(use_case, model)
     on_progress("read", 0.0)
@@ -131,7 +131,7 @@ def train(
             shown = evaluated(basis, fitted)
             manifest, decision = _judged_bundle(basis, fitted[model], shown, home, on_progress)
             on_progress("register", 0.0)
-            record = recorded(basis, fitted, shown, manifest, notes)
+            record = recorded(basis, fitted, shown, manifest, began_ms, notes)
             version = _registered(basis, moves, record, shown, decision, home)
     _certify(registry, lake, version)
     on_progress("register", 1.0)

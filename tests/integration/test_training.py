@@ -194,6 +194,11 @@ def test_the_run_records_data_definitions_environment_and_pictures(trained: Trai
     run = client.get_run(trained.version.run_id)
     dataset = read_dataset(trained.use_case, trained.lake)
     assert run.info.status == "FINISHED"
+    # What MLflow's page shows as a run's duration and source.
+    ended = run.info.end_time
+    assert ended is not None
+    assert 0.5 < (ended - run.info.start_time) / 1000 / trained.version.seconds <= 1
+    assert "headrace train" == run.data.tags["mlflow.source.name"]
     assert run.data.tags["dataset_digest"] == dataset.digest
     assert run.data.tags["delta_version"] == "0"
     definitions = joint_digest(digests_of(trained.use_case.groups))
@@ -233,7 +238,9 @@ def test_a_run_takes_more_figures_than_fit_into_one_batch(history: History) -> N
     registry = Registry(history.lake)
     manifest = registry.manifest(registry.version("clicks", history.champion.version))
     curve = [float(epoch) for epoch in range(2500)]
-    run_record = RunRecord(manifest, {}, {}, {"long": curve}, history.lake.training_set, 0, "", {})
+    run_record = RunRecord(
+        manifest, 0, {}, {}, {"long": curve}, history.lake.training_set, 0, "", {}
+    )
     folder = history.lake.root / "empty"
     folder.mkdir()
     run_id = registry.log_run(run_record, folder, folder)

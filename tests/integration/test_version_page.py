@@ -27,7 +27,7 @@ def test_the_page_of_a_version_is_given_its_schema_and_nothing_to_load(tmp_path:
         },
     )  # fmt: skip
     registry = Registry(lake)
-    run_record = RunRecord(manifest, {}, {}, {}, lake.training_set, 0, "", {})
+    run_record = RunRecord(manifest, 0, {}, {}, {}, lake.training_set, 0, "", {})
     run_id = registry.log_run(run_record, record, folder)
     none = decision("offline", "first version", [], [])
     version = registry.register("clicks", run_id, manifest.digest(), none)
