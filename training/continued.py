@@ -8,7 +8,7 @@ from data_contracts.use_case import UseCase
 from training.chosen import Chosen, NoSpec, read_chosen
 from training.data import Dataset, TrainingData
 from training.fit import epoch_zero
-from training.models.names import TREES
+from training.models.names import TREES, TWO_TOWER
 from training.registry import Registry
 from training.rivals import known_rows
 from training.warm import NotContinued, check_same_inputs
@@ -31,8 +31,8 @@ def requested_champion(
     registry: Registry, use_case: UseCase, model: str, home: Path, dataset: Dataset
 ) -> Continued:
     """The champion, its bundle opened below `home`. ValueError where it is no `model`, NotContinued
-    or NoSpec where it takes other inputs, knows rows by which the fit will be judged, or does not
-    say by which spec it was fitted."""
+    or NoSpec where it takes other inputs, has others on its item's side, knows rows by which the
+    fit will be judged, or does not say by which spec it was fitted."""
     champion = registry.champion(use_case.name)
     if champion is None or champion.model != model:
         raise ValueError(
@@ -45,9 +45,16 @@ def requested_champion(
     if known := known_rows(manifest, dataset):
         raise NotContinued(f"champion: {known}: train with --no-warm-start")
     try:
-        chosen = read_chosen(folder).under(use_case.model)
+        theirs = read_chosen(folder)
     except NoSpec as why:
         raise NoSpec(f"{why}: train with --no-warm-start") from None
+    sides = sorted(theirs.declared.item), sorted(use_case.model.item)
+    if model == TWO_TOWER and sides[0] != sides[1]:
+        raise NotContinued(
+            f"champion: its item's side is {sides[0]} where the use case declares {sides[1]}: "
+            "train with --no-warm-start"
+        )
+    chosen = theirs.under(use_case.model)
     return Continued(champion.version, folder, chosen, manifest.fitted_until)
 
 

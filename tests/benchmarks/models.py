@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from deltalake import DeltaTable
+from torch import nn
 
 from dagster_project.quiet import quiet
 from data_contracts.delong import auc_difference, auc_interval
@@ -30,7 +31,9 @@ from training.data import Dataset, TrainingData, read_dataset
 from training.evaluate import predict, read_held
 from training.fit import fit
 from training.models.linear import Constant
-from training.models.names import MODELS, TREES
+from training.models.names import MODELS, TREES, TWO_TOWER
+from training.recall import with_recall
+from training.retrieval import Catalogue
 
 HERE = Path(__file__).parent
 DESKDROP = HERE.parents[1] / "tests/usecases/deskdrop"
@@ -38,6 +41,7 @@ COLUMNS = (
     "data", "rows", "model", "auc", "auc_interval", "above_lightgbm", "better", "log_loss",
     "log_loss_interval", "ece", "gain_share", "epochs", "seconds",
 )  # fmt: skip
+RECALL_COLUMNS = ("data", "clicks", "items", "model", "metric", "value", "interval")
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Task:
     name: str
     spec: ModelSpec
     dataset: Dataset
+    retrieval: tuple[UseCase, Lake] | None
+    """Whose items two towers are asked for; None where only rows are scored."""
     users: np.ndarray | None
     """Whose the test rows are; intervals are over them."""
     truth: np.ndarray | None = None
@@ -58,19 +64,23 @@ def main() -> None:
     options = _options()
     quiet()
     options.out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
+    rows, found_again = list[dict[str, Any]](), list[dict[str, Any]]()
     for data in options.data:
         kept = options.out / f"models-{data}.json"
-        result: dict[str, Any] = {"part": "models", "machine": machine(), "rows": []}
+        result: dict[str, Any] = {"part": "models", "machine": machine(), "rows": [], "recall": []}
         with tempfile.TemporaryDirectory(dir=options.work, prefix="headrace-bench-") as place:
             for task in TASKS[data](Path(place), options):
-                for row in judge(task, options.models):
+                for row, found in judge(task, options.models):
                     result["rows"].append(row)
+                    result["recall"] += found
                     kept.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
                     print(f"{row['data']} {row['model']}: {row['auc']}", file=sys.stderr)
         rows += result["rows"]
+        found_again += result["recall"]
         print(f"written: {kept}", file=sys.stderr, flush=True)
     print(markdown(COLUMNS, rows))
+    if found_again:
+        print(f"\n{markdown(RECALL_COLUMNS, found_again)}")
 
 
 def _options() -> argparse.Namespace:
@@ -97,8 +107,8 @@ def obd(home: Path, options: argparse.Namespace) -> Iterator[Task]:
     """The embedded sample of the Open Bandit Dataset."""
     log = load_use_case("clicks").log
     assert log is not None
-    use_case, dataset, users, _ = _prepared("clicks", home, log)
-    yield Task("OBD sample", use_case.model, dataset, users)
+    use_case, lake, dataset, users, _ = _prepared("clicks", home, log)
+    yield Task("OBD sample", use_case.model, dataset, (use_case, lake), users)
 
 
 def deskdrop(home: Path, options: argparse.Namespace) -> Iterator[Task]:
@@ -109,21 +119,21 @@ def deskdrop(home: Path, options: argparse.Namespace) -> Iterator[Task]:
     if log is None:
         print("deskdrop: left out: name its log with --deskdrop", file=sys.stderr)
         return
-    use_case, dataset, users, _ = _prepared(str(DESKDROP), home, log)
-    yield Task("deskdrop", use_case.model, dataset, users)
+    use_case, lake, dataset, users, _ = _prepared(str(DESKDROP), home, log)
+    yield Task("deskdrop", use_case.model, dataset, (use_case, lake), users)
 
 
 def world(home: Path, options: argparse.Namespace) -> Iterator[Task]:
     """A simulated log, with the request's own numbers only and with the features of windows."""
     log = home / "log"
     write_world(Parameters(options.events), log, lambda _: None)
-    use_case, dataset, users, ids = _prepared("world", home, log)
+    use_case, lake, dataset, users, ids = _prepared("world", home, log)
     with (log / "truth/impressions.jsonl").open() as lines:
         true = {row["event_id"]: row["p_true"] for row in map(json.loads, lines)}
     truth = np.array([true[event] for event in ids])
     static = without_windows(use_case, dataset)
-    yield Task("world, static", use_case.model, static, users, truth)
-    yield Task("world, windows", use_case.model, dataset, users, truth)
+    yield Task("world, static", use_case.model, static, None, users, truth)
+    yield Task("world, windows", use_case.model, dataset, (use_case, lake), users, truth)
 
 
 TASKS = {"obd": obd, "deskdrop": deskdrop, "world": world}
@@ -131,7 +141,7 @@ TASKS = {"obd": obd, "deskdrop": deskdrop, "world": world}
 
 def _prepared(
     reference: str, home: Path, log: Path
-) -> tuple[UseCase, Dataset, np.ndarray | None, list[str]]:
+) -> tuple[UseCase, Lake, Dataset, np.ndarray | None, list[str]]:
     """Import a log and read its training set, with users and ids of its test rows in order."""
     use_case = load_use_case(reference)
     lake = Lake(home, use_case.name)
@@ -141,7 +151,7 @@ def _prepared(
     ordered = table.sort_by([("q", "ascending"), ("event_id", "ascending")])
     dataset = read_dataset(use_case, lake)
     held = read_held(use_case, lake, dataset.delta_version, dataset.splits["test"].labels)
-    return use_case, dataset, held.users, ordered["event_id"].to_pylist()
+    return use_case, lake, dataset, held.users, ordered["event_id"].to_pylist()
 
 
 def without_windows(use_case: UseCase, dataset: Dataset) -> Dataset:
@@ -155,15 +165,16 @@ def without_windows(use_case: UseCase, dataset: Dataset) -> Dataset:
     return replace(dataset, splits=splits, item=item)
 
 
-def judge(task: Task, models: list[str]) -> Iterator[dict[str, Any]]:
+def judge(task: Task, models: list[str]) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """A row per model, the trees first: its figures with 95 % intervals, its share of the gain that
     the truth has over the constant, and whether the trees' AUC is above or below on the same rows.
+    Beside it, of two towers, how often they find what was clicked.
     """
     test = task.dataset.splits["test"]
     none = log_loss(test.labels, predict(Constant(task.dataset.seen(task.spec)), test))
     best = None if task.truth is None else log_loss(test.labels, task.truth)
     if task.truth is not None:
-        yield _row(task, "truth", task.truth, None) | {"gain_share": 1.0}
+        yield _row(task, "truth", task.truth, None) | {"gain_share": 1.0}, []
     trees: np.ndarray | None = None
     for name in sorted(models, key=lambda name: name != TREES):
         start = time.perf_counter()
@@ -176,7 +187,31 @@ def judge(task: Task, models: list[str]) -> Iterator[dict[str, Any]]:
         loss = log_loss(test.labels, scores)
         share = None if best is None else round((none - loss) / (none - best), 3)
         epochs = len(fitted.curve) - 1
-        yield row | {"gain_share": share, "epochs": epochs, "seconds": round(seconds, 1)}
+        found = _recall(task, fitted.model) if name == TWO_TOWER else []
+        yield row | {"gain_share": share, "epochs": epochs, "seconds": round(seconds, 1)}, found
+
+
+def _recall(task: Task, model: nn.Module) -> list[dict[str, Any]]:
+    """A row per metric of `training.recall`; none where the model gives no item a vector."""
+    if task.retrieval is None:
+        return []
+    use_case, lake = task.retrieval
+    metrics, why = with_recall({}, use_case, lake, task.dataset, model, task.users)
+    if why:
+        print(f"{task.name}: no recall: {why}", file=sys.stderr)
+    shown = Catalogue.read(use_case, lake, task.dataset).item
+    before = np.unique(np.concatenate([shown["train"], shown["validation"]]))
+    about = {
+        "data": task.name,
+        "clicks": int(task.dataset.splits["test"].labels.sum()),
+        "items": int((before >= 0).sum()),
+    }
+    return [
+        about | {"model": name, "metric": metric, "value": round(found.value, 4),
+                 "interval": _ends(found, 4)}
+        for name, each in metrics.items()
+        for metric, found in each.items()
+    ]  # fmt: skip
 
 
 def _row(task: Task, name: str, scores: np.ndarray, trees: np.ndarray | None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from training.data import read_dataset
 from training.registry import Registry
 from training.restored import restored
 from training.train import Choices, train
+from training.warm import NotContinued
 
 CLICKS = load_use_case("clicks")
 
@@ -157,6 +158,22 @@ def test_the_declared_model_is_trained_and_begins_with_the_champion_where_that_i
     assert curves[0] == curves[2]
     assert min(curves[0]) == pytest.approx(curves[1][0], rel=1e-4)
     assert curves[1][0] < curves[0][0]
+
+
+def test_two_towers_whose_sides_were_others_are_not_gone_on_from(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, "clicks")
+    write_rows(CLICKS, lake, training_set(CLICKS, every=10))
+    train(declaring("two_tower"), lake)
+    use_case = declaring("two_tower")
+    spec = replace(use_case.model, item=("item_id", "position", "user"))
+    other = replace(use_case, declared=replace(use_case.declared, model=spec))
+    warm = Choices(warm_start=True)
+    said = r"its item's side is \['item', 'item_id'\] where the use case declares "
+    with pytest.raises(NotContinued, match=said):
+        train(other, lake, choices=warm)
+    turned = replace(spec, item=("item_id", "item"))
+    same = replace(use_case, declared=replace(use_case.declared, model=turned))
+    assert "1" == train(same, lake, choices=warm).continued_from
 
 
 @pytest.mark.full

@@ -15,7 +15,7 @@ def test_dcn_v2_gets_its_share_of_the_achievable_gain_on_the_generated_world(
     shares = {
         (task.name, row["model"]): row["gain_share"]
         for task in world(tmp_path, Namespace(events=200_000))
-        for row in judge(task, ["dcn_v2"])
+        for row, _ in judge(task, ["dcn_v2"])
     }
     assert {("world, static", "truth"): 1.0, ("world, windows", "truth"): 1.0}.items() <= (
         shares.items()
