@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from dagster_project.commands.models import register
+from dagster_project.commands import model, models
 from data_contracts.lake import Lake
 from data_contracts.use_case import load_use_case
 from data_contracts.world.log import write_world
@@ -41,6 +41,14 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     return lake_at(tmp_path_factory)
 
 
+def asked(lake: Lake, *arguments: str) -> tuple[int, str]:
+    app = typer.Typer()
+    for each in (model, models):
+        each.register(app)
+    done = CliRunner().invoke(app, [*arguments, "--root", str(lake.root)])
+    return done.exit_code, done.stdout if done.exit_code == 0 else done.output
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -49,18 +57,21 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     ],
 )
 def test_every_model_of_the_zoo_becomes_a_version(name: str, lake: Lake) -> None:
-    version = train(CLICKS, lake, name)
-    assert (name, name) == (version.model, Registry(lake).version("clicks", version.version).model)
+    code, output = asked(lake, "train", "--model", name, "--json")
+    assert 0 == code, output
+    told = json.loads(output)
+    version, metrics = Registry(lake).version("clicks", told["version"]), told["metrics"]
+    assert (name, name, told["bundle"]) == (told["model"], version.model, version.digest)
     two_towers = name == "two_tower"
     beside = {"popularity"} if two_towers else set[str]()
-    assert {name, "logistic", "constant", *beside} == set(version.metrics)
-    assert two_towers == ("recall_at_10" in version.metrics[name])
-    assert version.alias in ("champion", "challenger")
+    assert {name, "logistic", "constant", *beside} == set(metrics)
+    assert two_towers == ("recall_at_10" in metrics[name])
+    assert told["alias"] in ("champion", "challenger")
     client = MlflowClient(lake.mlflow_uri, lake.mlflow_uri)
-    params = client.get_run(version.run_id).data.params
+    params = client.get_run(told["run_id"]).data.params
     assert name == params["model"]
-    told = {**PARAMETERS, "rounds": MOST_ROUNDS} if name == "lightgbm" else {"learning_rate": 5e-4}
-    assert {key: str(value) for key, value in told.items()}.items() <= params.items()
+    given = {**PARAMETERS, "rounds": MOST_ROUNDS} if name == "lightgbm" else {"learning_rate": 5e-4}
+    assert {key: str(value) for key, value in given.items()}.items() <= params.items()
     assert ("hidden" in params) == (name != "lightgbm")
 
 
@@ -108,13 +119,6 @@ def test_every_model_of_the_zoo_is_trained_on_deskdrop(name: str, deskdrop: Lake
     assert (name == "two_tower") == ("recall_at_10" in version.metrics[name])
 
 
-def asked(lake: Lake, *arguments: str) -> tuple[int, str]:
-    app = typer.Typer()
-    register(app)
-    done = CliRunner().invoke(app, ["models", *arguments, "--root", str(lake.root)])
-    return done.exit_code, done.output
-
-
 def test_a_version_of_two_towers_gives_a_user_items_and_all_vectors(
     lake: Lake, tmp_path: Path
 ) -> None:
@@ -127,7 +131,7 @@ def test_a_version_of_two_towers_gives_a_user_items_and_all_vectors(
     assert recalled["recall_at_10"].value - popular["recall_at_10"].value == pytest.approx(gain)
     table = DeltaTable(lake.training_set).to_pyarrow_table(columns=["user_id", "item_id"])
     user, out = table["user_id"][0].as_py(), tmp_path / "vectors.npz"
-    command = ("retrieve", version.version, "--user", user)
+    command = ("models", "retrieve", version.version, "--user", user)
     code, output = asked(lake, *command, "--top", "3", "--vectors", str(out), "--json")
     assert 0 == code, output
     told = json.loads(output)
@@ -138,9 +142,9 @@ def test_a_version_of_two_towers_gives_a_user_items_and_all_vectors(
     best = np.argsort(-logits, kind="stable")[:3]
     assert [row["item"] for row in told["items"]] == held["item"][best].tolist()
     assert [row["logit"] for row in told["items"]] == pytest.approx(logits[best].tolist())
-    code, output = asked(lake, "retrieve", version.version, "--user", "nobody")
+    code, output = asked(lake, "models", "retrieve", version.version, "--user", "nobody")
     assert (1, True) == (code, "'nobody': has no row in" in " ".join(output.split())), output
-    code, output = asked(lake, "show", version.version)
+    code, output = asked(lake, "models", "show", version.version)
     assert (0, True) == (code, "recall_at_10_gain" in output), output
 
 
