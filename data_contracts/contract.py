@@ -40,7 +40,7 @@ RESERVED = frozenset(
 RESERVED_KEYS = frozenset(
     ("prediction_id", "request_id", "model", "version", "unit", "arm", "epoch", "release",
      "canary_bps", "fallback", "rank", "boost", "slot_propensity", "slate_propensity",
-     "temperature", "seed")
+     "temperature", "seed", "inputs", "label_q")
 )  # fmt: skip
 """Columns that predictions hold beside their keys."""
 

@@ -1,5 +1,6 @@
 """The prediction log in Delta, joined with the labels that have matured since."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,12 @@ _CHOICE = pa.schema(
         ("slate_propensity", pa.float64()),
         ("temperature", pa.float64()),
         ("seed", pa.string()),
+        ("inputs", pa.string()),
     ]
 )
 """In which place a candidate was to be shown, and how likely that was (null where a use case
-chooses no order): `slot_propensity` of an explored slot given those above it, null below them."""
+chooses no order): `slot_propensity` of an explored slot given those above it, null below them. Of a
+drawn order also the candidate's fields as JSON, by which other versions can score it."""
 _KEY_TYPES = {"string": pa.string(), "integer": pa.int64()}
 
 
@@ -98,7 +101,7 @@ def collect_outcomes(
     labelled = with_labels(use_case, predictions, load_events(spark, use_case, lake)).persist()
     try:
         late = labelled.where("late").count()
-        replace(labelled.where("not late").drop("late"), lake.outcomes)
+        replace(labelled.where("not late").drop("late", "inputs"), lake.outcomes)
     finally:
         labelled.unpersist()
     versions = {version for _, version in answered}
@@ -130,7 +133,8 @@ def with_shadow(spark: SparkSession, lake: Lake, predictions: DataFrame) -> Data
 
 
 def with_labels(use_case: UseCase, predictions: DataFrame, events: DataFrame) -> DataFrame:
-    """The predictions whose label row exists and has matured, with `event_id`, `label`, `late`.
+    """The predictions whose label row exists and has matured, with `event_id`, `label`, `late`,
+    and `label_q`, the query time of the label row.
 
     Rows of one request with the same keys are one outcome: positive if any of them is.
     """
@@ -139,6 +143,7 @@ def with_labels(use_case: UseCase, predictions: DataFrame, events: DataFrame) ->
     rows = settled.groupBy(sf.col("request").alias("_request"), *keys).agg(
         sf.min("event_id").alias("event_id"),
         sf.max("label").alias("label"),
+        sf.min("q").alias("label_q"),
         sf.max("event_time").alias("_shown"),
     )
     same = [sf.col("request_id") == sf.col("_request")]
@@ -177,7 +182,7 @@ def prediction_rows(use_case: UseCase, records: list[dict[str, Any]]) -> pa.Tabl
                 "model": record["model"],
                 "version": str(record["version"]),
                 **{name: record.get(name) for name in _RELEASE.names},
-                **_chosen(record.get("choice"), i),
+                **_chosen(record, i),
                 **{key: record["inputs"][i].get(key) for key in _keys(use_case)},
             }
             for column, value in row.items():
@@ -185,8 +190,9 @@ def prediction_rows(use_case: UseCase, records: list[dict[str, Any]]) -> pa.Tabl
     return pa.table(columns, schema=_schema(use_case))
 
 
-def _chosen(choice: dict[str, Any] | None, row: int) -> dict[str, Any]:
+def _chosen(record: dict[str, Any], row: int) -> dict[str, Any]:
     """The columns of `_CHOICE` for a row of a request."""
+    choice = record.get("choice")
     if choice is None or "ranks" not in choice:
         return dict.fromkeys(_CHOICE.names)
     rank, slots = choice["ranks"][row], choice.get("slot_propensities", [])
@@ -195,6 +201,7 @@ def _chosen(choice: dict[str, Any] | None, row: int) -> dict[str, Any]:
         "rank": rank,
         "boost": choice["boosts"][row],
         "slot_propensity": slots[rank - 1] if rank <= len(slots) else None,
+        "inputs": json.dumps(record["inputs"][row]) if "temperature" in choice else None,
     }
 
 

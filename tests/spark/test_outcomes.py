@@ -1,5 +1,6 @@
 """Logged predictions find their labels, and the features served are proven or refuted."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as sf
 
 from data_contracts.clock import HOUR, MINUTE, SECOND
 from data_contracts.evidence import log_losses
@@ -24,6 +26,7 @@ from spark_jobs.outcomes import Collected, collect_outcomes
 from spark_jobs.parity import ServedParity, served_parity
 from spark_jobs.stream import ingest_available
 from spark_jobs.tables import load
+from spark_jobs.tables import replace as replace_table
 from tests.spark.lakes import ARRIVAL, NOON, click, impression, land_at, to_file
 
 SHOWN = [(f"r{i}", NOON + i * MINUTE, f"u{i % 3}", f"i{i % 4}") for i in range(12)]
@@ -231,6 +234,36 @@ def test_a_release_is_judged_by_the_arms_and_copies_that_were_logged(
     assert -1 / 3 == pytest.approx(seen.arms.difference)
     assert (Split(0.5, 3, 7),) == seen.splits
     assert 6 / 24 == base_rate(served.lake)
+
+
+def test_a_table_that_lacks_the_inputs_of_drawn_orders_gains_them(
+    spark: SparkSession, clicks: UseCase, served: Served
+) -> None:
+    drawn = {"ranks": [1, 2, 3], "boosts": [0.0] * 3, "temperature": 0.5, "seed": "s",
+             "slot_propensities": [0.5], "slate_propensity": 0.5, "dropped": []}  # fmt: skip
+    ordered = {key: drawn[key] for key in ("ranks", "boosts", "dropped")}
+    records = [{**record, "choice": drawn} for record in served.records]
+    collect(spark, clicks, served.lake, records[:6])
+    older = load(spark, served.lake.predictions).drop("inputs").toArrow()
+    replace_table(spark.createDataFrame(older), served.lake.predictions)
+    log = PredictionLog(served.lake.prediction_log, "replica", "later")
+    for record in (*records[6:-1], {**records[-1], "choice": ordered}):
+        log.append(record)
+    log.close()
+    collect_outcomes(spark, clicks, served.lake)
+    rows = load(spark, served.lake.predictions).toArrow().to_pylist()
+    found = {row["prediction_id"]: row["inputs"] for row in rows}
+    expected = {
+        name: json.dumps(record["inputs"][i]) if 6 <= number < len(records) - 1 else None
+        for number, record in enumerate(records)
+        for i, name in enumerate(record["prediction_ids"])
+    }
+    assert expected == found
+    outcomes = load(spark, served.lake.outcomes)
+    assert "inputs" not in outcomes.columns
+    asked = {name: q for name, q, *_ in SHOWN}
+    for row in outcomes.select("request_id", sf.unix_micros("label_q").alias("q")).collect():
+        assert asked[row["request_id"]] == row["q"]
 
 
 @pytest.mark.parametrize("plant", ["feature", "seq"])
