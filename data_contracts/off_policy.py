@@ -55,6 +55,10 @@ class OffPolicyValue:
     """1 up to chance, where the log has all that the target does and its propensities are true."""
     doubt: str | None
     """Why the overlap of the policies is too poor, or of too few users, to judge by."""
+    logged: Estimate | None = None
+    """Of slates: what the logged order earned on the same ones."""
+    gain: Estimate | None = None
+    """Of slates: how far SNIPS is above `logged`, both in the same draws."""
 
     @property
     def verdict(self) -> str:
@@ -63,7 +67,8 @@ class OffPolicyValue:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready: estimates as `Estimate.as_dict` gives them."""
-        known = {name: getattr(self, name) for name in ("ips", "snips", "dm", "dr")}
+        names = ("ips", "snips", "dm", "dr", "logged", "gain")
+        known = {name: getattr(self, name) for name in names}
         estimates = {name: each.as_dict() for name, each in known.items() if each}
         return {**asdict(self), **dict.fromkeys(known), **estimates, "verdict": self.verdict}
 
@@ -132,26 +137,26 @@ def slate_value(
     weight = np.cumprod(np.where(there, target / np.where(there, logged, 1.0), 1.0), axis=1)
     gained = np.where(there, weight * np.where(there, rewards, 0.0), 0.0)
     slots = rewards.shape[1]
-    columns = np.concatenate([gained, np.where(there, weight, 0.0), there], axis=1)
+    own = np.where(there, rewards, 0.0).sum(axis=1, keepdims=True)
+    columns = np.concatenate([gained, np.where(there, weight, 0.0), there, own], axis=1)
     unit, _ = units_of(len(rewards), users)
     found, means = _means(columns, unit, draws), columns.mean(axis=0)
 
     def normalised(sums: np.ndarray) -> np.ndarray:
-        over, under, share = np.split(np.atleast_2d(sums), [slots, 2 * slots], axis=1)
+        over, under, share = np.split(np.atleast_2d(sums)[:, :-1], 3, axis=1)
         parts = np.divide(over, under, out=np.zeros_like(over), where=under > 0)
         return (parts * share).sum(axis=1)
 
     each = [(weight[read, slot], unit[read]) for slot, read in enumerate(there.T)]
     worst, whose = min(each, key=lambda slot: effective_size(slot[0]))
-    n, ips = len(rewards), float(gained.sum(axis=1).mean())
-    sums = found[:, :slots].sum(axis=1)
+    n, snips, drawn = len(rewards), float(normalised(means)[0]), normalised(found)
+
+    def estimate(value: float, values: np.ndarray) -> Estimate:
+        return Estimate(value, *percentile_interval(values.tolist(), confidence), n)
+
     return OffPolicyValue(
-        ips=Estimate(ips, *percentile_interval(sums.tolist(), confidence), n),
-        snips=Estimate(
-            float(normalised(means)[0]),
-            *percentile_interval(normalised(found).tolist(), confidence),
-            n,
-        ),
+        ips=estimate(float(gained.sum(axis=1).mean()), found[:, :slots].sum(axis=1)),
+        snips=estimate(snips, drawn),
         dm=None,
         dr=None,
         effective_sample_size=effective_size(worst),
@@ -159,7 +164,15 @@ def slate_value(
         max_weight=max(float(slot.max()) for slot, _ in each),
         mean_weight=float(worst.mean()),
         doubt=next(filter(None, (_doubt(*slot) for slot in each)), None),
+        logged=estimate(float(means[-1]), found[:, -1]),
+        gain=estimate(snips - float(means[-1]), drawn - found[:, -1]),
     )
+
+
+def no_value(doubt: str) -> OffPolicyValue:
+    """Of a policy for which no row is left."""
+    none = Estimate(float("nan"), float("nan"), float("nan"), 0)
+    return OffPolicyValue(none, none, None, None, 0.0, 0.0, 0.0, 0.0, doubt, none, none)
 
 
 def tabular_model(

@@ -20,7 +20,7 @@ COMMANDS = {
     "raw_log": "import", "events": "ingest", "conservation": "ingest", "tiles": "backfill",
     "training_set": "backfill", "online_state": "materialize", "model": "train",
     "predictions": "replay", "outcomes": "report", "drift": "report", "off_policy": "report",
-    "exploration": "report",
+    "exploration": "report", "slate_value": "models value",
     "parity_certificate": "parity", "proof": "demo", "maintenance": "maintain",
     "variants": "models variants",
 }  # fmt: skip

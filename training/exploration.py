@@ -1,6 +1,6 @@
 """What other orders would have been worth, from the slates that a use case drew and logged."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_contracts.exploration import candidate_key, followed, propensities, utilities
-from data_contracts.off_policy import OffPolicyValue, slate_value
+from data_contracts.off_policy import OffPolicyValue, no_value, slate_value
 from training.evaluate import keys_of
 
 _Row = Mapping[str, Any]
@@ -31,20 +31,15 @@ def explored_values(
     last slot above which no outcome is missing. Intervals are over the users in the column `user`,
     over slates without.
     """
-    requests: dict[tuple[str, str], list[_Row]] = defaultdict(list)
-    for row in predictions.to_pylist():
-        requests[row["request_id"], row["version"]].append(row)
-    slates = [sorted(rows, key=lambda row: row["rank"]) for rows in requests.values()]
-    # Two calls by one request id, about other candidates, were two draws.
-    slates = [rows for rows in slates if _one_draw(rows)]
-    slates = [rows for rows in slates if rows[0]["label"] is not None]
+    slates = _slates(predictions)
     copied: dict[str, list[list[_Row]]] = defaultdict(list)
     for rows in slates:
         versions = {row["shadow_version"] for row in rows}
         if len(versions) == 1 and (version := versions.pop()) is not None:
             copied[version].append(rows)
     found = {"drawn": (slates, _logged), "by score": (slates, _by_score)}
-    found |= {f"version {version}": (theirs, _shadow) for version, theirs in copied.items()}
+    shadow = _drawn_by("shadow_score")
+    found |= {f"version {version}": (theirs, shadow) for version, theirs in copied.items()}
     return {
         name: slate_value(
             *_arrays(rows, identity, policy), confidence=confidence, users=_users(rows, user)
@@ -52,6 +47,39 @@ def explored_values(
         for name, (rows, policy) in found.items()
         if rows
     }
+
+
+def unserved_value(
+    predictions: pa.Table, identity: Sequence[str], confidence: float, user: str | None = None
+) -> tuple[OffPolicyValue, dict[str, int]]:
+    """The value of a version that answered none of the slates, drawn by its scores at the
+    temperature of the log, and why other slates were left out to how many.
+
+    `predictions`: as for `explored_values`, with the columns of `logged_scores.with_scores`.
+    """
+    left_out: Counter[str] = Counter()
+    slates: list[list[_Row]] = []
+    for rows in _slates(predictions):
+        if why := next(filter(None, (row["left_out"] for row in rows)), None):
+            left_out[why] += 1
+        else:
+            slates.append(rows)
+    if not slates:
+        told = ", ".join(f"{count:,} {why}" for why, count in left_out.items())
+        return no_value(f"no slate is left: {told or 'none has its label yet'}"), dict(left_out)
+    arrays = _arrays(slates, identity, _drawn_by("own_score"))
+    value = slate_value(*arrays, confidence=confidence, users=_users(slates, user))
+    return value, dict(left_out)
+
+
+def _slates(predictions: pa.Table) -> list[list[_Row]]:
+    """The rows of each draw whose first outcome is known, in the order that was shown."""
+    requests: dict[tuple[str, str], list[_Row]] = defaultdict(list)
+    for row in predictions.to_pylist():
+        requests[row["request_id"], row["version"]].append(row)
+    slates = [sorted(rows, key=lambda row: row["rank"]) for rows in requests.values()]
+    # Two calls by one request id, about other candidates, were two draws.
+    return [rows for rows in slates if _one_draw(rows) and rows[0]["label"] is not None]
 
 
 def _one_draw(rows: Sequence[_Row]) -> bool:
@@ -93,8 +121,11 @@ def _by_score(rows: Sequence[_Row], keys: Sequence[str], first: Sequence[int]) -
     return followed(_utilities(rows, "score"), keys, first)
 
 
-def _shadow(rows: Sequence[_Row], _: Sequence[str], first: Sequence[int]) -> list[float]:
-    return propensities(_utilities(rows, "shadow_score"), first, rows[0]["temperature"])
+def _drawn_by(column: str) -> _Policy:
+    """Who draws by the scores in that column, at the temperature of the log."""
+    return lambda rows, _, first: propensities(
+        _utilities(rows, column), first, rows[0]["temperature"]
+    )
 
 
 def _utilities(rows: Sequence[_Row], column: str) -> np.ndarray:

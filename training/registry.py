@@ -34,6 +34,8 @@ SCHEMA = "MLmodel"
 """Artifact of a run, beside its bundle: the signature, where MLflow's page of a version looks."""
 _VARIANT = "variant."
 """What the tag with a variant's digest begins with."""
+_SLATE_VALUE = "slate_value"
+"""Tag of a version: its value by explored slates, as JSON."""
 CERTIFICATE = "parity_certificate.json"
 """Artifact of a run: the proof that the engines agree on its features."""
 _COPIED = ("simulated", CONTINUED)
@@ -186,6 +188,16 @@ class Registry(VersionRegistry):
                 version.name, version.version, f"parity.{name}", value
             )
         return True
+
+    def keep_slate_value(self, version: Version, said: Mapping[str, Any]) -> None:
+        """Keep what explored slates tell of a version (`training.exploration`) as its tag."""
+        told = json.dumps(said, allow_nan=False)
+        self._client.set_model_version_tag(version.name, version.version, _SLATE_VALUE, told)
+
+    def slate_value(self, version: Version) -> dict[str, Any] | None:
+        """What `keep_slate_value` kept last; None before that."""
+        told = self._of(version.name, version.version).tags.get(_SLATE_VALUE)
+        return None if told is None else json.loads(told)
 
     def keep_variants(
         self, version: Version, offered: Mapping[str, tuple[Path, str]], measured: Collection[str]

@@ -1,5 +1,5 @@
 """`headrace models list | show | compare | promote | demote | history | verify | plan |
-retrieve | variants`."""
+retrieve | variants | value`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from rich.table import Column, Table
 
 from dagster_project.command import JobFailed, command
-from dagster_project.commands import plan, retrieve, variants
+from dagster_project.commands import plan, retrieve, value, variants
 from dagster_project.deployment import Deployment
 from dagster_project.gate_table import gate_table
 from dagster_project.terminal import terminal
@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
     moves = ("row", "time", "actor", "action", "version", "to", "verdict", "override")
     models.command()(command(history, _rows("moves", moves)))
     models.command()(command(verify))
-    for each in (plan, retrieve, variants):
+    for each in (plan, retrieve, variants, value):
         each.register(models)
     app.add_typer(models, name="models")
 
@@ -157,6 +157,8 @@ def present_version(found: dict[str, Any]) -> None:
         table.add_row(name, *_figure(found["metrics"].get(name)), *beside)
     console.print(table)
     console.print(gate_table(found["decision"]))
+    if found["slate_value"]:
+        value.present_value(found["slate_value"])
 
 
 def _compared(found: dict[str, Any]) -> None:

@@ -35,6 +35,7 @@ def show_version(deployment: Deployment, number: str) -> dict[str, Any]:
         "baselines": {k: v for k, v in manifest.metrics.items() if k != version.model},
         "decision": registry.decided(version.name, version.version),
         "moves": [move for move in moves if move["version"] == number],
+        "slate_value": registry.slate_value(version),
     }
 
 

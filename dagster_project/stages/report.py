@@ -139,8 +139,8 @@ def summary_rows(found: dict[str, Any]) -> list[list[str]]:
             [
                 f"value of a slate, {order}",
                 f"SNIPS {interval(value['snips'], 4)}",
-                f"{value['verdict']}: effective rows {value['effective_sample_size']:.0f} of "
-                f"{value['snips']['n']:,}",
+                f"{interval(value['gain'], 4)} above the logged order, {value['verdict']}: "
+                + (value["doubt"] or f"effective rows {value['effective_sample_size']:.0f}"),
             ]
         )
     return rows  # fmt: skip

@@ -160,7 +160,8 @@ def test_what_was_drawn_is_in_the_lake_and_values_other_orders(
     ]
     deployment = Deployment(root=tmp_path, reference=shop.folder)
     write_deltalake(deployment.lake.predictions, rows)
-    shown = rows.filter(np.array(rows["rank"]) <= 3).select(["prediction_id"])
+    shown = rows.filter(np.array(rows["rank"]) <= 3).select(["prediction_id", "q"])
+    shown = shown.rename_columns(["prediction_id", "label_q"])
     write_deltalake(
         deployment.lake.outcomes,
         shown.append_column("label", [[i % 2 for i in range(len(shown))]]),

@@ -80,7 +80,9 @@ def register(use_case: UseCase, lake: Lake, folder: Path) -> Path:
     return Path(run.info.artifact_uri.removeprefix("file://")) / "bundle"
 
 
-def export(use_case: UseCase, folder: Path, seed: int = 3, most: float = 1e7) -> Manifest:
+def export(
+    use_case: UseCase, folder: Path, seed: int = 3, most: float = 1e7, fitted_until: int = 0
+) -> Manifest:
     """A logistic model over all inputs as a sealed bundle in `folder`; NaN for an affinity
     above `most`."""
     folder.mkdir(parents=True)
@@ -135,7 +137,7 @@ def export(use_case: UseCase, folder: Path, seed: int = 3, most: float = 1e7) ->
         "contract_version": use_case.contract.version,
         "contract_digest": use_case.contract.digest,
         "golden_rows": len(ids),
-        "fitted_until": 0,
+        "fitted_until": fitted_until,
         "metrics": {},
     }
     return seal(folder, said)

@@ -35,7 +35,7 @@ def test_train_show_and_status_print_the_same_table(
     found = {
         **dict.fromkeys((*named, "features")), "baselines": {}, "metrics": {}, "decision": DECIDED,
         **dict.fromkeys(("title", "epoch", "stage", "champion", "candidate", "reason", "waits")),
-        "arms": {}, "remaining": [], "barred": {},
+        "arms": {}, "remaining": [], "barred": {}, "slate_value": None,
     }  # fmt: skip
     for present in (model.present_trained, models.present_version, rollout.present_status):
         present(found)
