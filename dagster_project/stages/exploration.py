@@ -40,13 +40,13 @@ def value_exploration(deployment: Deployment) -> dict[str, Any]:
     drawn = rows.drop_columns([*_GIVEN])
     values = explored_values(drawn, use_case.identity, confidence, user) if len(rows) else {}
     result = {name: value.as_dict() for name, value in values.items()}
-    if values:
-        for version in _unserved(registry, use_case, rows):
-            try:
-                said = _valued(deployment, registry, version, rows)
-            except BundleRefused as why:
-                said = no_value(f"its bundle is refused: {why}").as_dict() | {"left_out": {}}
-            result[f"version {version.version}"] = said
+    for number in _unserved(registry, use_case, rows) if values else ():
+        try:
+            version = registry.version(use_case.name, number)
+            valued = _valued(deployment, registry, version, rows)
+        except BundleRefused as why:
+            valued = no_value(f"its bundle is refused: {why}").as_dict() | {"left_out": {}}
+        result[f"version {number}"] = valued
     said = {"values": result, "confidence": confidence, "intervals_over": user or "slates"}
     write_result(lake, "exploration", said)
     return result
@@ -92,14 +92,14 @@ def _valued(
     return {**value.as_dict(), "left_out": left_out}
 
 
-def _unserved(registry: Registry, use_case: UseCase, rows: pa.Table) -> list[Version]:
+def _unserved(registry: Registry, use_case: UseCase, rows: pa.Table) -> list[str]:
     """The versions on their way to serving, and the champion, but those that scored copies, and
     the one that answered all."""
     aliases = registry.aliases(use_case.name)
     answered = {*rows["version"].to_pylist()}
     told = {*rows["shadow_version"].to_pylist()} | (answered if len(answered) == 1 else set())
     staged = [aliases[stage] for stage in PATH if stage in aliases]
-    return [registry.version(use_case.name, number) for number in staged if number not in told]
+    return [number for number in staged if number not in told]
 
 
 def _told_by(lake: Lake, use_case: UseCase) -> tuple[float, str | None]:

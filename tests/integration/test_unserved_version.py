@@ -2,13 +2,14 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import typer
+from deltalake import DeltaTable, write_deltalake
 from mlflow import MlflowClient
 from pyspark.sql import SparkSession
 from typer.testing import CliRunner
@@ -179,3 +180,21 @@ def test_a_report_values_who_is_on_the_way_and_answered_nothing(logged: Logged) 
         assert 1 == logged.asked("value", "2")[0]
     finally:
         client.set_model_version_tag("clicks", "2", "bundle_sha256", digest)
+
+
+def test_slates_of_before_inputs_were_kept_are_said_to_lack_them(
+    logged: Logged, tmp_path: Path
+) -> None:
+    shutil.copytree(logged.deployment.root, tmp_path / "lake")
+    older = replace(logged, deployment=Deployment(logged.folder, tmp_path / "lake"))
+    lake = older.deployment.lake
+    rows = DeltaTable(lake.predictions).to_pyarrow_table().drop_columns("inputs")
+    write_deltalake(lake.predictions, rows, mode="overwrite", schema_mode="overwrite")
+    found = older.told("value", "2")
+    assert ("cannot judge", 0) == (found["verdict"], found["snips"]["n"])
+    assert f"{REQUESTS - 61} logged without inputs" in found["doubt"]
+    assert "cannot judge: no slate is left: " in older.asked("value", "2")[1]
+    labels = DeltaTable(lake.outcomes).to_pyarrow_table().drop_columns("label_q")
+    write_deltalake(lake.outcomes, labels, mode="overwrite", schema_mode="overwrite")
+    code, output = older.asked("value", "2")
+    assert (1, True) == (code, "lacks label_q: run `headrace report`" in output)
