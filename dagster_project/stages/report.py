@@ -135,12 +135,16 @@ def summary_rows(found: dict[str, Any]) -> list[list[str]]:
             ]
         )
     for order, value in found.get("exploration", {}).get("values", {}).items():
+        left_out = "".join(
+            f"; left out: {n:,} {why}" for why, n in value.get("left_out", {}).items()
+        )
         rows.append(
             [
                 f"value of a slate, {order}",
                 f"SNIPS {interval(value['snips'], 4)}",
                 f"{interval(value['gain'], 4)} above the logged order, {value['verdict']}: "
-                + (value["doubt"] or f"effective rows {value['effective_sample_size']:.0f}"),
+                + (value["doubt"] or f"effective rows {value['effective_sample_size']:.0f}")
+                + left_out,
             ]
         )
     return rows  # fmt: skip

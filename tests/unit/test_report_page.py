@@ -12,6 +12,7 @@ from dagster_project.deployment import Deployment
 from dagster_project.stages.report import NEEDED, stage_results, write_report
 from dagster_project.stages.report_page import page
 from data_contracts.lake import Lake
+from data_contracts.off_policy import no_value
 from data_contracts.results import write_result
 from data_contracts.rollout import Plan, Target
 from data_contracts.rollout_store import RolloutStore
@@ -135,12 +136,17 @@ def test_a_lake_that_others_feed_and_ask_is_reported_without_a_replay(
         "records": 9, "events": 9, "duplicates": 0, "conflicts": 0, "quarantined": 0,
         "expired": 0, "waiting": 0, "holds": True,
     }  # fmt: skip
+    unserved = no_value("no slate is left: 3 logged without inputs").as_dict()
+    unserved |= {"left_out": {"logged without inputs": 3}}
+    results["exploration"] = {"values": {"version 2": unserved}}
     for stage, result in results.items():
         write_result(deployment.lake, stage, result)
     assert ([], True) == tuple(write_report(deployment)[name] for name in ("problems", "sound"))
     shown = (tmp_path / "report.html").read_text()
     # It was the champion when it was trained.
     assert "canary: pass" in shown
+    assert "above the logged order, cannot judge: no slate is left: 3 logged without" in shown
+    assert "left out: 3 logged without inputs" in shown
     assert "Everything checked holds." in shown and "stream == backfill" not in shown
     write_result(deployment.lake, "predictions", {"requests": 4, "errors": 0, "p50_ms": 1.0,
                                                   "p99_ms": 2.0})  # fmt: skip
