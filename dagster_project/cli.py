@@ -1,6 +1,5 @@
 """The `headrace` command: its parts, and how it ends."""
 
-import signal
 import sys
 from importlib import import_module
 
@@ -8,6 +7,7 @@ import typer
 from typer._click.exceptions import NoArgsIsHelpError, UsageError
 
 from dagster_project.command import INTERRUPTED, WRONG_USE, say
+from dagster_project.interrupts import hear, ignore
 from dagster_project.quiet import quiet
 from dagster_project.terminal import terminal
 
@@ -44,9 +44,7 @@ COMMANDS = (
 def main() -> None:
     """Entry point: quiet libraries, then the command; wrong use is one line too."""
     quiet()
-    # A shell starts what it puts into the background with SIGINT ignored; both end any command.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    hear()
     try:
         for module in COMMANDS:
             import_module(f"dagster_project.commands.{module}").register(app)
@@ -58,8 +56,7 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # what is left is short, and leaves nothing
+        ignore()
         if "pyspark" in sys.modules:
             import_module("spark_jobs.session").end_spark()
     sys.exit(WRONG_USE)

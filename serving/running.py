@@ -20,7 +20,6 @@ from serving.settings import Settings
 
 _READY_S = 240.0
 _STOP_S = 60.0
-_STEP_S = 1.0
 _TAIL_LINES = 30
 
 
@@ -40,7 +39,7 @@ class RunningServer:
 
     def wait(self) -> NoReturn:
         """Return never: RuntimeError, which says why, once the server has ended by itself."""
-        raise RuntimeError(_why(ended(self.process), self.log))
+        raise RuntimeError(_why(self.process.wait(), self.log))
 
     def stop(self) -> None:
         """End the server and everything it started; returns when it is gone."""
@@ -54,14 +53,6 @@ class RunningServer:
             self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
-
-
-def ended(process: subprocess.Popen[bytes]) -> int:
-    """The exit code of a process, once it has one. Waited for in steps: Polars, which MLflow loads,
-    may have signals go on with a call that they interrupt, and Ctrl-C would not be heard."""
-    while True:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.wait(_STEP_S)
 
 
 @contextmanager

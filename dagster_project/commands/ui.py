@@ -36,7 +36,7 @@ def ui(deployment: Deployment, json: bool = False) -> dict[str, Any]:
     from dagster_project.instance import prepare_home
     from dagster_project.progress import reporter
     from serving.auth import create_key
-    from serving.running import ended, running
+    from serving.running import running
     from serving.settings import Settings
     from training.registry import Registry
 
@@ -70,7 +70,7 @@ def ui(deployment: Deployment, json: bool = False) -> dict[str, Any]:
         if not json:
             terminal().print("Ctrl-C ends them all")
         try:
-            ended(pages["dagster"].process)
+            pages["dagster"].process.wait()
         except KeyboardInterrupt:
             return {} if json else {"stopped": "all"}
         raise RuntimeError(f"dagster dev ended: see {pages['dagster'].log}")
