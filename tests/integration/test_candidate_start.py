@@ -27,12 +27,16 @@ class Halted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pids: list[int] = []
+        self._goes_on = threading.Event()
         self._patched = monkeypatch
         ready = CandidateProcess.until_ready
 
         def halted(process: CandidateProcess, within: float) -> None:
             os.kill(process.pid, signal.SIGSTOP)
             self.pids.append(process.pid)
+            # It may have been ready before it was halted.
+            while living(process.pid) and not self._goes_on.wait(0.01):
+                pass
             ready(process, within)
 
         monkeypatch.setattr(CandidateProcess, "until_ready", halted)
@@ -43,6 +47,14 @@ class Halted:
 
     def go_on(self) -> None:
         os.kill(self.pids[-1], signal.SIGCONT)
+        self._goes_on.set()
+
+
+def living(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture
