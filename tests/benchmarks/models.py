@@ -199,6 +199,7 @@ def _recall(task: Task, model: nn.Module) -> list[dict[str, Any]]:
     metrics, why = with_recall({}, use_case, lake, task.dataset, model, task.users)
     if why:
         print(f"{task.name}: no recall: {why}", file=sys.stderr)
+        return []
     shown = Catalogue.read(use_case, lake, task.dataset).item
     before = np.unique(np.concatenate([shown["train"], shown["validation"]]))
     about = {
