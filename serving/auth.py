@@ -18,6 +18,7 @@ Role = Literal["predict", "events", "operate", "metrics"]
 ROLES: frozenset[Role] = frozenset(get_args(Role))
 
 _BYTES = 32
+MOST_QUOTA = 10**15
 _PREFIX = "hr_"
 
 
@@ -71,6 +72,8 @@ def check_key(
     """Raise ValueError for roles that do not exist, and for limits that let nothing through."""
     if (rate is not None and not rate > 0) or (quota is not None and quota < 1):
         raise ValueError(f"key {name!r}: rate {rate}, quota {quota}: above 0, or none")
+    if quota is not None and quota > MOST_QUOTA:
+        raise ValueError(f"key {name!r}: quota {quota}: at most {MOST_QUOTA:,}, or none")
     if not roles or set(roles) - ROLES:
         named = ", ".join(sorted(roles)) or "none"
         raise ValueError(f"key {name!r}: roles {named}: name some of {', '.join(sorted(ROLES))}")

@@ -59,6 +59,7 @@ class Quotas:
         if held is None or held.day != day:
             held = self._held[key] = _Held(day, quota)
         if held.quota != quota:
+            held.left = held.left if quota > held.quota else 0
             held.quota, held.gone = quota, False
         if not held.left and not held.gone:
             held.left = self._block(key, held)

@@ -74,6 +74,7 @@ def test_a_key_is_replaced_only_when_told_to(tmp_path: Path) -> None:
         (["--role", "predict", "--rate", "0"], "rate 0"),
         (["--role", "predict", "--rate", "nan"], "rate nan"),
         (["--role", "predict", "--quota", "0"], "quota 0"),
+        (["--role", "predict", "--quota", str(10**22)], "at most"),
     ],
 )
 def test_a_key_that_could_do_nothing_is_not_made(

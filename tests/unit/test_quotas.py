@@ -69,6 +69,12 @@ def test_a_quota_that_is_raised_counts_at_once(path: Path) -> None:
     assert 0 == let_in(second, 5)
 
 
+def test_a_quota_that_is_lowered_counts_at_once(path: Path) -> None:
+    replica = Quotas(path, ReplayClock())
+    assert replica.take("shop", 10 * BLOCKS)
+    assert 0 == let_in(replica, 5)
+
+
 def test_without_its_file_a_replica_goes_by_its_own_count(path: Path) -> None:
     clock = ReplayClock()
     first, second = Quotas(path, clock), Quotas(path, clock)
